@@ -1,0 +1,212 @@
+"""What can go wrong in a session, and how each surface says it.
+
+    MobError                            everything raised on purpose above the store
+    +-- SessionError                    carries `code` and, where there is one, `session_id`
+    |   +-- SessionNotFound             SESSION_NOT_FOUND
+    |   +-- SessionBusy                 SESSION_BUSY
+    |   +-- SessionNotRunning           SESSION_NOT_RUNNING
+    |   +-- PersistenceDisabled         SESSION_PERSISTENCE_DISABLED
+    |   +-- CompactionDisabled          SESSION_COMPACTION_DISABLED
+    |   +-- SessionStoreError           SESSION_STORE_ERROR
+    |   +-- AgentError                  AGENT_ERROR: the turn ended without an answer
+    |       +-- TurnFailed              the model or a limit ended it
+    |       +-- TurnInterrupted         somebody interrupted it
+    |       +-- OutputInvalid           the answer never fitted its schema
+    +-- ModelError                      a provider's failure; `retryable` says whether to try again
+    |   +-- ModelUnavailable            no key, no package, no weights: trying again cannot help
+    |   +-- ModelRefused                the provider declined the content
+    +-- LimitExceeded                   a depth, count or length limit stands in the way
+    +-- LineageCycle                    a parent, fork or budget link would form a circle
+    +-- Unsupported                     the implementation does not offer this operation
+    +-- RecordUnreadable                a journal record of this realm cannot be understood
+
+Three families, never mixed: our caller's misuse, their (a provider's, a tool's) failure, damage on
+disk (`stores.errors.Damaged`). Failures of tools and models inside a turn are data that the model
+or the policy sees, and become errors only where the turn ends. One table, `SURFACES`, maps each
+code to HTTP, JSON-RPC and the command line (CONTRACTS 4.12).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final
+
+import attrs
+
+from runtime.ids import SessionId
+
+
+class MobError(Exception):
+    """Base of every error that `runtime` and `mob` raise on purpose."""
+
+
+class SessionError(MobError):
+    """An operation on a session failed; `code` is stable, `session_id` is None if there is none."""
+
+    code: ClassVar[str] = "AGENT_ERROR"
+
+    def __init__(self, message: str, session_id: SessionId | None = None) -> None:
+        super().__init__(message)
+        self.session_id = session_id
+
+
+class SessionNotFound(SessionError):
+    """No session has this id in this realm."""
+
+    code = "SESSION_NOT_FOUND"
+
+    def __init__(self, session_id: SessionId, what: str = "session") -> None:
+        super().__init__(f"{what} not found: {session_id}", session_id)
+
+
+class SessionBusy(SessionError):
+    """A turn is in flight; wait for it or interrupt it. The request was not queued."""
+
+    code = "SESSION_BUSY"
+
+    def __init__(self, session_id: SessionId) -> None:
+        super().__init__(
+            f"session is busy: {session_id} has a turn in flight; wait for it or interrupt it",
+            session_id,
+        )
+
+
+class SessionNotRunning(SessionError):
+    """There is no turn to interrupt."""
+
+    code = "SESSION_NOT_RUNNING"
+
+    def __init__(self, session_id: SessionId) -> None:
+        super().__init__(f"no turn running on session: {session_id}", session_id)
+
+
+class PersistenceDisabled(SessionError):
+    """The operation needs a service that persists sessions."""
+
+    code = "SESSION_PERSISTENCE_DISABLED"
+
+
+class CompactionDisabled(SessionError):
+    """The operation needs compaction, which this session was built without."""
+
+    code = "SESSION_COMPACTION_DISABLED"
+
+
+class SessionStoreError(SessionError):
+    """The store failed underneath; the cause is chained."""
+
+    code = "SESSION_STORE_ERROR"
+
+
+class AgentError(SessionError):
+    """The turn ended without an answer. The session stays usable."""
+
+    code = "AGENT_ERROR"
+
+
+class TurnFailed(AgentError):
+    """The turn was given up. `retryable` says whether the same input might succeed later."""
+
+    def __init__(
+        self, message: str, session_id: SessionId | None = None, *, retryable: bool = False
+    ) -> None:
+        super().__init__(message, session_id)
+        self.retryable = retryable
+
+
+class TurnInterrupted(AgentError):
+    """The turn was interrupted before it could answer; its open tool calls were closed."""
+
+
+class OutputInvalid(AgentError):
+    """The answer did not fit its schema after all retries; `text` is what the model said last."""
+
+    def __init__(self, message: str, session_id: SessionId | None, *, text: str) -> None:
+        super().__init__(message, session_id)
+        self.text = text
+
+
+class ModelError(MobError):
+    """A model call failed. `provider` is the part before the colon of ``provider:id``.
+
+    `status` is the HTTP status if there was one, `retry_after_s` what the provider asked for.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        provider: str,
+        retryable: bool,
+        status: int | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.provider = provider
+        self.retryable = retryable
+        self.status = status
+        self.retry_after_s = retry_after_s
+
+
+class ModelUnavailable(ModelError):
+    """The model cannot be used as configured: no key, no package, no weights, no such model."""
+
+    def __init__(self, message: str, *, provider: str) -> None:
+        super().__init__(message, provider=provider, retryable=False)
+
+
+class ModelRefused(ModelError):
+    """The provider declined to answer this content."""
+
+    def __init__(self, message: str, *, provider: str) -> None:
+        super().__init__(message, provider=provider, retryable=False)
+
+
+class LimitExceeded(MobError):
+    """`limit` names the limit, `allowed` its value; nothing was created."""
+
+    def __init__(self, message: str, *, limit: str, allowed: int) -> None:
+        super().__init__(message)
+        self.limit = limit
+        self.allowed = allowed
+
+
+class LineageCycle(MobError):
+    """A lineage or harness link would make something its own ancestor; the message names it."""
+
+
+class Unsupported(MobError):
+    """This implementation does not offer `operation`; it never pretends to."""
+
+    def __init__(self, operation: str, by: str) -> None:
+        super().__init__(f"{by} does not support {operation}")
+        self.operation = operation
+
+
+class RecordUnreadable(MobError):
+    """A journal record is intact but cannot be understood; `seq` says which."""
+
+    def __init__(self, realm: str, seq: int, reason: str) -> None:
+        super().__init__(f"realm {realm!r}, record {seq}: {reason}")
+        self.realm = realm
+        self.seq = seq
+
+
+@attrs.frozen
+class Surface:
+    """How one error code appears: HTTP status, JSON-RPC code, command-line exit code."""
+
+    http: int
+    jsonrpc: int
+    exit: int
+
+
+#: The one table of CONTRACTS 4.12. Every surface reads it; none has its own.
+SURFACES: Final[dict[str, Surface]] = {
+    "SESSION_NOT_FOUND": Surface(404, -32001, 4),
+    "SESSION_BUSY": Surface(409, -32002, 7),
+    "SESSION_PERSISTENCE_DISABLED": Surface(501, -32003, 2),
+    "SESSION_COMPACTION_DISABLED": Surface(501, -32004, 2),
+    "SESSION_NOT_RUNNING": Surface(409, -32005, 7),
+    "SESSION_STORE_ERROR": Surface(500, -32006, 1),
+    "AGENT_ERROR": Surface(500, -32000, 1),
+}

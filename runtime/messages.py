@@ -1,0 +1,190 @@
+"""What a conversation is made of: one tagged union, and its form as tuples.
+
+Owns: the message types, usage, and their tuple codec. Must not: know a provider's wire format.
+
+A session's messages obey three rules (CONTRACTS 2.8): every tool result answers one pending call
+of the latest assistant message, exactly once; nothing dangles at the end of a turn; an interrupted
+turn closes its open calls with an `INTERRUPTED` result. `check_sequence` states them as code.
+
+The codec is written by hand because one of these is packed for every turn: plain tuples pack 2.5
+times faster than a structured converter, and the tag is a small integer that a renamed class
+leaves alone.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+from typing import Any, TypeAlias
+
+import attrs
+
+from runtime.ids import ToolCallId
+
+
+@attrs.frozen
+class Usage:
+    """Tokens and calls spent. Adds up; the zero is `NO_USAGE`."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    model_calls: int = 0
+    tool_calls: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        return self.input_tokens + self.output_tokens
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.model_calls + other.model_calls,
+            self.tool_calls + other.tool_calls,
+        )
+
+
+NO_USAGE = Usage()
+
+
+class ToolOutcome(enum.Enum):
+    """How a tool call ended. The values are stored: never renumber."""
+
+    OK = 0
+    #: The tool raised, timed out, or was refused; the text says why.
+    ERROR = 1
+    #: The turn was interrupted while the call was open.
+    INTERRUPTED = 2
+    #: The process ended while the call ran and the tool is not idempotent.
+    UNKNOWN = 3
+
+
+@attrs.frozen
+class SystemMessage:
+    """Text the application says to the model; `source` names who added it."""
+
+    text: str
+    source: str | None = None
+
+
+@attrs.frozen
+class UserMessage:
+    """What a turn answers. `sender` is a member's name for a peer's message, None for a caller."""
+
+    text: str
+    sender: str | None = None
+
+
+@attrs.frozen
+class ToolCall:
+    """A model's wish to run a tool; `arguments` is the JSON text the model wrote, unparsed."""
+
+    id: ToolCallId
+    name: str
+    arguments: str
+
+
+@attrs.frozen
+class AssistantMessage:
+    """A model's reply: text, tool calls, or both. `model` says which model answered."""
+
+    text: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    model: str | None = None
+    usage: Usage = NO_USAGE
+
+
+@attrs.frozen
+class ToolResult:
+    """The answer to one tool call, successful or not: failures are data for the model."""
+
+    call_id: ToolCallId
+    name: str
+    text: str
+    outcome: ToolOutcome = ToolOutcome.OK
+
+
+Message: TypeAlias = SystemMessage | UserMessage | AssistantMessage | ToolResult
+
+#: Packed forms: nested tuples and lists of str, int and None.
+Packed: TypeAlias = Any
+
+_SYSTEM, _USER, _ASSISTANT, _TOOL = 0, 1, 2, 3
+_OUTCOMES = {outcome.value: outcome for outcome in ToolOutcome}
+
+
+def pack_usage(usage: Usage) -> Packed:
+    return (usage.input_tokens, usage.output_tokens, usage.model_calls, usage.tool_calls)
+
+
+def unpack_usage(packed: Packed) -> Usage:
+    return Usage(*packed)
+
+
+def pack_message(message: Message) -> Packed:
+    """The tuple form of `message`: ``(tag, field, ...)``."""
+    kind = type(message)
+    if kind is UserMessage:
+        return (_USER, message.text, message.sender)  # type: ignore[union-attr]
+    if isinstance(message, AssistantMessage):
+        calls = tuple((call.id, call.name, call.arguments) for call in message.tool_calls)
+        return (_ASSISTANT, message.text, calls, message.model, pack_usage(message.usage))
+    if isinstance(message, ToolResult):
+        return (_TOOL, message.call_id, message.name, message.text, message.outcome.value)
+    assert isinstance(message, SystemMessage)
+    return (_SYSTEM, message.text, message.source)
+
+
+def unpack_message(packed: Packed) -> Message:
+    """The message whose tuple form is `packed`.
+
+    Raises:
+        ValueError: the tag or an outcome is unknown (written by a later version, or damaged).
+    """
+    tag = packed[0]
+    if tag == _USER:
+        return UserMessage(packed[1], packed[2])
+    if tag == _ASSISTANT:
+        calls = tuple(ToolCall(ToolCallId(i), name, arguments) for i, name, arguments in packed[2])
+        return AssistantMessage(packed[1], calls, packed[3], unpack_usage(packed[4]))
+    if tag == _TOOL:
+        return ToolResult(ToolCallId(packed[1]), packed[2], packed[3], _outcome(packed[4]))
+    if tag == _SYSTEM:
+        return SystemMessage(packed[1], packed[2])
+    raise ValueError(f"unknown message tag {tag!r}")
+
+
+def _outcome(value: int) -> ToolOutcome:
+    try:
+        return _OUTCOMES[value]
+    except KeyError:
+        raise ValueError(f"unknown tool outcome {value!r}") from None
+
+
+def open_calls(messages: Iterable[Message]) -> tuple[ToolCall, ...]:
+    """The calls that no result has answered yet, in the order the model made them."""
+    pending: dict[str, ToolCall] = {}
+    for message in messages:
+        if isinstance(message, AssistantMessage):
+            pending = {call.id: call for call in message.tool_calls}
+        elif isinstance(message, ToolResult):
+            pending.pop(message.call_id, None)
+    return tuple(pending.values())
+
+
+def check_sequence(messages: Iterable[Message]) -> str | None:
+    """Why `messages` is not a valid sequence of whole turns, or None if it is one."""
+    pending: set[str] = set()
+    for index, message in enumerate(messages):
+        if isinstance(message, ToolResult):
+            if message.call_id not in pending:
+                return f"message {index}: tool result {message.call_id!r} answers no pending call"
+            pending.discard(message.call_id)
+        elif pending:
+            return f"message {index}: {sorted(pending)} not answered before the next message"
+        if isinstance(message, AssistantMessage):
+            ids = [call.id for call in message.tool_calls]
+            if len(set(ids)) != len(ids):
+                return f"message {index}: a tool call id appears twice"
+            pending = set(ids)
+    return f"the last turn leaves {sorted(pending)} unanswered" if pending else None
