@@ -1,0 +1,1 @@
+"""What holds the shape of the code: layers, purity, sizes, exports, packaging."""
