@@ -1,0 +1,59 @@
+"""The codec of everything that is not written every turn.
+
+Owns: one strict cattrs converter and the pair of functions it gives for a class. Must not: be used
+on the hot path (see `runtime.records`).
+
+Strict means: an unknown key, a missing key or a value of another type is an error, because cattrs
+by default would drop the key and take "7" for a number, and a journal must not guess.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import msgpack
+
+if TYPE_CHECKING:
+    from cattrs import Converter
+
+
+@functools.cache
+def converter() -> Converter:
+    """The one converter, made on first use."""
+    from cattrs import Converter
+
+    made = Converter(forbid_extra_keys=True, detailed_validation=False)
+    for primitive in (str, int, bool, float, bytes):
+        made.register_structure_hook(primitive, _exactly(primitive))
+    return made
+
+
+def _exactly(primitive: type) -> Callable[[Any, Any], Any]:
+    def structure(value: Any, _: Any) -> Any:
+        if type(value) is not primitive and not (primitive is float and type(value) is int):
+            raise ValueError(f"expected {primitive.__name__}, found {value!r}")
+        return value
+
+    return structure
+
+
+def cold_codec(cls: type) -> tuple[Callable[[Any], bytes], Callable[[bytes], Any]]:
+    """Functions that pack an instance of attrs class `cls` to bytes and back.
+
+    The unpacking one raises `ValueError` for bytes that do not fit the class exactly.
+    """
+
+    def pack(value: Any) -> bytes:
+        return msgpack.packb(converter().unstructure(value, unstructure_as=cls))  # type: ignore[no-any-return]
+
+    def unpack(payload: bytes) -> Any:
+        from cattrs.errors import ForbiddenExtraKeysError
+
+        try:
+            return converter().structure(msgpack.unpackb(payload), cls)
+        except (KeyError, TypeError, ForbiddenExtraKeysError) as error:
+            raise ValueError(f"not a {cls.__name__}: {error!r}") from error
+
+    return pack, unpack

@@ -1,0 +1,276 @@
+"""The trio shell around the turn machine: it carries out the effects of one turn.
+
+Owns: calling the model, running a batch of tools at the same time, journalling, and the scope that
+an interrupt cancels. Must not: decide what comes next (that is `runtime.turn`), restart anything
+(that is the supervisor's) or commit a failure on its own: a model that fails leaves the turn in
+flight, and whoever drives decides whether to continue it or to give it up.
+
+The tree. A turn runs inside its session's `trio.CancelScope`; a batch of tools is a nursery inside
+that; a child session's turn runs inside the tool call that asked for it. Cancelling any of these
+ends everything below it, deepest first.
+
+This is the hot path: a turn that calls no tool opens no nursery, makes one wait, and appends one
+record.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import trio
+
+from runtime.effects import CallModel, EndTurn, RunTools, SaveProgress
+from runtime.ids import InputId, RunId
+from runtime.messages import Message, ToolCall, ToolOutcome, ToolResult, UserMessage
+from runtime.models.base import Emit, Model, ModelReply, ModelRequest
+from runtime.records import TurnEnded, TurnOutcome, TurnProgressed
+from runtime.session import PendingInput, SessionHead
+from runtime.tools.base import Toolbox, ToolContext
+from runtime.turn import (
+    PLAIN_RULES,
+    Began,
+    GaveUp,
+    ModelReplied,
+    Phase,
+    Resumed,
+    ToolsFinished,
+    TurnInput,
+    TurnRules,
+    TurnState,
+    step,
+)
+
+if TYPE_CHECKING:
+    from runtime.realm import Realm
+
+
+@attrs.frozen
+class SessionConfig:
+    """What a session's turns run with, resolved from its harness and spec when it is activated."""
+
+    model: Model
+    instructions: str = ""
+    toolbox: Toolbox = attrs.field(factory=Toolbox)
+    rules: TurnRules = PLAIN_RULES
+    options: Mapping[str, Any] = attrs.field(factory=dict)
+
+
+class Doing(enum.Enum):
+    """What a session does right now, for people who watch."""
+
+    IDLE = "idle"
+    MODEL = "model"
+    TOOL = "tool"
+    SAVING = "saving"
+
+
+class LiveSession:
+    """The running side of a session: its messages in memory and its turn in flight.
+
+    Invariant: `history` holds the committed messages followed, during a turn, by the turn's own;
+    `base` is where the turn's begin. A turn that is abandoned cuts `history` back to `base`.
+    """
+
+    __slots__ = ("base", "detail", "doing", "emit", "head", "history", "interrupt", "scope", "since")
+
+    def __init__(self, head: SessionHead, history: list[Message]) -> None:
+        self.head = head
+        self.history = history
+        self.base = len(history)
+        self.scope: trio.CancelScope | None = None
+        #: Why the turn in flight is to be interrupted; None while nobody asked for that.
+        self.interrupt: str | None = None
+        self.emit: Emit | None = None
+        self.doing = Doing.IDLE
+        self.detail = ""
+        self.since = 0.0
+
+    def now_doing(self, doing: Doing, detail: str = "") -> None:
+        self.doing = doing
+        self.detail = detail
+        self.since = trio.current_time()
+
+
+class TurnDriver:
+    """One turn of one session, from its inputs to its committed record. Used once.
+
+    Make it at admission, before any await: an `interrupt` that arrives from then on is not lost.
+    """
+
+    __slots__ = ("_config", "_input_ids", "_live", "_realm", "_run_id", "_started_at_ns", "_state")
+
+    def __init__(
+        self,
+        realm: Realm,
+        live: LiveSession,
+        config: SessionConfig,
+        inputs: Sequence[PendingInput],
+    ) -> None:
+        assert live.scope is None, "a session has at most one turn in flight"
+        self._realm = realm
+        self._live = live
+        self._config = config
+        self._state = TurnState(config.rules)
+        partial = live.head.partial
+        if partial is None:
+            self._run_id = RunId(realm.ports.ids.new())
+            self._input_ids: tuple[InputId, ...] = tuple([item.input_id for item in inputs])
+            self._started_at_ns = realm.ports.clock.now_ns()
+        else:
+            self._run_id = partial.run_id
+            self._input_ids = partial.input_ids
+            self._started_at_ns = partial.started_at_ns
+        live.scope = trio.CancelScope()
+        live.interrupt = None
+        live.base = len(live.history)
+
+    async def run(self, inputs: Sequence[PendingInput]) -> TurnEnded:
+        """Run the turn to its committed record.
+
+        Returns the record whatever its outcome was (an interrupt is an outcome). Raises whatever
+        the model client raised, or `Cancelled`: then nothing is committed, the turn stays in flight
+        in the journal as far as it came, and a new driver continues it.
+        """
+        live = self._live
+        scope = live.scope
+        assert scope is not None
+        try:
+            ending: EndTurn | None = None
+            with scope:
+                ending = await self._drive(self._first(inputs))
+            if ending is None:
+                ending = self._give_up(TurnOutcome.INTERRUPTED, live.interrupt or "interrupted")
+            live.doing = Doing.SAVING
+            return await self._commit(ending)
+        finally:
+            if live.scope is scope:
+                live.scope = None
+            live.interrupt = None
+            del live.history[live.base :]
+            live.doing = Doing.IDLE
+
+    async def fail(self, reason: str, inputs: Sequence[PendingInput]) -> TurnEnded:
+        """Give the turn up as failed, from where the journal left it, and commit that."""
+        live = self._live
+        try:
+            self._state, _ = step(self._state, self._first(inputs))
+            if self._state.phase is not Phase.ENDED:
+                ending = self._give_up(TurnOutcome.FAILED, reason)
+            else:
+                ending = EndTurn(TurnOutcome.FAILED, error=reason)
+            return await self._commit(ending)
+        finally:
+            live.scope = None
+            del live.history[live.base :]
+
+    def _first(self, inputs: Sequence[PendingInput]) -> TurnInput:
+        partial = self._live.head.partial
+        if partial is not None:
+            return Resumed(tuple(partial.messages), partial.usage, partial.step)
+        return Began(tuple([UserMessage(item.text, item.sender) for item in inputs]))
+
+    async def _drive(self, event: TurnInput) -> EndTurn:
+        resumed = type(event) is Resumed
+        history = self._live.history
+        base = self._live.base
+        while True:
+            self._state, effects = step(self._state, event)
+            history.extend(self._state.messages[len(history) - base :])
+            for effect in effects:
+                kind = type(effect)
+                if kind is CallModel:
+                    event = ModelReplied(await self._call_model(effect))  # type: ignore[arg-type]
+                elif kind is EndTurn:
+                    return effect  # type: ignore[return-value]
+                elif isinstance(effect, RunTools):
+                    event = ToolsFinished(await self._run_tools(effect.calls, resumed))
+                else:
+                    assert isinstance(effect, SaveProgress)
+                    await self._save(effect)
+            resumed = False
+
+    def _give_up(self, outcome: TurnOutcome, reason: str) -> EndTurn:
+        self._state, effects = step(self._state, GaveUp(outcome, reason))
+        (ending,) = effects
+        assert isinstance(ending, EndTurn)
+        return ending
+
+    async def _call_model(self, effect: CallModel) -> ModelReply:
+        config, live = self._config, self._live
+        live.now_doing(Doing.MODEL)
+        request = ModelRequest(
+            live.history,
+            config.instructions,
+            config.toolbox.specs,
+            effect.tool_choice,
+            config.rules.output_schema,
+            config.options,
+            f"{self._realm.key_of(live.head)}/{live.head.turns}.{effect.step}",
+        )
+        return await config.model.generate(request, live.emit)
+
+    async def _run_tools(self, calls: tuple[ToolCall, ...], resumed: bool) -> tuple[ToolResult, ...]:
+        """Run `calls` at the same time; results in the order of the calls."""
+        live = self._live
+        live.now_doing(Doing.TOOL, ", ".join(dict.fromkeys(call.name for call in calls)))
+        results: list[ToolResult | None] = [None] * len(calls)
+
+        async def run_one(index: int, call: ToolCall) -> None:
+            context = ToolContext(live.head.session_id, self._run_id, call, self._realm.runner)
+            results[index] = await self._config.toolbox.run(context)
+
+        async with trio.open_nursery() as nursery:
+            for index, call in enumerate(calls):
+                if resumed and not self._config.toolbox.idempotent(call.name):
+                    results[index] = _unknown(call)
+                else:
+                    nursery.start_soon(run_one, index, call)
+        return tuple([result for result in results if result is not None])
+
+    async def _save(self, effect: SaveProgress) -> None:
+        ticket = self._realm.append(
+            TurnProgressed(
+                self._live.head.session_id,
+                self._run_id,
+                self._input_ids,
+                effect.messages,
+                effect.usage,
+                effect.step,
+                self._realm.ports.clock.now_ns(),
+            )
+        )
+        if effect.durable:
+            await ticket.wait()
+
+    async def _commit(self, ending: EndTurn) -> TurnEnded:
+        live, state = self._live, self._state
+        head = live.head
+        record = TurnEnded(
+            head.session_id,
+            self._run_id,
+            head.head,
+            ending.outcome,
+            state.messages,
+            state.usage,
+            self._input_ids,
+            ending.output,
+            ending.error,
+            self._started_at_ns,
+            self._realm.ports.clock.now_ns(),
+        )
+        await self._realm.append(record).wait()
+        history = live.history
+        history.extend(state.messages[len(history) - live.base :])
+        live.base = len(history)
+        return record
+
+
+def _unknown(call: ToolCall) -> ToolResult:
+    text = (
+        "error: the process ended while this tool ran, and whether it finished is unknown; it was"
+        " not repeated because it is not declared idempotent"
+    )
+    return ToolResult(call.id, call.name, text, ToolOutcome.UNKNOWN)

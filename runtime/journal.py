@@ -1,0 +1,131 @@
+"""A realm's journal: typed records over one stream of the store.
+
+Owns: packing, unpacking, the order in which committed records are applied, and following. Must
+not: decide anything; know which engine is underneath.
+
+Committed records are handed to `apply` in sequence order on the Trio thread, before any waiter of
+their ticket runs. So live state is the same fold that recovery computes, and whoever is told "it is
+durable" can already read it.
+
+Subscribers read the journal itself from a cursor and park when they reach its end. A slow one holds
+nothing in memory, loses nothing and slows nobody down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any
+
+import attrs
+
+from runtime.errors import RecordUnreadable
+from runtime.ids import RealmId
+from runtime.records import RecordType
+from stores import Append, Entry, Store, Ticket
+
+#: Records read from the store in one go by followers and by recovery: enough to amortise the
+#: read transaction, few enough to keep it short.
+PAGE = 256
+
+
+@attrs.frozen
+class Event:
+    """One committed record with its place: `seq` counts from 1 in its realm without gaps."""
+
+    seq: int
+    record: Any
+
+
+class Journal:
+    """The durable, gap-free, append-only sequence of one realm."""
+
+    def __init__(
+        self,
+        store: Store,
+        realm: RealmId,
+        types: Iterable[RecordType],
+        apply: Callable[[int, Any], None],
+    ) -> None:
+        self._store = store
+        self._realm = realm
+        self._stream = b"realm/" + realm.encode()
+        self._by_class = {record_type.cls: record_type for record_type in types}
+        self._by_kind = {record_type.kind: record_type for record_type in self._by_class.values()}
+        self._apply = apply
+
+    @property
+    def last(self) -> int:
+        """The highest committed sequence number, 0 for an empty journal."""
+        return self._store.last(self._stream)
+
+    def append(self, *records: Any) -> Ticket:
+        """Queue `records` as one atomic batch and return at once. Store errors are the ticket's."""
+        stream = self._stream
+        by_class = self._by_class
+        batch = []
+        for record in records:
+            record_type = by_class[type(record)]
+            batch.append(
+                Append(stream, record_type.kind, record_type.pack(record), record_type.version)
+            )
+
+        def committed(sequences: tuple[int, ...]) -> None:
+            for seq, record in zip(sequences, records, strict=True):
+                self._apply(seq, record)
+
+        return self._store.submit(batch, committed)
+
+    def read(self, after: int = 0, limit: int = PAGE) -> list[Event]:
+        """At most `limit` events above `after`, ascending.
+
+        Raises:
+            RecordUnreadable: a record is intact and of a kind or layout we do not know.
+            stores.Damaged: a record's bytes are not what was written.
+        """
+        return [
+            self._event(entry)
+            for entry in self._store.read(self._stream, after=after, limit=limit)
+        ]
+
+    def get(self, seq: int) -> Any:
+        """The record number `seq`, which must exist. Raises as `read`."""
+        entry = self._store.entry(self._stream, seq)
+        if entry is None:
+            raise RecordUnreadable(self._realm, seq, "it should be there and is not")
+        return self._event(entry).record
+
+    async def follow(self, after: int = 0) -> AsyncIterator[Event]:
+        """Every event above `after`, first the past, then the future, without end.
+
+        Ends only by cancellation or when the store is closed (`StoreClosed`).
+        """
+        while True:
+            events = self.read(after)
+            for event in events:
+                after = event.seq
+                yield event
+            if not events:
+                await self._store.wait_beyond(self._stream, after)
+
+    def replay(self) -> int:
+        """Apply every committed record from the beginning; return how many there were."""
+        after = 0
+        while events := self.read(after):
+            for event in events:
+                self._apply(event.seq, event.record)
+            after = events[-1].seq
+        return after
+
+    def _event(self, entry: Entry) -> Event:
+        record_type = self._by_kind.get(entry.kind)
+        if record_type is None or record_type.version != entry.version:
+            raise RecordUnreadable(
+                self._realm,
+                entry.seq,
+                f"kind {entry.kind} version {entry.version} is not known here; "
+                "it was written by a later mob: open it with that version",
+            )
+        try:
+            return Event(entry.seq, record_type.unpack(entry.payload))
+        except ValueError as error:
+            raise RecordUnreadable(self._realm, entry.seq, str(error)) from error

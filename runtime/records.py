@@ -1,0 +1,249 @@
+"""The journal's records of one session and its children; also the events that subscribers see.
+
+Owns: the record types of the runtime, their kind numbers and their codec. Must not: know members,
+wiring or flows (the mob registers its own kinds), read a clock or make an id.
+
+Records are named in the past tense because each states something that is true once it is
+committed. There is one set of types for the journal, the fold, subscribers, replay and audit.
+
+Two codecs. The per-turn records (`InputAccepted`, `TurnProgressed`, `TurnEnded`) are packed by hand
+as tuples: they are the hot path, and packing by hand is 2.5 times faster. Everything else goes
+through cattrs with unknown keys and loose types refused. A kind number is never used again for
+something else; a changed layout gets a new version and a migration.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
+
+import attrs
+import msgpack
+
+from runtime.codec import cold_codec
+from runtime.ids import AgentId, HarnessId, InputId, RunId, SessionId
+from runtime.messages import (
+    Message,
+    Usage,
+    pack_message,
+    pack_usage,
+    unpack_message,
+    unpack_usage,
+)
+from runtime.session import Lineage, SessionSpec
+
+
+class TurnOutcome(enum.Enum):
+    """How a turn ended. The values are stored: never renumber."""
+
+    COMPLETED = 0
+    FAILED = 1
+    INTERRUPTED = 2
+
+
+@attrs.frozen
+class SessionCreated:
+    """A session is catalogued; no turn has run. `spawn_key` makes spawning idempotent."""
+
+    session_id: SessionId
+    harness_id: HarnessId
+    agent_id: AgentId | None
+    title: str | None
+    locale: str | None
+    lineage: Lineage
+    spec: SessionSpec
+    spawn_key: str | None
+    at_ns: int
+
+
+@attrs.frozen
+class SessionArchived:
+    """The session takes no more turns; its history stays readable."""
+
+    session_id: SessionId
+    reason: str
+    at_ns: int
+
+
+@attrs.frozen
+class InputAccepted:
+    """An input is on disk and will be worked on. `sender` is a member's name, None for a caller."""
+
+    session_id: SessionId
+    input_id: InputId
+    text: str
+    sender: str | None
+    idempotency_key: str | None
+    at_ns: int
+
+
+@attrs.frozen
+class InputAbandoned:
+    """An input will never be worked on, and why. Terminal."""
+
+    session_id: SessionId
+    input_id: InputId
+    reason: str
+    at_ns: int
+
+
+@attrs.frozen
+class TurnProgressed:
+    """Part of a turn in flight: the messages since the last such record, oldest first.
+
+    `step` counts the model calls made so far; `usage` is the turn's total so far.
+    """
+
+    session_id: SessionId
+    run_id: RunId
+    input_ids: tuple[InputId, ...]
+    messages: tuple[Message, ...]
+    usage: Usage
+    step: int
+    at_ns: int
+
+
+@attrs.frozen
+class TurnEnded:
+    """A whole turn: its messages, usage, receipt and the inputs it consumed, in one record.
+
+    `prev` is the sequence number of the session's turn before this one (0: none), which makes the
+    history a chain. `output` is the JSON text of a structured answer, `error` why a turn failed or
+    was interrupted.
+    """
+
+    session_id: SessionId
+    run_id: RunId
+    prev: int
+    outcome: TurnOutcome
+    messages: tuple[Message, ...]
+    usage: Usage
+    input_ids: tuple[InputId, ...]
+    output: str | None
+    error: str | None
+    started_at_ns: int
+    ended_at_ns: int
+
+
+Record: TypeAlias = (
+    SessionCreated | SessionArchived | InputAccepted | InputAbandoned | TurnProgressed | TurnEnded
+)
+
+_packb = msgpack.Packer(use_bin_type=True).pack
+_OUTCOMES: Final = {outcome.value: outcome for outcome in TurnOutcome}
+
+
+def _unpackb(payload: bytes) -> Any:
+    return msgpack.unpackb(payload, use_list=False, strict_map_key=False)
+
+
+def _pack_input(record: InputAccepted) -> bytes:
+    return _packb(  # type: ignore[no-any-return]
+        (
+            record.session_id,
+            record.input_id,
+            record.text,
+            record.sender,
+            record.idempotency_key,
+            record.at_ns,
+        )
+    )
+
+
+def _unpack_input(payload: bytes) -> InputAccepted:
+    return InputAccepted(*_unpackb(payload))
+
+
+def _pack_progress(record: TurnProgressed) -> bytes:
+    return _packb(  # type: ignore[no-any-return]
+        (
+            record.session_id,
+            record.run_id,
+            record.input_ids,
+            [pack_message(message) for message in record.messages],
+            pack_usage(record.usage),
+            record.step,
+            record.at_ns,
+        )
+    )
+
+
+def _unpack_progress(payload: bytes) -> TurnProgressed:
+    session_id, run_id, input_ids, messages, usage, step, at_ns = _unpackb(payload)
+    return TurnProgressed(
+        session_id,
+        run_id,
+        input_ids,
+        tuple(map(unpack_message, messages)),
+        unpack_usage(usage),
+        step,
+        at_ns,
+    )
+
+
+def _pack_turn(record: TurnEnded) -> bytes:
+    return _packb(  # type: ignore[no-any-return]
+        (
+            record.session_id,
+            record.run_id,
+            record.prev,
+            record.outcome.value,
+            [pack_message(message) for message in record.messages],
+            pack_usage(record.usage),
+            record.input_ids,
+            record.output,
+            record.error,
+            record.started_at_ns,
+            record.ended_at_ns,
+        )
+    )
+
+
+def _unpack_turn(payload: bytes) -> TurnEnded:
+    session, run, prev, outcome, messages, usage, inputs, output, error, started, ended = _unpackb(
+        payload
+    )
+    if outcome not in _OUTCOMES:
+        raise ValueError(f"unknown turn outcome {outcome!r}")
+    return TurnEnded(
+        session,
+        run,
+        prev,
+        _OUTCOMES[outcome],
+        tuple(map(unpack_message, messages)),
+        unpack_usage(usage),
+        inputs,
+        output,
+        error,
+        started,
+        ended,
+    )
+
+
+@attrs.frozen
+class RecordType:
+    """How one record class is stored: its kind number, its version and its two functions."""
+
+    kind: int
+    cls: type
+    pack: Callable[[Any], bytes]
+    unpack: Callable[[bytes], Any]
+    version: int = 1
+
+
+def cold(kind: int, cls: type) -> RecordType:
+    """A record type stored through cattrs: for records that are not written every turn."""
+    pack, unpack = cold_codec(cls)
+    return RecordType(kind, cls, pack, unpack)
+
+
+#: Kinds 1..31 belong to the runtime; the mob's begin at 32.
+RUNTIME_RECORDS: Final = (
+    cold(1, SessionCreated),
+    cold(2, SessionArchived),
+    RecordType(3, InputAccepted, _pack_input, _unpack_input),
+    cold(4, InputAbandoned),
+    RecordType(5, TurnProgressed, _pack_progress, _unpack_progress),
+    RecordType(6, TurnEnded, _pack_turn, _unpack_turn),
+)

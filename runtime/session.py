@@ -1,0 +1,158 @@
+"""A session: its identity, its lineage, its status, and its state as a fold of the journal.
+
+Owns: `SessionHead` (the fold: what is known of a session without its messages), `Session` (head
+and messages together, the value a `SessionStore` saves), lineage and status. Must not: read a
+clock, make an id, touch a store.
+
+A session is a named head over immutable turn records. The records form a chain in the realm's
+journal (each names the one before it), so the head is all that has to be kept in memory for an
+idle session, and a history is read by walking the chain back from it.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+import attrs
+
+from runtime.ids import AgentId, HarnessId, InputId, RunId, SessionId
+from runtime.messages import NO_USAGE, Message, Usage
+
+
+class SessionStatus(enum.Enum):
+    """A closed enumeration; an unknown stored value is an error, never a default."""
+
+    #: Created, no turn yet.
+    STARTED = "started"
+    #: A turn is in flight.
+    ACTIVE = "active"
+    IDLE = "idle"
+    #: A turn waits for something outside: an approval, a peer.
+    WAITING = "waiting"
+    PAUSED = "paused"
+    #: The latest turn failed; the session is usable all the same.
+    FAILED = "failed"
+    ARCHIVED = "archived"
+
+
+@attrs.frozen
+class Lineage:
+    """Where a session comes from: three links, kept apart.
+
+    `parent` is nesting (who started it), `forked_from` and `fork_seq` are shared history, and
+    `budget_root` is the session its spending is charged to (None: itself). `depth` counts parents.
+    """
+
+    parent: SessionId | None = None
+    forked_from: SessionId | None = None
+    fork_seq: int = 0
+    budget_root: SessionId | None = None
+    depth: int = 0
+
+
+NO_LINEAGE = Lineage()
+
+
+@attrs.frozen
+class SessionSpec:
+    """What a session was asked to be, beyond its harness. Persisted; secrets never go in.
+
+    `model` is an alias or ``provider:id`` (None: the harness decides), `instructions` replace the
+    harness's, `output_schema` is a JSON Schema as JSON text, `options` go to the provider.
+    """
+
+    model: str | None = None
+    instructions: str | None = None
+    output_schema: str | None = None
+    output_retries: int | None = None
+    options: dict[str, Any] = attrs.field(factory=dict)
+
+
+NO_SPEC = SessionSpec()
+
+
+@attrs.define
+class PendingInput:
+    """An accepted input that no turn has consumed yet."""
+
+    input_id: InputId
+    text: str
+    sender: str | None
+    idempotency_key: str | None
+
+
+@attrs.define
+class PartialTurn:
+    """A turn in flight as far as it is journalled; recovery continues from here."""
+
+    run_id: RunId
+    input_ids: tuple[InputId, ...]
+    messages: list[Message]
+    usage: Usage
+    step: int
+    started_at_ns: int
+
+
+@attrs.define
+class SessionHead:
+    """The fold of a session's records, without its messages. One per known session.
+
+    Invariant: changed only by `runtime.realm` when it applies a committed record, so it always
+    shows committed state and equals what a reopened realm would compute.
+    """
+
+    session_id: SessionId
+    harness_id: HarnessId
+    agent_id: AgentId | None
+    title: str | None
+    locale: str | None
+    lineage: Lineage
+    spec: SessionSpec
+    created_at_ns: int
+    updated_at_ns: int
+    #: Sequence number of the latest turn record; 0 before the first turn.
+    head: int = 0
+    turns: int = 0
+    message_count: int = 0
+    usage: Usage = NO_USAGE
+    status: SessionStatus = SessionStatus.STARTED
+    #: Accepted and not consumed, in order of acceptance; None when empty (most sessions, mostly).
+    inputs: dict[InputId, PendingInput] | None = None
+    partial: PartialTurn | None = None
+    #: Sessions whose `lineage.parent` is this one, in order of creation; None when childless.
+    children: list[SessionId] | None = None
+    #: Sequence number of the last record applied; records up to it are not applied again.
+    applied: int = 0
+
+    @property
+    def archived(self) -> bool:
+        return self.status is SessionStatus.ARCHIVED
+
+    @property
+    def ended(self) -> bool:
+        """Whether the session takes no further turns."""
+        return self.archived
+
+
+@attrs.frozen
+class Session:
+    """A session as a value: everything a `SessionStore` saves and loads.
+
+    `messages` are whole turns, oldest first. `head` is the journal position the value stands for.
+    """
+
+    session_id: SessionId
+    harness_id: HarnessId
+    agent_id: AgentId | None
+    title: str | None
+    locale: str | None
+    lineage: Lineage
+    spec: SessionSpec
+    created_at_ns: int
+    updated_at_ns: int
+    status: SessionStatus
+    head: int
+    turns: int
+    usage: Usage
+    messages: tuple[Message, ...] = attrs.field(repr=False)

@@ -1,0 +1,286 @@
+"""One turn as a pure state machine: data in, effects out, transitions in a literal table.
+
+Owns: what happens between an input and an answer. Must not: import Trio, a clock, randomness or
+anything that performs an effect; `runtime.driver` is the shell.
+
+    READY --Began--------------> MODEL     ask the model
+    READY --Resumed------------> MODEL     continue a journalled turn after the last tool batch
+    READY --Resumed------------> TOOLS     continue it after a reply whose tools have not answered
+    READY --Resumed------------> ENDED     it had used up its model calls
+    MODEL --ModelReplied-------> TOOLS     the reply has tool calls: journal it, run them
+    MODEL --ModelReplied-------> MODEL     the answer does not fit its schema: say why, ask again
+    MODEL --ModelReplied-------> ENDED     the answer stands
+    TOOLS --ToolsFinished------> MODEL     journal the results, ask the model again
+    MODEL, TOOLS --Gave up-----> ENDED     failed or interrupted; open calls are closed
+
+What `ALLOWED` does not list is an error in the shell and raises. The shape (one table, everything
+through one `step`) follows h11's `_state.py`.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
+
+import attrs
+
+from runtime.effects import CallModel, Effect, EndTurn, RunTools, SaveProgress
+from runtime.messages import (
+    NO_USAGE,
+    AssistantMessage,
+    Message,
+    ToolOutcome,
+    ToolResult,
+    Usage,
+    UserMessage,
+    open_calls,
+)
+from runtime.models.base import ModelReply, Schema, ToolChoice
+from runtime.records import TurnOutcome
+from runtime.structured import Invalid, parse_output
+
+#: Model calls in one turn before it is given up: a loop of tool calls must end somewhere. The
+#: agents of the deep-research scenario need 10 to 15; peers default to 10 to 25.
+MAX_STEPS: Final = 24
+
+
+class Phase(enum.Enum):
+    """Where a turn stands."""
+
+    READY = "ready"
+    MODEL = "model"
+    TOOLS = "tools"
+    ENDED = "ended"
+
+
+@attrs.frozen
+class TurnRules:
+    """What bends a turn.
+
+    `tool_choices` are for the first steps, one each (see `ToolChoice`); later steps are ``auto``.
+    An answer that does not fit `output_schema` is sent back with the reason at most
+    `output_retries` times. A turn of more than `max_steps` model calls fails.
+    """
+
+    output_schema: Schema | None = None
+    output_retries: int = 2
+    tool_choices: tuple[ToolChoice, ...] = ()
+    max_steps: int = MAX_STEPS
+
+
+PLAIN_RULES: Final = TurnRules()
+
+
+@attrs.frozen
+class TurnState:
+    """A turn as far as it has come. `saved` of its `messages` are journalled as progress."""
+
+    rules: TurnRules = PLAIN_RULES
+    phase: Phase = Phase.READY
+    messages: tuple[Message, ...] = ()
+    usage: Usage = NO_USAGE
+    step: int = 0
+    rejected: int = 0
+    saved: int = 0
+
+
+@attrs.frozen
+class Began:
+    """A fresh turn on these inputs."""
+
+    messages: tuple[UserMessage, ...]
+
+
+@attrs.frozen
+class Resumed:
+    """A turn that was in flight when its process or its activation ended."""
+
+    messages: tuple[Message, ...]
+    usage: Usage
+    step: int
+
+
+@attrs.frozen
+class ModelReplied:
+    """The model call ended with a reply."""
+
+    reply: ModelReply
+
+
+@attrs.frozen
+class ToolsFinished:
+    """Every open call has its result, in the order of the calls."""
+
+    results: tuple[ToolResult, ...]
+
+
+@attrs.frozen
+class GaveUp:
+    """The turn will not be answered: `outcome` is FAILED or INTERRUPTED, `reason` says why."""
+
+    outcome: TurnOutcome
+    reason: str
+
+
+TurnInput: TypeAlias = Began | Resumed | ModelReplied | ToolsFinished | GaveUp
+Step: TypeAlias = tuple[TurnState, tuple[Effect, ...]]
+
+#: Which phases an input may lead to from a phase. Anything else is the shell's bug.
+ALLOWED: Final[dict[tuple[Phase, type], frozenset[Phase]]] = {
+    (Phase.READY, Began): frozenset({Phase.MODEL}),
+    (Phase.READY, Resumed): frozenset({Phase.MODEL, Phase.TOOLS, Phase.ENDED}),
+    (Phase.MODEL, ModelReplied): frozenset({Phase.TOOLS, Phase.MODEL, Phase.ENDED}),
+    (Phase.TOOLS, ToolsFinished): frozenset({Phase.MODEL, Phase.ENDED}),
+    (Phase.MODEL, GaveUp): frozenset({Phase.ENDED}),
+    (Phase.TOOLS, GaveUp): frozenset({Phase.ENDED}),
+}
+
+
+class TurnMisuse(Exception):
+    """The shell fed the machine an input its phase does not allow."""
+
+
+def step(state: TurnState, event: TurnInput) -> Step:
+    """The next state and what to do now, in order.
+
+    Raises:
+        TurnMisuse: `ALLOWED` does not list this input in this phase.
+    """
+    allowed = ALLOWED.get((state.phase, type(event)))
+    if allowed is None:
+        raise TurnMisuse(f"{type(event).__name__} in phase {state.phase.value}")
+    after, effects = _HANDLERS[type(event)](state, event)
+    if after.phase not in allowed:
+        raise TurnMisuse(f"{type(event).__name__}: {state.phase.value} to {after.phase.value}")
+    return after, effects
+
+
+def _began(state: TurnState, event: Began) -> Step:
+    return _ask(state.rules, event.messages, NO_USAGE, step=0, rejected=0, saved=0)
+
+
+def _resumed(state: TurnState, event: Resumed) -> Step:
+    messages = event.messages
+    saved = len(messages)
+    calls = open_calls(messages)
+    if calls:
+        after = TurnState(
+            state.rules, Phase.TOOLS, messages, event.usage, event.step, saved=saved
+        )
+        return after, (RunTools(calls),)
+    return _ask(state.rules, messages, event.usage, step=event.step, rejected=0, saved=saved)
+
+
+def _replied(state: TurnState, event: ModelReplied) -> Step:
+    reply = event.reply
+    usage = state.usage + reply.usage
+    message = AssistantMessage(reply.text, reply.tool_calls, reply.model, reply.usage)
+    messages = (*state.messages, message)
+    if reply.tool_calls:
+        return _run_tools(state, messages, usage)
+    schema = state.rules.output_schema
+    output: str | None = None
+    if schema is not None:
+        parsed = parse_output(schema, reply.text)
+        if isinstance(parsed, Invalid):
+            return _reject(state, messages, usage, parsed.reason)
+        output = json.dumps(parsed.value, ensure_ascii=False)
+    # Written out: `attrs.evolve` costs three times as much, and every turn comes through here.
+    after = TurnState(
+        state.rules, Phase.ENDED, messages, usage, state.step, state.rejected, state.saved
+    )
+    return after, (EndTurn(TurnOutcome.COMPLETED, output=output),)
+
+
+def _run_tools(state: TurnState, messages: tuple[Message, ...], usage: Usage) -> Step:
+    message = messages[-1]
+    assert isinstance(message, AssistantMessage)
+    usage = usage + Usage(tool_calls=len(message.tool_calls))
+    after = attrs.evolve(
+        state, phase=Phase.TOOLS, messages=messages, usage=usage, saved=len(messages)
+    )
+    fresh = messages[state.saved :]
+    return after, (
+        SaveProgress(fresh, usage, state.step, durable=True),
+        RunTools(message.tool_calls),
+    )
+
+
+def _reject(state: TurnState, messages: tuple[Message, ...], usage: Usage, reason: str) -> Step:
+    state = attrs.evolve(state, messages=messages, usage=usage)
+    if state.rejected >= state.rules.output_retries:
+        return _end(
+            state,
+            TurnOutcome.FAILED,
+            f"the answer does not fit its schema after {state.rejected + 1} attempts: {reason}",
+        )
+    correction = UserMessage(
+        f"That answer cannot be used: {reason}. Reply again with one JSON document that fits the"
+        " schema, and nothing else.",
+        sender="schema",
+    )
+    return _ask(
+        state.rules,
+        (*messages, correction),
+        usage,
+        step=state.step,
+        rejected=state.rejected + 1,
+        saved=state.saved,
+    )
+
+
+def _finished(state: TurnState, event: ToolsFinished) -> Step:
+    messages = state.messages + event.results
+    save = SaveProgress(messages[state.saved :], state.usage, state.step, durable=False)
+    after, effects = _ask(
+        state.rules,
+        messages,
+        state.usage,
+        step=state.step,
+        rejected=state.rejected,
+        saved=len(messages),
+    )
+    return after, (save, *effects)
+
+
+def _gave_up(state: TurnState, event: GaveUp) -> Step:
+    return _end(state, event.outcome, event.reason)
+
+
+def _ask(
+    rules: TurnRules,
+    messages: tuple[Message, ...],
+    usage: Usage,
+    *,
+    step: int,
+    rejected: int,
+    saved: int,
+) -> Step:
+    """Ask the model, or end the turn if it has asked too often."""
+    state = TurnState(rules, Phase.MODEL, messages, usage, step + 1, rejected, saved)
+    if step >= rules.max_steps:
+        reason = f"the turn made {step} model calls without an answer (max_steps)"
+        return _end(state, TurnOutcome.FAILED, reason)
+    choices = rules.tool_choices
+    return state, (CallModel(step + 1, choices[step] if step < len(choices) else "auto"),)
+
+
+def _end(state: TurnState, outcome: TurnOutcome, reason: str) -> Step:
+    """End without an answer: every open call gets a result that says it was cut off."""
+    closed = tuple(
+        ToolResult(call.id, call.name, reason, ToolOutcome.INTERRUPTED)
+        for call in open_calls(state.messages)
+    )
+    after = attrs.evolve(state, phase=Phase.ENDED, messages=state.messages + closed)
+    return after, (EndTurn(outcome, error=reason),)
+
+
+_HANDLERS: Final[dict[type, Callable[[TurnState, Any], Step]]] = {
+    Began: _began,
+    Resumed: _resumed,
+    ModelReplied: _replied,
+    ToolsFinished: _finished,
+    GaveUp: _gave_up,
+}
