@@ -1,0 +1,37 @@
+"""This repository as the architecture tests see it.
+
+Owns: where it is, which packages it has and which of its files are ours.
+"""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+from pathlib import Path
+
+from tests.architecture.source import Sources
+
+ROOT = Path(__file__).parents[2]
+
+#: The floors, highest first.
+FLOORS = ("mob", "runtime", "stores")
+
+
+@functools.cache
+def sources() -> Sources:
+    """The three packages, parsed once for all tests."""
+    return Sources.read(ROOT, FLOORS)
+
+
+@functools.cache
+def files() -> tuple[Path, ...]:
+    """Every file of the repository, relative to its root; in a checkout, those git tracks."""
+    if (ROOT / ".git").exists():
+        listed = subprocess.run(
+            ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True
+        ).stdout.split("\0")
+        found = [Path(name) for name in listed if name]
+    else:  # an unpacked source archive
+        found = [path.relative_to(ROOT) for path in ROOT.rglob("*")]
+        found = [path for path in found if not any(part.startswith(".") for part in path.parts)]
+    return tuple(path for path in found if (ROOT / path).is_file())

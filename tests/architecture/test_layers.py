@@ -1,0 +1,39 @@
+"""Imports only go down, engines are chosen at the top, and no modules import each other."""
+
+from __future__ import annotations
+
+from tests.architecture import rules
+from tests.architecture.repository import FLOORS, sources
+
+#: What `runtime` and `mob` may know of `stores`: the port, never an engine behind it.
+STORE_PORT = ("stores.base", "stores.errors")
+
+#: Who may choose an engine, and why.
+COMPOSITION_ROOTS = {
+    "mob.app": "puts the parts of a mob together for users of the library",
+    "mob.cli.*": "opens the store that the command line names",
+}
+
+
+def test_imports_only_go_down() -> None:
+    assert rules.imports_go_down(sources(), FLOORS) == []
+
+
+def test_only_composition_roots_choose_an_engine() -> None:
+    complaints = rules.only_the_port(
+        sources(),
+        package="stores",
+        port=STORE_PORT,
+        importers=("mob", "runtime"),
+        roots=COMPOSITION_ROOTS,
+        libraries=("lmdb",),
+    )
+    assert complaints == []
+
+
+def test_nothing_depends_on_the_command_line() -> None:
+    assert rules.stays_private(sources(), "mob.cli") == []
+
+
+def test_no_modules_import_each_other() -> None:
+    assert rules.no_cycles(sources()) == []

@@ -1,0 +1,49 @@
+"""The cores are pure: no Trio, no clock, no randomness, no operating system.
+
+A decision that takes the time or an id as an argument can be tabulated, replayed and searched;
+one that asks for it cannot. **To add a module, add its name to PURE.** What a pure module imports
+of ours must be in the list too, so purity cannot leak through an import.
+"""
+
+from __future__ import annotations
+
+from tests.architecture import rules
+from tests.architecture.repository import sources
+
+PURE = (
+    "mob.lifecycle",
+    "mob.supervision",
+    "runtime.codec",
+    "runtime.effects",
+    "runtime.errors",
+    "runtime.ids",
+    "runtime.messages",
+    "runtime.models.base",
+    "runtime.records",
+    "runtime.session",
+    "runtime.state",
+    "runtime.structured",
+    "runtime.turn",
+    "stores.base",
+    "stores.errors",
+)
+
+#: Top-level modules a pure module never imports.
+IMPURE = (
+    "anyio", "asyncio", "lmdb", "os", "random", "secrets", "shutil", "signal", "socket",
+    "subprocess", "tempfile", "threading", "time", "trio", "uuid",
+)  # fmt: skip
+
+#: Calls that read a clock, a file or a terminal without importing anything listed above.
+IMPURE_CALLS = (
+    "breakpoint", "date.today", "datetime.now", "datetime.today", "datetime.utcnow", "input",
+    "open", "print",
+)  # fmt: skip
+
+
+def test_pure_modules_are_pure() -> None:
+    assert rules.pure(sources(), PURE, impure=IMPURE, calls=IMPURE_CALLS) == []
+
+
+def test_the_list_is_sorted() -> None:
+    assert sorted(set(PURE)) == list(PURE)
