@@ -1,0 +1,176 @@
+"""The envelope around stored bytes, and the keys under which records lie.
+
+Owns: the layout of a record, of a row and of a record's key; what a batch may contain.
+Must not: read or write anything, know an engine, understand a payload.
+
+Theory. A checksum that covers only a payload accepts a whole page of yesterday: every record on
+it is sound, and wrong. So a record's checksum starts from the checksum of the record before it
+in its stream and covers its own key (stream and number); a row's checksum covers its key. What
+passes is then the right bytes in the right place after the right predecessor. CRC-32 finds every
+single flipped bit and every burst of up to 32; it guards against accidents, not against people.
+
+Layout, big-endian:
+
+    record key    u16 length of the stream's name, the name, u64 sequence number
+    record        u8 format, u8 kind, u16 version, u32 crc, payload
+    row           u8 format, u32 crc, value
+
+The length in front keeps the streams ``a`` and ``ab`` apart; the number at the end keeps a
+stream's records adjacent and in order, which LMDB packs densely.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import Final
+from zlib import crc32
+
+from stores.base import MAX_KEY_BYTES, Append, Batch, Expect, Put
+from stores.errors import Damaged, StoreMisuse
+
+#: The first byte of every record and row. Raise it when the layouts above change.
+FORMAT: Final = 1
+
+#: The checksum that the first record of a stream continues from.
+CHAIN_START: Final = 0
+
+_NAME: Final = Struct(">H")
+_SEQ: Final = Struct(">Q")
+_HEAD: Final = Struct(">BBH")
+_CRC: Final = Struct(">I")
+_RECORD: Final = Struct(">BBHI")
+_ROW: Final = Struct(">BI")
+_ROW_FORMAT: Final = bytes([FORMAT])
+
+
+def stream_prefix(stream: bytes) -> bytes:
+    """What the keys of all records of `stream`, and of no other stream, begin with."""
+    return _NAME.pack(len(stream)) + stream
+
+
+def record_key(prefix: bytes, seq: int) -> bytes:
+    """The key of record `seq` in the stream of `prefix`."""
+    return prefix + _SEQ.pack(seq)
+
+
+def split_record_key(key: bytes) -> tuple[bytes, int]:
+    """The stream's name and the sequence number in `key`.
+
+    Raises:
+        Damaged: `key` is not the key of a record.
+    """
+    if len(key) < 10 or _NAME.unpack_from(key)[0] != len(key) - 10:
+        raise Damaged(f"key {key!r}", "it is not the key of a record")
+    return key[2:-8], _SEQ.unpack_from(key, len(key) - 8)[0]
+
+
+def encode_record(
+    key: bytes, previous: int, kind: int, version: int, payload: bytes
+) -> tuple[bytes, int]:
+    """The stored form of a record, and its checksum, from which the next record continues.
+
+    `previous` is the checksum of the record before it, `CHAIN_START` for the first.
+    """
+    head = _HEAD.pack(FORMAT, kind, version)
+    crc = crc32(payload, crc32(key + head, previous))
+    return head + _CRC.pack(crc) + payload, crc
+
+
+def decode_record(key: bytes, previous: int, raw: bytes) -> tuple[int, int, int, bytes]:
+    """Checksum, kind, version and payload of a stored record.
+
+    Raises:
+        Damaged: `raw` is not what was stored under `key` after a record with checksum `previous`.
+    """
+    if len(raw) < _RECORD.size:
+        raise Damaged(describe_record(key), f"it has {len(raw)} bytes, too few for an envelope")
+    form, kind, version, crc = _RECORD.unpack_from(raw)
+    if form != FORMAT:
+        raise Damaged(describe_record(key), f"its envelope has format {form}, not {FORMAT}")
+    payload = raw[_RECORD.size :]
+    if crc32(payload, crc32(key + raw[: _HEAD.size], previous)) != crc:
+        raise Damaged(
+            describe_record(key),
+            "its checksum, which continues that of the record before it, fails",
+        )
+    return crc, kind, version, payload
+
+
+def record_crc(key: bytes, raw: bytes) -> int:
+    """The checksum stored in a record, not verified.
+
+    Raises:
+        Damaged: `raw` is too short to hold one.
+    """
+    if len(raw) < _RECORD.size:
+        raise Damaged(describe_record(key), f"it has {len(raw)} bytes, too few for an envelope")
+    crc: int = _CRC.unpack_from(raw, _HEAD.size)[0]
+    return crc
+
+
+def describe_record(key: bytes) -> str:
+    """How messages to people name the record under `key`."""
+    stream, seq = split_record_key(key)
+    return f"record {seq} of stream {stream!r}"
+
+
+def encode_row(key: bytes, value: bytes) -> bytes:
+    """The stored form of `value` under `key`."""
+    return _ROW.pack(FORMAT, crc32(value, crc32(key))) + value
+
+
+def decode_row(key: bytes, raw: bytes) -> bytes:
+    """The value in a stored row.
+
+    Raises:
+        Damaged: `raw` is not what was stored under `key`.
+    """
+    if len(raw) < _ROW.size:
+        raise Damaged(f"key {key!r}", f"it has {len(raw)} bytes, too few for an envelope")
+    form, crc = _ROW.unpack_from(raw)
+    if form != FORMAT:
+        raise Damaged(f"key {key!r}", f"its envelope has format {form}, not {FORMAT}")
+    value = raw[_ROW.size :]
+    if crc32(value, crc32(key)) != crc:
+        raise Damaged(f"key {key!r}", "its checksum, which covers the key, fails")
+    return value
+
+
+def check_batch(batch: Batch) -> None:
+    """Refuse at once what could only fail later, inside a transaction shared with others.
+
+    Raises:
+        StoreMisuse: names the operation and what is wrong with it.
+    """
+    for operation in batch:
+        if isinstance(operation, Append):
+            check_key(operation.stream)
+            if not (0 <= operation.kind <= 0xFF and 0 <= operation.version <= 0xFFFF):
+                raise StoreMisuse(
+                    f"append to {operation.stream!r} has kind {operation.kind} and version"
+                    f" {operation.version}; kinds are 0 to 255 and versions 0 to 65535"
+                )
+            _check_bytes(operation.payload)
+        else:
+            check_key(operation.key)
+            if isinstance(operation, Put) or (
+                isinstance(operation, Expect) and operation.value is not None
+            ):
+                _check_bytes(operation.value)
+
+
+def check_key(key: bytes) -> None:
+    """Refuse a key or stream name that no engine has to take.
+
+    Raises:
+        StoreMisuse: it is not bytes, is empty or is longer than `MAX_KEY_BYTES`.
+    """
+    if type(key) is not bytes or not 0 < len(key) <= MAX_KEY_BYTES:
+        raise StoreMisuse(
+            f"{key!r:.80} cannot be a key or a stream name: give 1 to {MAX_KEY_BYTES} bytes"
+        )
+
+
+def _check_bytes(value: object) -> None:
+    if type(value) is not bytes:
+        raise StoreMisuse(f"a value of type {type(value).__name__} was given; give bytes")

@@ -1,0 +1,237 @@
+"""Reads of an LMDB store, shared by its owner and by readers in other processes.
+
+Owns: the read half of the port, the verification of a stream's chain. Must not: write, keep a
+transaction open: pages that an open one can see are not reused, and the file grows.
+
+Each call is one read transaction of some microseconds, inline on the Trio thread, and sees the
+latest commit whole. LMDB needs no lock for that: a commit never touches a page that a reader may
+be looking at.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Final, NoReturn
+
+import lmdb
+import trio
+
+from stores.base import Batch, Committed, Entry, Ticket
+from stores.codec import (
+    CHAIN_START,
+    check_key,
+    decode_record,
+    decode_row,
+    describe_record,
+    record_crc,
+    record_key,
+    split_record_key,
+    stream_prefix,
+)
+from stores.errors import Damaged, StoreClosed, StoreFailed, StoreMisuse
+from stores.files import Files
+
+_LAST_SEQ: Final = (1 << 64) - 1
+
+
+class LmdbReader:
+    """The read half of `stores.base.Store`; the methods that write refuse.
+
+    Reads raise `StoreFailed` when the operating system or LMDB fails them, and `StoreClosed`
+    after `close`.
+    """
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self._env = files.env
+        self._streams = files.streams
+        self._keys = files.keys
+        self._closed = False
+
+    @property
+    def durable(self) -> bool:
+        """True."""
+        return True
+
+    @property
+    def location(self) -> str:
+        """The path of the store's directory."""
+        return self._files.path
+
+    def get(self, key: bytes) -> bytes | None:
+        """See `stores.base.Store.get`."""
+        check_key(key)
+        try:
+            with self._begin(self._keys) as txn:
+                raw = txn.get(key)
+        except lmdb.Error as error:
+            self._refuse(error)
+        return None if raw is None else decode_row(key, raw)
+
+    def scan(
+        self, prefix: bytes, *, after: bytes | None = None, limit: int | None = None
+    ) -> list[tuple[bytes, bytes]]:
+        """See `stores.base.Store.scan`."""
+        start = prefix if after is None else max(prefix, after)
+        if start:
+            check_key(start)
+        rows: list[tuple[bytes, bytes]] = []
+        try:
+            with self._begin(self._keys) as txn:
+                cursor = txn.cursor()
+                if not cursor.set_range(start):
+                    return rows
+                for key, raw in cursor:
+                    if not key.startswith(prefix) or (limit is not None and len(rows) >= limit):
+                        break
+                    if key != after:
+                        rows.append((key, decode_row(key, raw)))
+        except lmdb.Error as error:
+            self._refuse(error)
+        return rows
+
+    def last(self, stream: bytes) -> int:
+        """See `stores.base.Store.last`."""
+        check_key(stream)
+        try:
+            with self._begin(self._streams) as txn:
+                return last_seq(txn.cursor(), stream_prefix(stream))
+        except lmdb.Error as error:
+            self._refuse(error)
+
+    def read(self, stream: bytes, *, after: int = 0, limit: int = 256) -> list[Entry]:
+        """See `stores.base.Store.read`."""
+        check_key(stream)
+        try:
+            with self._begin(self._streams) as txn:
+                return read_entries(txn.cursor(), stream_prefix(stream), max(after, 0), limit)
+        except lmdb.Error as error:
+            self._refuse(error)
+
+    def entry(self, stream: bytes, seq: int) -> Entry | None:
+        """See `stores.base.Store.entry`."""
+        entries = self.read(stream, after=seq - 1, limit=1) if seq > 0 else []
+        return entries[0] if entries else None
+
+    def streams(self) -> list[bytes]:
+        """See `stores.base.Store.streams`."""
+        names: list[bytes] = []
+        try:
+            with self._begin(self._streams) as txn:
+                cursor = txn.cursor()
+                more = cursor.first()
+                while more:
+                    name, _ = split_record_key(cursor.key())
+                    names.append(name)
+                    more = cursor.set_range(record_key(stream_prefix(name), _LAST_SEQ))
+        except lmdb.Error as error:
+            self._refuse(error)
+        return sorted(names)  # on disk the shorter names come first
+
+    def close(self) -> None:
+        """Give the files back. Idempotent."""
+        if not self._closed:
+            self._closed = True
+            self._files.close()
+
+    def submit(self, batch: Batch, committed: Committed | None = None) -> Ticket:
+        """Refused.
+
+        Raises:
+            StoreMisuse: always; only the owner writes.
+        """
+        self._only_reads("submit a batch")
+
+    async def commit(self, batch: Batch) -> tuple[int, ...]:
+        """Refused as `submit` is."""
+        self._only_reads("commit a batch")
+
+    @property
+    def crowded(self) -> bool:
+        """False: nothing queues here."""
+        return False
+
+    async def room(self) -> None:
+        """Return after a checkpoint: nothing queues here."""
+        await trio.lowlevel.checkpoint()
+
+    async def barrier(self) -> None:
+        """Return after a checkpoint: nothing queues here."""
+        await trio.lowlevel.checkpoint()
+
+    async def wait_beyond(self, stream: bytes, seq: int) -> None:
+        """Refused: nobody tells this process about commits, and it does not poll.
+
+        Raises:
+            StoreMisuse: always.
+        """
+        self._only_reads("wait for a stream to grow")
+
+    def _begin(self, database: lmdb._Database) -> lmdb.Transaction[bytes]:
+        try:
+            return self._env.begin(database)
+        except lmdb.MapResizedError:
+            # The owner enlarged its map; 0 takes over the size it wrote into the file.
+            self._env.set_mapsize(0)
+            return self._env.begin(database)
+
+    def _refuse(self, error: lmdb.Error) -> NoReturn:
+        """Raise what `error`, met while reading, means to our callers."""
+        path = self._files.path
+        if self._closed:
+            raise StoreClosed(f"the store at {path} was closed: open it again") from error
+        if isinstance(error, lmdb.CorruptedError | lmdb.PageNotFoundError):
+            raise Damaged(f"the store at {path}", f"its pages contradict it ({error})") from error
+        raise StoreFailed(f"cannot read the store at {path}: {error}", path=path) from error
+
+    def _only_reads(self, wish: str) -> NoReturn:
+        raise StoreMisuse(
+            f"cannot {wish}: {self._files.path} was opened for reading, use the handle of its owner"
+        )
+
+
+def last_seq(cursor: lmdb.Cursor[bytes], prefix: bytes) -> int:
+    """The number of the last record of the stream of `prefix`; 0 if it has none."""
+    beyond = cursor.set_range(record_key(prefix, _LAST_SEQ))
+    found = cursor.prev() if beyond else cursor.last()
+    if not found or not cursor.key().startswith(prefix):
+        return 0
+    return split_record_key(cursor.key())[1]
+
+
+def read_entries(cursor: lmdb.Cursor[bytes], prefix: bytes, after: int, limit: int) -> list[Entry]:
+    """At most `limit` verified entries of the stream of `prefix`, from number `after + 1` on.
+
+    Raises:
+        Damaged: names the record that is not what was written, or is missing.
+    """
+    entries: list[Entry] = []
+    crc = CHAIN_START
+    if after:
+        # The predecessor has what the first record's checksum continues from.
+        key = record_key(prefix, min(after, _LAST_SEQ))
+        if not cursor.set_range(key) or not cursor.key().startswith(prefix):
+            return entries
+        if cursor.key() != key:
+            raise _missing(key)
+        crc = record_crc(key, cursor.value())
+    if not (cursor.next() if after else cursor.set_range(prefix)):
+        return entries
+    for seq, (key, raw) in enumerate(islice(cursor, max(limit, 0)), after + 1):
+        if not key.startswith(prefix):
+            break
+        expected = record_key(prefix, seq)
+        if key != expected:
+            raise _missing(expected)
+        try:
+            crc, kind, version, payload = decode_record(key, crc, raw)
+        except Damaged:
+            if after and not entries:
+                read_entries(cursor, prefix, after - 1, 1)  # if that one is to blame, name that one
+            raise
+        entries.append(Entry(seq, kind, version, payload))
+    return entries
+
+
+def _missing(key: bytes) -> Damaged:
+    return Damaged(describe_record(key), "it is missing, although later ones are there")
