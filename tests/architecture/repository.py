@@ -26,12 +26,17 @@ def sources() -> Sources:
 @functools.cache
 def files() -> tuple[Path, ...]:
     """Every file of the repository, relative to its root; in a checkout, those git tracks."""
-    if (ROOT / ".git").exists():
-        listed = subprocess.run(
-            ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True
-        ).stdout.split("\0")
-        found = [Path(name) for name in listed if name]
-    else:  # an unpacked source archive
+    listing = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, check=False, capture_output=True, text=True
+    )
+    if (ROOT / ".git").exists() and listing.returncode == 0:
+        found = [Path(name) for name in listing.stdout.split("\0") if name]
+    else:  # an unpacked source archive, or somebody else's checkout
         found = [path.relative_to(ROOT) for path in ROOT.rglob("*")]
-        found = [path for path in found if not any(part.startswith(".") for part in path.parts)]
+        made = {"__pycache__", "build", "dist"}
+        found = [
+            path
+            for path in found
+            if not any(part.startswith(".") or part in made for part in path.parts)
+        ]
     return tuple(path for path in found if (ROOT / path).is_file())
