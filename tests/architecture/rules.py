@@ -134,6 +134,7 @@ def no_cycles(sources: Sources) -> list[str]:
 def exports(module: Module, ours: Collection[str]) -> list[str]:
     """A package's `__all__` is sorted, without doubles, and names everything public it holds.
 
+    Sorted is as imports are and as ruff's RUF022 fixes it: constants, classes, functions.
     Public: imported from `ours`, or a function, class or constant defined here, without a
     leading underscore. That every exported name resolves takes an import; see `test_exports.py`.
     """
@@ -153,8 +154,9 @@ def exports(module: Module, ours: Collection[str]) -> list[str]:
     if listed is None:
         return [f"{module.name}: no literal __all__ for {sorted(public)}"] if public else []
     complaints = []
-    if listed != sorted(set(listed)):
-        complaints.append(f"{module.name}: __all__ should read {sorted(set(listed))}")
+    ordered = sorted(set(listed), key=_export_order)
+    if listed != ordered:
+        complaints.append(f"{module.name}: __all__ should read {ordered}")
     if missing := sorted(public - set(listed)):
         complaints.append(f"{module.name}: not in __all__: {missing} (or underscore them)")
     return complaints
@@ -209,6 +211,12 @@ def prints(module: Module) -> list[str]:
 
 def _top(name: str) -> str:
     return name.partition(".")[0]
+
+
+def _export_order(name: str) -> tuple[int, str]:
+    if name.isupper() and len(name) > 1:
+        return 0, name
+    return (1 if name[:1].isupper() else 2), name
 
 
 def _within(name: str, package: str) -> bool:

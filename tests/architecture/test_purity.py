@@ -11,20 +11,27 @@ from tests.architecture import rules
 from tests.architecture.repository import sources
 
 PURE = (
+    "mob.errors",
     "mob.lifecycle",
+    "mob.records",
+    "mob.roster",
     "mob.supervision",
+    "mob.tables",
     "runtime.codec",
     "runtime.effects",
     "runtime.errors",
     "runtime.ids",
     "runtime.messages",
     "runtime.models.base",
+    "runtime.models.chatwire",
     "runtime.records",
+    "runtime.results",
     "runtime.session",
     "runtime.state",
     "runtime.structured",
     "runtime.turn",
     "stores.base",
+    "stores.codec",
     "stores.errors",
 )
 

@@ -146,6 +146,7 @@ def test_a_package_imported_by_what_it_exports(tmp_path: Path) -> None:
     [
         ("from low.base import A, B\n__all__ = ['A']", "not in __all__: ['B']"),
         ("from low.base import A, B\n__all__ = ['B', 'A']", "should read ['A', 'B']"),
+        ("f = Ab = MAX = 1\n__all__ = ['Ab', 'MAX', 'f']", "should read ['MAX', 'Ab', 'f']"),
         ("from low.base import A\n__all__ = ['A', 'A']", "should read ['A']"),
         ("from low.base import A", "no literal __all__"),
         ("def main(): ...\n__all__ = []", "not in __all__: ['main']"),
