@@ -18,7 +18,7 @@ import attrs
 from runtime.models.base import Schema
 
 if TYPE_CHECKING:
-    from jsonschema.exceptions import ValidationError
+    from jsonschema.exceptions import SchemaError, ValidationError
     from jsonschema.protocols import Validator
 
 #: How many mistakes one reason lists: a small model corrects few at once.
@@ -182,7 +182,7 @@ def _rank(error: ValidationError) -> tuple[int, str]:
     return (len(error.absolute_path), error.json_path)
 
 
-def _mistake(error: ValidationError) -> str:
+def _mistake(error: ValidationError | SchemaError) -> str:
     # "$.items[2].name" without the dollar that means nothing to a model.
     path = error.json_path[1:].removeprefix(".")
     message = error.message

@@ -1,0 +1,1 @@
+"""Tests of the model clients, structured output and the registry."""

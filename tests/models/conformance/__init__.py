@@ -1,0 +1,1 @@
+"""What every model client must do, whatever stands behind it: see `suite`."""
