@@ -92,6 +92,7 @@ class Ticket(Protocol):
 
         Raises:
             Conflict: an `Expect` did not hold; nothing of this batch was applied.
+            Damaged: what the batch builds on fails its checksum; nothing of it was applied.
             StoreFull, StoreFailed: the commit failed; nothing of this batch was applied.
             CommitUnknown: the outcome could not be learnt.
         """

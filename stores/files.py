@@ -90,6 +90,7 @@ def open_owned(path: str, map_size: int) -> Files:
         StoreUnreadable: no permission, or what is there is not a store of ours.
         StoreFull: the disk has no room for a new store.
     """
+    path = os.path.abspath(path)
     try:
         with ExitStack() as undo:
             created = _make_directory(Path(path))
@@ -124,6 +125,7 @@ def open_shared(path: str) -> Files:
         StoreInUse: this process has it open already.
         StoreUnreadable: missing, no permission, or not a store of ours.
     """
+    path = os.path.abspath(path)
     try:
         with ExitStack() as undo:
             # A map of size 0 takes the size that the owner wrote into the file.

@@ -170,7 +170,10 @@ class _Transactions:
                         path=self._path,
                     )
         except lmdb.MapFullError as error:
-            raise MapFull(f"the map of {self._path} is full", path=self._path) from error
+            raise MapFull(
+                f"the map of {self._path} has no room: open the store with a larger one",
+                path=self._path,
+            ) from error
         except lmdb.Error as error:
             raise self._failure(error, batches) from error
         if len(self._tails) > _MAX_TAILS:
@@ -252,10 +255,10 @@ class _Transactions:
 
     def _failure(self, error: lmdb.Error, batches: Sequence[Batch]) -> StoreError:
         """What `error`, which ended a commit, means to our callers."""
-        disk = os.statvfs(self._path)
         # LMDB reports a write that the full disk cut short as an input/output error.
-        scarce = disk.f_bavail * disk.f_frsize < 2 * _size(batches) + (1 << 16)
-        if error.code in FULL or (error.code == errno.EIO and scarce):
+        if error.code in FULL or (
+            error.code == errno.EIO and _free(self._path) < 2 * _size(batches) + (1 << 16)
+        ):
             return StoreFull(
                 f"no room on the disk of {self._path}: free some, then open the store again;"
                 " nothing of the failed batches was kept",
@@ -276,6 +279,12 @@ class _Transactions:
             " again; nothing of the failed batches was kept",
             path=self._path,
         )
+
+
+def _free(path: str) -> int:
+    """Bytes that this user may still write to the disk of `path`."""
+    disk = os.statvfs(path)
+    return disk.f_bavail * disk.f_frsize
 
 
 def _size(batches: Sequence[Batch]) -> int:

@@ -78,6 +78,8 @@ class MemoryStore:
         """The word ``memory``."""
         return "memory"
 
+    # An interrupt halfway through would leave a batch applied in part.
+    @trio.lowlevel.enable_ki_protection
     def submit(self, batch: Batch, committed: Committed | None = None) -> Ticket:
         """See `stores.base.Store.submit`; the batch is applied before this returns."""
         self._check_open()

@@ -41,9 +41,11 @@ from stores.errors import (
 #: wait for one turn; at some kilobytes a turn it keeps tens of megabytes, not more.
 DEFAULT_QUEUE: Final = 8192
 
-#: Scheduler passes that the writer lets go by before it takes the queue. The first lets those
-#: run who were woken together with it, the second whoever they woke: groups get larger.
-_PASSES: Final = 2
+#: Scheduler passes that the writer lets go by before it takes the queue. Tasks that were woken
+#: together do not all come back in the same pass: with 50 members that take 0 to 5 steps between
+#: turns, this halved the commits and took a third off the processor time of a turn. More gave
+#: nothing, and alone in a quiet loop five passes cost less than the thread that follows them.
+_PASSES: Final = 5
 
 Outcome: TypeAlias = tuple[int, ...] | StoreError
 
@@ -137,6 +139,8 @@ class Writer:
         self.watch = Watch()
         self.finished = trio.Event()
 
+    # An interrupt halfway through would leave a batch without its place for a callback.
+    @trio.lowlevel.enable_ki_protection
     def submit(self, batch: Batch, committed: Committed | None = None) -> GroupTicket:
         """See `stores.base.Store.submit`."""
         if self._refusal is not None:
@@ -187,13 +191,17 @@ class Writer:
         try:
             with trio.CancelScope(shield=True):
                 while self._gathering.batches or not self._closed:
-                    await self._gathering.filled.wait()
-                    for _ in range(_PASSES):
-                        await trio.lowlevel.checkpoint()
+                    await self._gather()
                     if self._gathering.batches:
                         await self._commit(self._take())
         finally:
             self._leave()
+
+    async def _gather(self) -> None:
+        """Park until there is something to commit, then let more of it come."""
+        await self._gathering.filled.wait()
+        for _ in range(_PASSES):
+            await trio.lowlevel.checkpoint()
 
     def _take(self) -> _Group:
         group = self._committing = self._gathering
