@@ -65,6 +65,7 @@ class Doing(enum.Enum):
     MODEL = "model"
     TOOL = "tool"
     SAVING = "saving"
+    RESTARTING = "restarting"
 
 
 class LiveSession:
@@ -74,10 +75,23 @@ class LiveSession:
     `base` is where the turn's begin. A turn that is abandoned cuts `history` back to `base`.
     """
 
-    __slots__ = ("base", "detail", "doing", "emit", "head", "history", "interrupt", "scope", "since")
+    __slots__ = (
+        "base",
+        "detail",
+        "doing",
+        "emit",
+        "head",
+        "history",
+        "interrupt",
+        "key",
+        "scope",
+        "since",
+    )
 
-    def __init__(self, head: SessionHead, history: list[Message]) -> None:
+    def __init__(self, head: SessionHead, history: list[Message], key: str) -> None:
         self.head = head
+        #: Names the session stably across processes; simulated models draw randomness from it.
+        self.key = key
         self.history = history
         self.base = len(history)
         self.scope: trio.CancelScope | None = None
@@ -208,11 +222,13 @@ class TurnDriver:
             effect.tool_choice,
             config.rules.output_schema,
             config.options,
-            f"{self._realm.key_of(live.head)}/{live.head.turns}.{effect.step}",
+            f"{live.key}/{live.head.turns}.{effect.step}",
         )
         return await config.model.generate(request, live.emit)
 
-    async def _run_tools(self, calls: tuple[ToolCall, ...], resumed: bool) -> tuple[ToolResult, ...]:
+    async def _run_tools(
+        self, calls: tuple[ToolCall, ...], resumed: bool
+    ) -> tuple[ToolResult, ...]:
         """Run `calls` at the same time; results in the order of the calls."""
         live = self._live
         live.now_doing(Doing.TOOL, ", ".join(dict.fromkeys(call.name for call in calls)))
@@ -261,10 +277,13 @@ class TurnDriver:
             self._started_at_ns,
             self._realm.ports.clock.now_ns(),
         )
-        await self._realm.append(record).wait()
+        ticket = self._realm.append(record)
+        # The record is in the queue and nothing can take it back, so the turn's messages are part
+        # of the history from here on, whether or not this wait is cancelled.
         history = live.history
         history.extend(state.messages[len(history) - live.base :])
         live.base = len(history)
+        await ticket.wait()
         return record
 
 

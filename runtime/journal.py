@@ -83,8 +83,7 @@ class Journal:
             stores.Damaged: a record's bytes are not what was written.
         """
         return [
-            self._event(entry)
-            for entry in self._store.read(self._stream, after=after, limit=limit)
+            self._event(entry) for entry in self._store.read(self._stream, after=after, limit=limit)
         ]
 
     def get(self, seq: int) -> Any:

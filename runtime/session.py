@@ -129,10 +129,40 @@ class SessionHead:
     def archived(self) -> bool:
         return self.status is SessionStatus.ARCHIVED
 
-    @property
-    def ended(self) -> bool:
-        """Whether the session takes no further turns."""
-        return self.archived
+    def metadata(self) -> SessionMetadata:
+        """What there is to say about the session now, as a value."""
+        return SessionMetadata(
+            self.session_id,
+            self.harness_id,
+            self.agent_id,
+            self.title,
+            self.locale,
+            self.lineage,
+            self.status,
+            self.created_at_ns,
+            self.updated_at_ns,
+            self.turns,
+            self.message_count,
+            self.usage,
+        )
+
+
+@attrs.frozen
+class SessionMetadata:
+    """A session without its messages: what lists and lookups return."""
+
+    session_id: SessionId
+    harness_id: HarnessId
+    agent_id: AgentId | None
+    title: str | None
+    locale: str | None
+    lineage: Lineage
+    status: SessionStatus
+    created_at_ns: int
+    updated_at_ns: int
+    turns: int
+    message_count: int
+    usage: Usage
 
 
 @attrs.frozen

@@ -51,6 +51,10 @@ class RealmState:
         self.keyed: dict[str, KeyedInput] = {}
         #: Spawn keys seen, so that a replayed spawn finds the child it already made.
         self.spawned: dict[str, SessionId] = {}
+        #: The same, the other way round.
+        self.spawn_keys: dict[SessionId, str] = {}
+        #: Per root: descendants that are not archived, and all that were ever made.
+        self.descendants: dict[SessionId, tuple[int, int]] = {}
         #: The literal table. A mob adds its own record types to the same one.
         self.transitions: dict[type, Callable[[int, Any], None]] = {
             SessionCreated: self._created,
@@ -92,12 +96,18 @@ class RealmState:
         )
         if record.spawn_key is not None:
             self.spawned[record.spawn_key] = record.session_id
+            self.spawn_keys[record.session_id] = record.spawn_key
         if record.lineage.parent is not None:
             parent = self.heads[record.lineage.parent]
-            parent.children = [*(parent.children or ()), record.session_id]
+            if parent.children is None:
+                parent.children = []
+            parent.children.append(record.session_id)
+            self._count(record.lineage.budget_root, active=1, total=1)
 
     def _archived(self, seq: int, record: SessionArchived) -> None:
         head = self.head(record.session_id)
+        if not head.archived and head.lineage.parent is not None:
+            self._count(head.lineage.budget_root, active=-1, total=0)
         head.status = SessionStatus.ARCHIVED
         head.updated_at_ns = record.at_ns
         head.partial = None
@@ -133,7 +143,8 @@ class RealmState:
         partial.messages.extend(record.messages)
         partial.usage = record.usage
         partial.step = record.step
-        head.status = SessionStatus.ACTIVE
+        if head.status is not SessionStatus.ARCHIVED:
+            head.status = SessionStatus.ACTIVE
         head.updated_at_ns = record.at_ns
         head.applied = seq
 
@@ -145,15 +156,21 @@ class RealmState:
         head.message_count += len(record.messages)
         head.usage = head.usage + record.usage
         head.updated_at_ns = record.ended_at_ns
-        head.status = (
-            SessionStatus.FAILED if record.outcome is TurnOutcome.FAILED else SessionStatus.IDLE
-        )
+        if head.status is not SessionStatus.ARCHIVED:  # a late turn record never revives it
+            head.status = (
+                SessionStatus.FAILED if record.outcome is TurnOutcome.FAILED else SessionStatus.IDLE
+            )
         head.applied = seq
         for input_id in record.input_ids:
             pending = self._consume(head, input_id)
             if pending is not None and pending.idempotency_key is not None:
                 key = pending.idempotency_key
                 self.keyed[key] = attrs.evolve(self.keyed[key], turn=seq)
+
+    def _count(self, root: SessionId | None, *, active: int, total: int) -> None:
+        if root is not None:
+            now_active, now_total = self.descendants.get(root, (0, 0))
+            self.descendants[root] = (now_active + active, now_total + total)
 
     @staticmethod
     def _consume(head: SessionHead, input_id: InputId) -> PendingInput | None:

@@ -166,9 +166,7 @@ def _resumed(state: TurnState, event: Resumed) -> Step:
     saved = len(messages)
     calls = open_calls(messages)
     if calls:
-        after = TurnState(
-            state.rules, Phase.TOOLS, messages, event.usage, event.step, saved=saved
-        )
+        after = TurnState(state.rules, Phase.TOOLS, messages, event.usage, event.step, saved=saved)
         return after, (RunTools(calls),)
     return _ask(state.rules, messages, event.usage, step=event.step, rejected=0, saved=saved)
 

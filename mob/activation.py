@@ -1,0 +1,236 @@
+"""Activations: the tasks of members that have work, and their supervision.
+
+Owns: a member's queue of jobs, the task that works through it, carrying out the supervisor's
+decisions, and the count of members at work. Must not: decide who may send to whom, or the mob's
+state.
+
+An idle member has no task. Its queue getting its first job starts one in the mob's nursery; the
+task ends when the queue is empty.
+
+# Invariant: between "nothing left in the queue" and `active = False` there is no checkpoint, the
+# exit of a nursery included; otherwise a job that arrives in between would wait for ever.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import trio
+
+from mob.errors import MemberFailed
+from mob.records import MemberExited
+from mob.roster import Member
+from mob.supervision import Exit, GiveUp, RestartPolicy, decide
+from runtime.driver import Doing
+from runtime.errors import ModelError
+from runtime.records import TurnEnded
+from runtime.results import TurnResult, result_of
+from runtime.session import PendingInput
+from stores import StoreError
+
+if TYPE_CHECKING:
+    from runtime.realm import Realm
+
+
+class Job:
+    """One input on its way through a member, and whoever waits for the answer.
+
+    `nested` marks a question asked from inside another member's turn: it is still worked on while
+    the mob drains, because the turn that asked cannot end without it.
+    """
+
+    __slots__ = ("done", "error", "nested", "pending", "record")
+
+    def __init__(self, pending: PendingInput, nested: bool) -> None:
+        self.pending = pending
+        self.nested = nested
+        self.record: TurnEnded | None = None
+        self.error: Exception | None = None
+        self.done: trio.Event | None = None
+
+    def settle(self, record: TurnEnded | None, error: Exception | None = None) -> None:
+        self.record = record
+        self.error = error
+        if self.done is not None:
+            self.done.set()
+
+    async def result(self) -> TurnResult:
+        """Wait for the turn and return its result, or raise what it ended with."""
+        if self.record is None and self.error is None:
+            if self.done is None:
+                self.done = trio.Event()
+            await self.done.wait()
+        if self.error is not None:
+            raise self.error
+        assert self.record is not None
+        return result_of(self.record)
+
+
+class LiveMember:
+    """The running side of a roster row; made when the member first gets work."""
+
+    __slots__ = ("active", "gone", "jobs", "killed", "recent", "row", "scope", "waiting_for")
+
+    def __init__(self, row: Member) -> None:
+        self.row = row
+        self.jobs: deque[Job] = deque()
+        self.active = False
+        self.gone = False
+        self.scope: trio.CancelScope | None = None
+        #: Why the activation is to be ended; None while nobody asked for that.
+        self.killed: str | None = None
+        #: When it was restarted, on Trio's clock, ascending; bounded by the restart intensity.
+        self.recent: tuple[float, ...] = ()
+        #: Members whose answers this one's turn waits for.
+        self.waiting_for: set[str] = set()
+
+
+class Activations:
+    """The members at work. Lives as long as the mob's nursery."""
+
+    def __init__(
+        self,
+        realm: Realm,
+        nursery: trio.Nursery,
+        policy: Callable[[Member], RestartPolicy],
+    ) -> None:
+        self._realm = realm
+        self._nursery = nursery
+        self._policy = policy
+        self.members: dict[str, LiveMember] = {}
+        self.active = 0
+        self._quiet: trio.Event | None = None
+        #: While draining, only nested jobs are begun; while halted, none.
+        self.draining = False
+        self.halted = False
+
+    def enqueue(self, live: LiveMember, job: Job) -> None:
+        """Queue `job`, and start the member's activation if it has none."""
+        live.jobs.append(job)
+        self.start(live)
+
+    def wake(self) -> None:
+        """Start an activation for every member that has work it may begin."""
+        for live in self.members.values():
+            self.start(live)
+
+    def kill(self, live: LiveMember, cause: str) -> bool:
+        """End the activation as a crash with this cause; False if the member is idle."""
+        if live.scope is None:
+            return False
+        live.killed = cause
+        live.scope.cancel()
+        return True
+
+    def halt(self) -> None:
+        """Cancel every activation; turns in flight stay in flight in the journal."""
+        self.halted = True
+        for live in self.members.values():
+            if live.scope is not None:
+                live.scope.cancel()
+
+    def at_work(self) -> list[str]:
+        """The names of the members that have an activation."""
+        return [name for name, live in self.members.items() if live.active]
+
+    async def quiet(self) -> None:
+        """Park until no member is at work."""
+        while self.active:
+            if self._quiet is None:
+                self._quiet = trio.Event()
+            await self._quiet.wait()
+
+    def start(self, live: LiveMember) -> None:
+        """Start the member's activation if it has none and there is work it may begin."""
+        if live.active or self._next(live) is None:
+            return
+        live.active = True
+        self.active += 1
+        self._nursery.start_soon(self._run, live, name=live.row.name)
+
+    def _next(self, live: LiveMember) -> Job | None:
+        """The job to begin now, if there is one."""
+        if self.halted or live.gone:
+            return None
+        if not self.draining:
+            return live.jobs[0] if live.jobs else None
+        return next((job for job in live.jobs if job.nested), None)
+
+    async def _run(self, live: LiveMember) -> None:
+        try:
+            while (job := self._next(live)) is not None:
+                with trio.CancelScope() as live.scope:
+                    if live.killed is None:
+                        await self._work(live, job)
+                    else:
+                        await self._exited(live, job, live.killed, retryable=True)
+        finally:
+            live.scope = None
+            live.killed = None
+            live.active = False
+            self.active -= 1
+            if self._quiet is not None and not self.active:
+                self._quiet.set()
+                self._quiet = None
+
+    async def _work(self, live: LiveMember, job: Job) -> None:
+        inputs = (job.pending,)
+        try:
+            record = await self._realm.driver(live.row.session_id, inputs).run(inputs)
+        except StoreError:
+            raise
+        except Exception as error:  # a member's crash is an exit record, never its siblings'
+            retryable = error.retryable if isinstance(error, ModelError) else True
+            await self._exited(live, job, f"{type(error).__name__}: {error}", retryable=retryable)
+        else:
+            self._finish(live, job, record)
+
+    def _finish(self, live: LiveMember, job: Job, record: TurnEnded) -> None:
+        live.jobs.remove(job)
+        job.settle(record)
+
+    async def _exited(self, live: LiveMember, job: Job, cause: str, *, retryable: bool) -> None:
+        """Record a bad exit and do what the supervisor decides.
+
+        The barrier lets everything the dead activation queued reach the disk first, so that the
+        next one starts from what is there and not from what was there a moment ago.
+        """
+        live.killed = None
+        await self._realm.store.barrier()
+        if job.pending.input_id not in (self._realm.state.head(live.row.session_id).inputs or ()):
+            return self._settle_from_disk(live, job)
+        decision = decide(
+            self._policy(live.row), live.recent, Exit(cause, retryable, trio.current_time())
+        )
+        delay_s = None if isinstance(decision, GiveUp) else decision.delay_s
+        await self._realm.append(
+            MemberExited(
+                live.row.name,
+                live.row.session_id,
+                cause,
+                delay_s,
+                self._realm.ports.clock.now_ns(),
+            )
+        ).wait()
+        if isinstance(decision, GiveUp):
+            await self._give_up(live, job, decision.reason)
+            return None
+        live.recent = decision.recent
+        self._realm.live(live.row.session_id).now_doing(Doing.RESTARTING, cause)
+        await trio.sleep(decision.delay_s)
+        return None
+
+    async def _give_up(self, live: LiveMember, job: Job, reason: str) -> None:
+        inputs = (job.pending,)
+        await self._realm.driver(live.row.session_id, inputs).fail(reason, inputs)
+        live.jobs.remove(job)
+        job.settle(None, MemberFailed(live.row.name, reason, live.row.session_id))
+
+    def _settle_from_disk(self, live: LiveMember, job: Job) -> None:
+        """The turn had been committed when its activation ended: tell whoever waits."""
+        head = self._realm.state.head(live.row.session_id)
+        record = self._realm.turn(head.head)
+        assert job.pending.input_id in record.input_ids
+        self._finish(live, job, record)

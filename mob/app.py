@@ -1,0 +1,163 @@
+"""The composition root: plugs engine, models, clock and ids into a mob and opens it.
+
+Owns: `open_mob`, `stored_mob` and the choice of an engine when the user makes none. Must not: hold
+any behaviour of a mob.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import attrs
+import trio
+
+from mob.definition import MobDefinition, changed_parts
+from mob.errors import DefinitionChanged, MobNotFound
+from mob.harness import Harnesses, load_tools
+from mob.mob import Mob
+from mob.models import open_models
+from mob.records import MOB_RECORDS, BlueprintAdopted
+from mob.roster import Roster
+from runtime.checkpoint import CheckpointGate
+from runtime.driver import SessionConfig
+from runtime.ids import RealmId, SessionId
+from runtime.journal import Journal
+from runtime.models.base import Model
+from runtime.nursery import open_background
+from runtime.ports import Ports
+from runtime.realm import Realm
+from runtime.records import RUNTIME_RECORDS
+from runtime.session import Session, SessionHead
+from runtime.state import RealmState
+from runtime.store import SessionStore, StoredSessions
+from stores import Store, open_memory
+
+#: Seconds that leaving `open_mob` lets turns in flight finish. What is cut off is continued when
+#: the mob is next opened, so waiting long only delays the program that wants to end.
+GRACE_S = 2.0
+
+
+@asynccontextmanager
+async def open_mob(
+    definition: MobDefinition,
+    *,
+    store: Store | None = None,
+    models: Mapping[str, Model] | None = None,
+    sessions: SessionStore | None = None,
+    ports: Ports | None = None,
+    adopt: bool = False,
+    grace_s: float = GRACE_S,
+) -> AsyncIterator[Mob]:
+    """Open the mob of `definition`: create it, or continue the one the store holds under its id.
+
+    A mob that was running goes on with its unfinished work at once; one that was stopped stays
+    stopped until `resume`. Without a `store` the mob lives in memory and ends with this block.
+    `models` maps aliases to clients (which stay the caller's); the rest are opened from the
+    definition. `sessions` is where snapshots go (default: the store). Leaving the block lets turns
+    in flight finish for `grace_s` seconds, then cancels them; they are continued next time.
+
+    Raises:
+        DefinitionInvalid: the definition does not hold together, or a tool cannot be loaded.
+        DefinitionChanged: the stored mob has another blueprint and `adopt` is false.
+        ModelUnavailable: an alias cannot be served.
+        stores.StoreError: the store cannot be read or written.
+    """
+    definition.check()
+    tools = load_tools(definition)
+    async with AsyncExitStack() as stack:
+        if store is None:
+            store = await stack.enter_async_context(open_memory())
+        clients = await stack.enter_async_context(open_models(definition.models, models or {}))
+        harnesses = Harnesses(definition, clients, tools)
+        handle: list[Mob] = []
+
+        def configure(head: SessionHead) -> SessionConfig:
+            return handle[0].configure(head)
+
+        realm = Realm(
+            store,
+            RealmId(definition.id),
+            configure,
+            ports=ports,
+            record_types=MOB_RECORDS,
+            limits=harnesses.limits(),
+        )
+        roster = Roster(realm.state)
+        records = realm.recover()
+        await _same_blueprint(definition, realm, roster, adopt=adopt)
+
+        def snapshot(session_id: SessionId) -> Session | None:
+            return realm.snapshot(session_id) if session_id in realm.state.heads else None
+
+        gate = CheckpointGate(
+            sessions or StoredSessions(store, realm.realm_id),
+            snapshot,
+            definition.checkpoint.every_turns,
+        )
+        nursery = await stack.enter_async_context(open_background())
+        mob = Mob(definition, realm, roster, harnesses, gate, nursery)
+        handle.append(mob)
+        nursery.start_soon(gate.run, name="checkpointer")
+        if not records:
+            await mob.create()
+        else:
+            mob.recover()
+        try:
+            yield mob
+        finally:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + grace_s + 5.0):
+                # Shielded: whoever leaves by cancellation leaves as tidily; bounded by the grace
+                # period and five seconds for cancelled tools to unwind.
+                await mob.close(grace_s)
+
+
+async def _same_blueprint(
+    definition: MobDefinition, realm: Realm, roster: Roster, *, adopt: bool
+) -> None:
+    """Refuse, or record on request, a definition that is not the one the stored mob runs on."""
+    if roster.blueprint is None:
+        return
+    blueprint = definition.blueprint()
+    if blueprint == roster.blueprint:
+        return
+    if not adopt:
+        raise DefinitionChanged(definition.id, changed_parts(roster.blueprint, blueprint))
+    now = realm.ports.clock.now_ns()
+    await realm.append(BlueprintAdopted(blueprint, now)).wait()
+
+
+@attrs.frozen
+class StoredMob:
+    """A mob as its journal tells it, without running it: for lists, reports and other processes."""
+
+    mob_id: str
+    state: RealmState
+    roster: Roster
+    journal: Journal
+    #: Number of committed records.
+    last: int
+
+
+def stored_mobs(store: Store) -> tuple[str, ...]:
+    """The ids of the mobs in a store, ascending."""
+    prefix = b"realm/"
+    return tuple(
+        stream[len(prefix) :].decode() for stream in store.streams() if stream.startswith(prefix)
+    )
+
+
+def stored_mob(store: Store, mob_id: str) -> StoredMob:
+    """Read one mob from a store that may belong to another process.
+
+    Raises:
+        MobNotFound: the store holds no such mob.
+        runtime.errors.RecordUnreadable, stores.Damaged: its journal cannot be read.
+    """
+    known = stored_mobs(store)
+    if mob_id not in known:
+        raise MobNotFound(mob_id, known, store.location)
+    state = RealmState()
+    roster = Roster(state)
+    journal = Journal(store, RealmId(mob_id), (*RUNTIME_RECORDS, *MOB_RECORDS), state.apply)
+    return StoredMob(mob_id, state, roster, journal, journal.replay())

@@ -1,0 +1,443 @@
+"""The definition of a mob: what it is made of, in Python or in a TOML file.
+
+Owns: the definition types, reading and checking a mob file, and the blueprint (the part that a
+stored mob remembers). Must not: open a model, run a tool's code, touch a store.
+
+Blueprint and bindings. Who the members are, what they are told and how they are wired is the
+blueprint: it is journalled when the mob is created, and a stored mob is never rewritten because a
+file was edited. Which model serves an alias is a binding: it may differ from run to run.
+
+A Python definition goes through the same checks as a file (`MobDefinition.check`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from mob.errors import DefinitionInvalid, Mistake
+from mob.supervision import DEFAULT_POLICY, RestartPolicy, RestartWhen
+from mob.tables import TableReader, nearest
+from runtime.structured import check_schema
+from runtime.turn import MAX_STEPS
+
+#: Names of members, profiles, models and tools: they appear in tool names and paths.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+#: Tools that exist by configuration and not by a [tools.X] table.
+SPAWN_AGENT = "spawn_agent"
+ASK_PREFIX = "ask_"
+
+
+@attrs.frozen
+class ModelDefinition:
+    """What serves an alias: ``provider:id`` and how to reach it.
+
+    `max_concurrency` bounds calls at the same time (None: no bound). `options` go with each call.
+    """
+
+    model: str
+    base_url: str | None = None
+    api_key_env: str | None = None
+    max_concurrency: int | None = None
+    options: dict[str, Any] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class ToolDefinition:
+    """A Python function as a tool: ``function = "file.py:name"``, the file beside the mob file."""
+
+    function: str
+    idempotent: bool = False
+    timeout_s: float | None = None
+
+
+@attrs.frozen
+class SubagentDefinition:
+    """Whether and how sessions of a profile may start child sessions.
+
+    Children run on `profile` (None: the same one). Depth counts from the member (CONTRACTS 1.8).
+    """
+
+    profile: str | None = None
+    max_depth: int = 2
+    max_children: int = 16
+
+
+@attrs.frozen
+class ProfileDefinition:
+    """What members and children of one kind have in common."""
+
+    model: str
+    instructions: str = ""
+    peer_description: str = ""
+    tools: tuple[str, ...] = ()
+    tool_choice: tuple[str, ...] = ()
+    output_schema: dict[str, Any] | None = None
+    output_retries: int = 2
+    max_steps: int = MAX_STEPS
+    subagents: SubagentDefinition | None = None
+    restart: RestartPolicy = DEFAULT_POLICY
+    options: dict[str, Any] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class MemberDefinition:
+    """A member, or with `replicas` n members called ``name-0`` to ``name-(n-1)``."""
+
+    profile: str
+    replicas: int | None = None
+
+
+@attrs.frozen
+class WiringDefinition:
+    """Who may ask whom. `edges` are undirected pairs of member names; with replicas, the base name
+    stands for all of them. ``default = "allow"`` wires everybody to everybody instead."""
+
+    default: str = "deny"
+    edges: tuple[tuple[str, str], ...] = ()
+
+
+@attrs.frozen
+class CheckpointDefinition:
+    """When snapshots are written: after `every_turns` turns of a session."""
+
+    every_turns: int = 64
+
+
+@attrs.frozen
+class MobDefinition:
+    """A whole mob. `lead` is the member that `mob run` asks. Paths are relative to `folder`."""
+
+    id: str
+    lead: str
+    models: Mapping[str, ModelDefinition]
+    profiles: Mapping[str, ProfileDefinition]
+    members: Mapping[str, MemberDefinition]
+    tools: Mapping[str, ToolDefinition] = attrs.field(factory=dict)
+    wiring: WiringDefinition = WiringDefinition()
+    checkpoint: CheckpointDefinition = CheckpointDefinition()
+    folder: Path = attrs.field(factory=Path, eq=False)
+    source: str = attrs.field(default="definition", eq=False)
+
+    @classmethod
+    def load(cls, path: str | Path) -> MobDefinition:
+        """Read and check the mob file at `path`.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            DefinitionInvalid: it is not TOML, or not a valid definition; every mistake is listed.
+        """
+        path = Path(path)
+        try:
+            data = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise DefinitionInvalid(
+                str(path), (Mistake("file", f"not valid TOML: {error}"),)
+            ) from None
+        return cls.from_table(data, folder=path.parent, source=str(path))
+
+    @classmethod
+    def from_table(
+        cls, data: Mapping[str, Any], *, folder: Path | None = None, source: str = "definition"
+    ) -> MobDefinition:
+        """Build and check a definition from parsed TOML. Raises `DefinitionInvalid`."""
+        mistakes: list[Mistake] = []
+        definition = _read(TableReader("", data, mistakes), folder or Path(), source)
+        mistakes.extend(definition.mistakes())
+        if mistakes:
+            raise DefinitionInvalid(source, tuple(mistakes))
+        return definition
+
+    def check(self) -> None:
+        """Raise `DefinitionInvalid` if the parts do not fit together."""
+        mistakes = tuple(self.mistakes())
+        if mistakes:
+            raise DefinitionInvalid(self.source, mistakes)
+
+    def member_names(self) -> dict[str, str]:
+        """Every member's name and profile, replicas written out, in order of the definition."""
+        names: dict[str, str] = {}
+        for base, member in self.members.items():
+            for name in replica_names(base, member):
+                names[name] = member.profile
+        return names
+
+    def peers(self) -> dict[str, tuple[str, ...]]:
+        """Who each member may ask, in order of the definition."""
+        names = list(self.member_names())
+        if self.wiring.default == "allow":
+            return {name: tuple(other for other in names if other != name) for name in names}
+        groups = {base: replica_names(base, member) for base, member in self.members.items()}
+        linked: dict[str, set[str]] = {name: set() for name in names}
+        for one, other in self.wiring.edges:
+            for left in groups.get(one, (one,)):
+                for right in groups.get(other, (other,)):
+                    if left != right:
+                        linked[left].add(right)
+                        linked[right].add(left)
+        return {name: tuple(o for o in names if o in linked[name]) for name in names}
+
+    def blueprint(self) -> str:
+        """The part a stored mob remembers, as canonical JSON. Bindings (models) are not in it."""
+        table = attrs.asdict(
+            attrs.evolve(self, models={}, folder=Path(), source=""),
+            value_serializer=lambda _i, _a, value: getattr(value, "value", value),
+        )
+        del table["models"], table["folder"], table["source"]
+        return json.dumps(table, sort_keys=True, ensure_ascii=False, default=str)
+
+    def mistakes(self) -> Iterable[Mistake]:
+        """What does not fit together, each with its path."""
+        yield from _check_names(self)
+        yield from _check_references(self)
+        for name, profile in self.profiles.items():
+            if profile.output_schema is not None:
+                reason = check_schema(profile.output_schema)
+                if reason is not None:
+                    yield Mistake(f"profiles.{name}.output_schema", reason)
+
+
+def replica_names(base: str, member: MemberDefinition) -> tuple[str, ...]:
+    """The names that one [members.X] table stands for."""
+    if member.replicas is None:
+        return (base,)
+    return tuple(f"{base}-{index}" for index in range(member.replicas))
+
+
+def changed_parts(old: str, new: str) -> tuple[str, ...]:
+    """The dotted paths, two deep, in which two blueprints differ."""
+    before, now = json.loads(old), json.loads(new)
+    paths: list[str] = []
+    for key in sorted(before.keys() | now.keys()):
+        one, other = before.get(key), now.get(key)
+        if one == other:
+            continue
+        if isinstance(one, dict) and isinstance(other, dict):
+            inner = sorted(one.keys() | other.keys())
+            paths.extend(f"{key}.{name}" for name in inner if one.get(name) != other.get(name))
+        else:
+            paths.append(key)
+    return tuple(paths)
+
+
+def _read(top: TableReader, folder: Path, source: str) -> MobDefinition:
+    mob = top.table("mob")
+    definition = MobDefinition(
+        id=mob.required("id", str, "mob"),
+        lead=mob.required("lead", str, ""),
+        models={name: _read_model(table) for name, table in top.tables("models").items()},
+        profiles={
+            name: _read_profile(table, folder) for name, table in top.tables("profiles").items()
+        },
+        members={name: _read_member(table) for name, table in top.tables("members").items()},
+        tools={name: _read_tool(table) for name, table in top.tables("tools").items()},
+        wiring=_read_wiring(top.table("wiring")),
+        checkpoint=_read_checkpoint(top.table("checkpoint")),
+        folder=folder,
+        source=source,
+    )
+    mob.done()
+    top.done()
+    return definition
+
+
+def _read_model(table: TableReader) -> ModelDefinition:
+    limit = table.number("max_concurrency", 1, least=1) if "max_concurrency" in table else None
+    model = ModelDefinition(
+        model=table.required("model", str, "sim:echo"),
+        base_url=table.take("base_url", str),
+        api_key_env=table.take("api_key_env", str),
+        max_concurrency=limit,
+        options=table.take("options", dict, {}),
+    )
+    table.take("max_concurrency", int, 1)
+    table.done()
+    return model
+
+
+def _read_tool(table: TableReader) -> ToolDefinition:
+    function = table.required("function", str, "tools.py:tool")
+    if not re.fullmatch(r"[^:]+\.py:[A-Za-z_]\w*", function):
+        table.wrong("function", f"{function!r} is not of the form file.py:function_name")
+    timeout_s = table.take("timeout_s", float)
+    if timeout_s is not None and timeout_s <= 0:
+        table.wrong("timeout_s", f"must be above 0, found {timeout_s:g}")
+    tool = ToolDefinition(function, table.take("idempotent", bool, False), timeout_s)
+    table.done()
+    return tool
+
+
+def _read_profile(table: TableReader, folder: Path) -> ProfileDefinition:
+    subagents = _read_subagents(table.table("subagents")) if "subagents" in table else None
+    table.raw("subagents")
+    profile = ProfileDefinition(
+        model=table.required("model", str, ""),
+        instructions=_read_instructions(table, folder),
+        peer_description=table.take("peer_description", str, ""),
+        tools=table.texts("tools"),
+        tool_choice=table.texts("tool_choice"),
+        output_schema=_read_schema(table, folder),
+        output_retries=table.number("output_retries", 2, least=0),
+        max_steps=table.number("max_steps", MAX_STEPS, least=1),
+        subagents=subagents,
+        restart=_read_restart(table.table("restart")),
+        options=table.take("options", dict, {}),
+    )
+    table.done()
+    return profile
+
+
+def _read_instructions(table: TableReader, folder: Path) -> str:
+    text = table.take("instructions", str)
+    name = table.take("instructions_file", str)
+    if text is not None and name is not None:
+        table.wrong("instructions_file", "give instructions or instructions_file, not both")
+    if name is None:
+        return text or ""
+    return _read_text(table, "instructions_file", folder / name)
+
+
+def _read_schema(table: TableReader, folder: Path) -> dict[str, Any] | None:
+    value = table.raw("output_schema")
+    if isinstance(value, str):
+        text = _read_text(table, "output_schema", folder / value)
+        try:
+            value = json.loads(text) if text else {}
+        except ValueError as error:
+            table.wrong("output_schema", f"{folder / value} is not valid JSON: {error}")
+            return None
+    if value is None or isinstance(value, dict):
+        return value
+    table.wrong("output_schema", "expected a JSON Schema table or the path of a .json file")
+    return None
+
+
+def _read_text(table: TableReader, key: str, path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        table.wrong(key, f"cannot read {path}: {error.strerror}")
+    except UnicodeDecodeError:
+        table.wrong(key, f"{path} is not UTF-8 text")
+    return ""
+
+
+def _read_subagents(table: TableReader) -> SubagentDefinition:
+    subagents = SubagentDefinition(
+        profile=table.take("profile", str),
+        max_depth=table.number("max_depth", 2, least=1, most=16),
+        max_children=table.number("max_children", 16, least=1),
+    )
+    table.done()
+    return subagents
+
+
+def _read_restart(table: TableReader) -> RestartPolicy:
+    default = DEFAULT_POLICY
+    policies = [when.value for when in RestartWhen]
+    restart = RestartPolicy(
+        when=RestartWhen(table.choice("policy", default.when.value, policies)),
+        max_restarts=table.number("max", default.max_restarts, least=0),
+        within_s=table.number("within_s", default.within_s, least=0.001),
+        backoff_s=table.number("backoff_s", default.backoff_s, least=0),
+        max_backoff_s=table.number("max_backoff_s", default.max_backoff_s, least=0),
+    )
+    table.done()
+    return restart
+
+
+def _read_member(table: TableReader) -> MemberDefinition:
+    replicas = table.number("replicas", 1, least=1) if "replicas" in table else None
+    member = MemberDefinition(table.required("profile", str, ""), replicas)
+    table.take("replicas", int, 1)
+    table.done()
+    return member
+
+
+def _read_wiring(table: TableReader) -> WiringDefinition:
+    edges: list[tuple[str, str]] = []
+    for index, edge in enumerate(table.take("edges", list, [])):
+        if isinstance(edge, list) and len(edge) == 2 and all(isinstance(e, str) for e in edge):
+            edges.append((edge[0], edge[1]))
+        else:
+            table.wrong(f"edges[{index}]", f"expected a pair of member names, found {edge!r}")
+    wiring = WiringDefinition(table.choice("default", "deny", ("allow", "deny")), tuple(edges))
+    table.done()
+    return wiring
+
+
+def _read_checkpoint(table: TableReader) -> CheckpointDefinition:
+    checkpoint = CheckpointDefinition(table.number("every_turns", 64, least=1))
+    table.done()
+    return checkpoint
+
+
+def _check_names(definition: MobDefinition) -> Iterable[Mistake]:
+    rule = "letters, digits, - and _, beginning with a letter or digit, at most 63"
+    if not NAME.fullmatch(definition.id):
+        yield Mistake("mob.id", f"{definition.id!r} is not a name", rule)
+    for table in ("models", "profiles", "members", "tools"):
+        for name in getattr(definition, table):
+            if not NAME.fullmatch(name):
+                yield Mistake(f"{table}.{name}", f"{name!r} is not a name", rule)
+    for name in definition.tools:
+        if name == SPAWN_AGENT or name.startswith(ASK_PREFIX):
+            yield Mistake(f"tools.{name}", "the name is taken by a built-in tool", "rename it")
+
+
+def _check_references(definition: MobDefinition) -> Iterable[Mistake]:
+    names = definition.member_names()
+    if not definition.members:
+        yield Mistake("members", "a mob needs at least one member", "add [members.NAME]")
+    elif definition.lead not in names:
+        yield _unknown("mob.lead", "member", definition.lead, names)
+    for name, profile in definition.profiles.items():
+        path = f"profiles.{name}"
+        if profile.model not in definition.models:
+            yield _unknown(f"{path}.model", "model alias", profile.model, definition.models)
+        for tool in profile.tools:
+            if tool not in definition.tools:
+                yield _unknown(f"{path}.tools", "tool", tool, definition.tools)
+        if profile.subagents is not None and profile.subagents.profile is not None:
+            if profile.subagents.profile not in definition.profiles:
+                yield _unknown(
+                    f"{path}.subagents.profile",
+                    "profile",
+                    profile.subagents.profile,
+                    definition.profiles,
+                )
+        yield from _check_choices(definition, name, profile)
+    for name, member in definition.members.items():
+        if member.profile not in definition.profiles:
+            yield _unknown(
+                f"members.{name}.profile", "profile", member.profile, definition.profiles
+            )
+    for index, edge in enumerate(definition.wiring.edges):
+        for end in edge:
+            if end not in names and end not in definition.members:
+                yield _unknown(
+                    f"wiring.edges[{index}]", "member", end, [*definition.members, *names]
+                )
+
+
+def _check_choices(
+    definition: MobDefinition, name: str, profile: ProfileDefinition
+) -> Iterable[Mistake]:
+    """A forced tool must be one that some session of this profile is offered."""
+    offered = {"auto", "none", "required", *profile.tools}
+    if profile.subagents is not None:
+        offered.add(SPAWN_AGENT)
+    offered.update(f"{ASK_PREFIX}{other}" for other in definition.profiles)
+    for choice in profile.tool_choice:
+        if choice not in offered:
+            yield _unknown(f"profiles.{name}.tool_choice", "tool", choice, offered)
+
+
+def _unknown(path: str, what: str, word: str, known: Iterable[str]) -> Mistake:
+    return Mistake(path, f"there is no {what} {word!r}", nearest(word, known))

@@ -1,0 +1,107 @@
+"""What can go wrong with a mob, beyond its sessions and its store.
+
+MobError (runtime.errors)
++-- DefinitionInvalid       the mob file is wrong; `mistakes` says where, one by one
++-- DefinitionChanged       the file no longer is what the stored mob was made from
++-- MobNotFound             the store holds no mob of this id
++-- MemberNotFound          the mob has no member of this name
++-- MemberExists            the name is taken, or about to be
++-- MemberFailed            the supervisor gave the member's turn up
++-- AskCycle                a member would wait for itself
++-- VerbRefused             (mob.lifecycle) the mob's state does not allow it
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from runtime.errors import AgentError, MobError
+from runtime.ids import SessionId
+
+
+@attrs.frozen
+class Mistake:
+    """One thing wrong in a definition: `path` is the dotted key, `hint` what to do, or empty."""
+
+    path: str
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        hint = f" ({self.hint})" if self.hint else ""
+        return f"{self.path}: {self.message}{hint}"
+
+
+class DefinitionInvalid(MobError):
+    """A definition that cannot be used. `source` is the file, or ``definition`` for one in Python.
+
+    All mistakes that could be found are reported at once, in the order of the file.
+    """
+
+    def __init__(self, source: str, mistakes: tuple[Mistake, ...]) -> None:
+        lines = "\n".join(f"  {mistake}" for mistake in mistakes)
+        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
+        super().__init__(f"{source} is not a valid mob definition: {count}\n{lines}")
+        self.source = source
+        self.mistakes = mistakes
+
+
+class DefinitionChanged(MobError):
+    """The definition differs from the one the stored mob runs on; nothing was changed."""
+
+    def __init__(self, mob_id: str, changed: tuple[str, ...]) -> None:
+        super().__init__(
+            f"mob {mob_id!r} was made from a definition that differs in: {', '.join(changed)}."
+            " A stored mob is never rewritten silently: pass adopt=True (command line: --adopt) to"
+            " take the new definition over, or give the new one another id or another --state."
+        )
+        self.mob_id = mob_id
+        self.changed = changed
+
+
+class MobNotFound(MobError):
+    """The store holds no such mob; `known` are the ids it does hold."""
+
+    def __init__(self, mob_id: str, known: tuple[str, ...], location: str) -> None:
+        there = f"it holds: {', '.join(known)}" if known else "it holds none"
+        super().__init__(f"no mob {mob_id!r} in the store at {location}; {there}")
+        self.mob_id = mob_id
+        self.known = known
+
+
+class MemberNotFound(MobError):
+    """The mob has no such member; `known` are the names it has."""
+
+    def __init__(self, name: str, known: tuple[str, ...]) -> None:
+        shown = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
+        super().__init__(f"no member {name!r}; the members are: {shown or 'none'}")
+        self.name = name
+        self.known = known
+
+
+class MemberExists(MobError):
+    """The name belongs to a member already, or a spawn of it is under way."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is a member named {name!r} already; retire it or choose another")
+        self.name = name
+
+
+class MemberFailed(AgentError):
+    """The supervisor gave a turn of this member up; the member takes further work."""
+
+    def __init__(self, name: str, reason: str, session_id: SessionId) -> None:
+        super().__init__(f"member {name!r} failed: {reason}", session_id)
+        self.name = name
+        self.reason = reason
+
+
+class AskCycle(MobError):
+    """`asker` would wait for `target`, which is waiting for `asker`; the question was not sent."""
+
+    def __init__(self, asker: str, target: str) -> None:
+        super().__init__(
+            f"{asker!r} cannot ask {target!r}, which is itself waiting for an answer from {asker!r}"
+        )
+        self.asker = asker
+        self.target = target

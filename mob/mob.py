@@ -1,0 +1,443 @@
+"""The mob: the handle users hold, and the shell that carries its verbs out.
+
+Owns: admission, members' sessions, stop and resume. Must not: choose an engine or open models (the
+composition root `mob.app` does), run turns itself (activations do).
+
+Every verb is admitted synchronously against the literal table of `mob.lifecycle`, so two verbs can
+never both believe that they were first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+import attrs
+import trio
+
+from mob.activation import Activations, Job, LiveMember
+from mob.definition import NAME, MobDefinition
+from mob.errors import AskCycle, MemberExists, MemberNotFound
+from mob.harness import Harnesses
+from mob.lifecycle import MobState, VerbRefused, admit, after
+from mob.records import MemberRetired, MemberSpawned, MobCreated, MobStateChanged, RunReported
+from mob.roster import Member, Roster
+from mob.supervision import RestartPolicy
+from runtime.checkpoint import CheckpointGate
+from runtime.driver import SessionConfig
+from runtime.errors import MobError, SessionError
+from runtime.ids import AgentId, HarnessId, InputId, SessionId
+from runtime.journal import Event
+from runtime.realm import Admission, Realm
+from runtime.records import SessionArchived, SessionCreated, TurnEnded
+from runtime.results import TurnResult
+from runtime.session import NO_SPEC, PendingInput, SessionHead
+
+#: Seconds that `stop` lets turns in flight finish before it cancels them. A model call takes
+#: seconds; what is cancelled is continued at `resume`, so nothing is lost either way.
+DRAIN_S: Final = 10.0
+
+
+@attrs.frozen
+class Receipt:
+    """Proof that an input is on disk: `session_id` will work on it, `input_id` names it."""
+
+    input_id: InputId
+    session_id: SessionId
+    member: str
+
+
+@attrs.frozen
+class StopReport:
+    """What `stop` found: members whose turns finished in time, and those it had to cancel."""
+
+    drained: tuple[str, ...]
+    cancelled: tuple[str, ...]
+
+
+class Mob:
+    """A supervised team of members. Get one from `mob.open_mob`; not safe across threads."""
+
+    def __init__(
+        self,
+        definition: MobDefinition,
+        realm: Realm,
+        roster: Roster,
+        harnesses: Harnesses,
+        gate: CheckpointGate,
+        nursery: trio.Nursery,
+    ) -> None:
+        self.definition = definition
+        self.realm = realm
+        self.roster = roster
+        self._harnesses = harnesses
+        self._gate = gate
+        self._activations = Activations(realm, nursery, self._policy)
+        self._spawning: set[str] = set()
+        self._stopping = False
+        transitions = realm.state.transitions
+        self._fold_turn = transitions[TurnEnded]
+        self._fold_archived = transitions[SessionArchived]
+        transitions[TurnEnded] = self._turn_ended
+        transitions[SessionArchived] = self._session_archived
+
+    # -- what it is ------------------------------------------------------------------------
+
+    @property
+    def id(self) -> str:
+        return self.definition.id
+
+    @property
+    def state(self) -> MobState:
+        """The recorded state."""
+        return self.roster.mob_state
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The names of the members, in order of joining."""
+        return tuple(self.roster.members)
+
+    @property
+    def at_work(self) -> tuple[str, ...]:
+        """The names of the members that have a task now."""
+        return tuple(self._activations.at_work())
+
+    def session_of(self, member: str) -> SessionId:
+        """The member's session. Raises `MemberNotFound`."""
+        return self._row(member).session_id
+
+    def configure(self, head: SessionHead) -> SessionConfig:
+        """What a session of this mob runs with."""
+        return self._harnesses.configure(self, head)
+
+    async def events(self, after: int = 0) -> AsyncIterator[Event]:
+        """Every committed record above the cursor `after`, then the future, without end.
+
+        A slow consumer loses nothing and slows nobody down: it reads the journal at its own pace.
+        """
+        async for event in self.realm.journal.follow(after):
+            yield event
+
+    # -- messages --------------------------------------------------------------------------
+
+    async def ask(
+        self, member: str, text: str, *, idempotency_key: str | None = None
+    ) -> TurnResult:
+        """Send `text` to a member, wait for its turn, return the answer.
+
+        The turn is on disk before this returns. Cancelling the wait does not cancel the turn. A
+        key that was used before joins that question's answer, also across restarts.
+
+        Raises:
+            MemberNotFound, VerbRefused: nothing was sent.
+            MemberFailed: the supervisor gave the turn up.
+            AgentError: the turn failed or was interrupted.
+        """
+        self._admit("ask")
+        return await self._question(self._row(member), text, None, idempotency_key, nested=False)()
+
+    async def send(self, member: str, text: str, *, idempotency_key: str | None = None) -> Receipt:
+        """Send `text` to a member and return once it is on disk; the answer is not waited for.
+
+        Raises:
+            MemberNotFound, VerbRefused: nothing was sent.
+        """
+        self._admit("send")
+        row = self._row(member)
+        admission, _ = self._accept(row, text, None, idempotency_key, nested=False)
+        if admission.ticket is not None:
+            await admission.ticket.wait()
+        else:
+            await self.realm.store.barrier()
+        accepted = admission.pending or admission.settled
+        assert accepted is not None
+        return Receipt(accepted.input_id, row.session_id, member)
+
+    def question(
+        self, asker: str, names: Sequence[str], text: str, key: str
+    ) -> dict[str, Callable[[], Awaitable[TurnResult]]]:
+        """Send a question from inside `asker`'s turn to each of `names`; return their answers-to-be.
+
+        All are sent or none. Raises `AskCycle` if one of them waits for `asker` already.
+        """
+        for name in names:
+            if self._waits_for(name, asker):
+                raise AskCycle(asker, name)
+        rows = [self._row(name) for name in names]
+        return {
+            row.name: self._question(row, text, asker, f"{key}:{row.name}", nested=True)
+            for row in rows
+        }
+
+    @contextmanager
+    def waiting(self, asker: str, names: Sequence[str]) -> Iterator[None]:
+        """Note that `asker`'s turn waits for `names`, so that a circle of questions is refused."""
+        live = self._live(self._row(asker))
+        live.waiting_for.update(names)
+        try:
+            yield
+        finally:
+            live.waiting_for.difference_update(names)
+
+    def interrupt(self, member: str) -> bool:
+        """Cancel the member's turn in flight; it ends as interrupted. False if it had none."""
+        self._admit("interrupt")
+        return self.realm.interrupt(self._row(member).session_id)
+
+    def kill(self, member: str, cause: str = "killed") -> bool:
+        """Crash the member's activation; its supervisor decides what follows. False if idle.
+
+        The turn in flight is continued by the restarted activation from what is journalled.
+        """
+        self._admit("kill")
+        return self._activations.kill(self._live(self._row(member)), cause)
+
+    async def wait_idle(self) -> None:
+        """Park until no member is at work."""
+        await self._activations.quiet()
+
+    # -- members ---------------------------------------------------------------------------
+
+    async def spawn(self, name: str, *, profile: str) -> SessionId:
+        """Add a member; return its session. Session and roster row are one commit.
+
+        Raises:
+            MemberExists: the name is taken, also while another spawn of it is pending.
+            MobError: the name or the profile is not usable.
+            VerbRefused: the mob is not running.
+        """
+        self._admit("spawn")
+        if profile not in self.definition.profiles:
+            known = ", ".join(self.definition.profiles)
+            raise MobError(f"there is no profile {profile!r}; the profiles are: {known}")
+        (session_id,) = await self._spawn_all([(name, profile)])
+        return session_id
+
+    async def _spawn_all(self, wanted: Sequence[tuple[str, str]]) -> list[SessionId]:
+        """Add members (name, profile) in one commit: all or none, in this order."""
+        for name, _ in wanted:
+            if not NAME.fullmatch(name):
+                raise MobError(f"{name!r} is not a name: use letters, digits, - and _, at most 63")
+            if name in self.roster.members or name in self._spawning:
+                raise MemberExists(name)
+        names = [name for name, _ in wanted]
+        self._spawning.update(names)
+        try:
+            created, joined = self._spawn_records(wanted)
+            await self.realm.append(*created, *joined).wait()
+        finally:
+            self._spawning.difference_update(names)
+        self._harnesses.forget()
+        return [record.session_id for record in created]
+
+    def _spawn_records(
+        self, wanted: Sequence[tuple[str, str]]
+    ) -> tuple[list[SessionCreated], list[MemberSpawned]]:
+        created = [
+            self.realm.describe_session(
+                HarnessId(profile), AgentId(name), name, None, None, NO_SPEC, None
+            )
+            for name, profile in wanted
+        ]
+        joined = [
+            MemberSpawned(name, profile, record.session_id, 1, record.at_ns)
+            for (name, profile), record in zip(wanted, created, strict=True)
+        ]
+        return created, joined
+
+    async def retire(self, name: str, reason: str = "retired") -> None:
+        """Remove a member: unroutable at once, its turn and children cancelled, its history kept.
+
+        Idempotent: retiring a member that has left already does nothing.
+
+        Raises:
+            MemberNotFound: no member of this name was ever in the mob.
+            VerbRefused: the mob's state does not allow it.
+        """
+        self._admit("retire")
+        if name in self.roster.retired and name not in self.roster.members:
+            return
+        row = self._row(name)
+        live = self._activations.members.pop(name, None)
+        if live is not None:
+            live.gone = True
+            if live.scope is not None:
+                live.scope.cancel()
+        now = self.realm.ports.clock.now_ns()
+        ended = self.realm.archive_records(row.session_id, reason)
+        await self.realm.append(*ended, MemberRetired(name, reason, now)).wait()
+        self._harnesses.forget()
+        gone = SessionError(f"member {name!r} was retired: {reason}", row.session_id)
+        while live is not None and live.jobs:
+            live.jobs.popleft().settle(None, gone)
+
+    # -- life ------------------------------------------------------------------------------
+
+    async def create(self) -> None:
+        """Record a new mob with the members of its definition, running, in one commit."""
+        now = self.realm.ports.clock.now_ns()
+        created, joined = self._spawn_records(list(self.definition.member_names().items()))
+        state = after(self.state, "start")
+        await self.realm.append(
+            MobCreated(self.id, self.definition.blueprint(), now),
+            *created,
+            *joined,
+            MobStateChanged(state.value, "created", now),
+        ).wait()
+
+    def recover(self) -> None:
+        """Take up the work that the journal says is unfinished. Does nothing when stopped."""
+        for row in self.roster.members.values():
+            head = self.realm.state.heads[row.session_id]
+            if head.inputs:
+                live = self._live(row)
+                live.jobs.extend(
+                    Job(pending, nested=False) for pending in _in_order(head, head.inputs)
+                )
+        if self.state is MobState.RUNNING:
+            self._activations.wake()
+
+    async def stop(self, deadline_s: float = DRAIN_S) -> StopReport:
+        """Stop durably: refuse work, let turns in flight finish until the deadline, cancel the rest.
+
+        What is cancelled stays in flight on disk and is continued at `resume`. A stopped mob stays
+        stopped across restarts. If a step fails the checkpointers are armed again and the mob runs.
+        """
+        after(self.state, "stop")
+        if self._stopping:
+            raise VerbRefused(self.state, "stop", "; it is being stopped already")
+        activations = self._activations
+        busy = activations.at_work()
+        self._stopping = activations.draining = True
+        try:
+            with trio.move_on_after(deadline_s):
+                await activations.quiet()
+            late = activations.at_work()
+            activations.halt()
+            await activations.quiet()
+            await self._gate.flush()
+            await self._gate.cancel()
+            await self.realm.store.barrier()
+            await self._record_state("stop", "asked to stop")
+        finally:
+            self._stopping = activations.draining = activations.halted = False
+            if self.state is not MobState.STOPPED:
+                self._gate.rearm()
+                activations.wake()
+        return StopReport(tuple(name for name in busy if name not in late), tuple(late))
+
+    async def resume(self) -> None:
+        """Run again after `stop`: arm the checkpointers, record it, take unfinished work up.
+
+        Raises:
+            VerbRefused: the mob is not stopped.
+        """
+        after(self.state, "resume")
+        self._gate.rearm()
+        try:
+            await self._record_state("resume", "asked to resume")
+        finally:
+            if self.state is not MobState.RUNNING:
+                await self._gate.cancel()
+        self._activations.wake()
+
+    async def close(self, grace_s: float) -> None:
+        """End this handle, not the mob: let turns in flight finish for `grace_s`, then cancel.
+
+        Nothing is recorded; the mob continues where it is when it is next opened.
+        """
+        self._activations.draining = True
+        with trio.move_on_after(grace_s):
+            await self._activations.quiet()
+        self._activations.halt()
+        await self._activations.quiet()
+        await self._gate.cancel()
+
+    async def report_run(self, key: str) -> None:
+        """Record that the answer to the run with this idempotency key has been shown."""
+        await self.realm.append(RunReported(key, self.realm.ports.clock.now_ns())).wait()
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _admit(self, verb: str) -> None:
+        if self._stopping:
+            raise VerbRefused(self.state, verb, "; it is being stopped")
+        admit(self.state, verb)
+
+    def _row(self, name: str) -> Member:
+        try:
+            return self.roster.members[name]
+        except KeyError:
+            raise MemberNotFound(name, self.members) from None
+
+    def _live(self, row: Member) -> LiveMember:
+        live = self._activations.members.get(row.name)
+        if live is None:
+            live = self._activations.members[row.name] = LiveMember(row)
+        return live
+
+    def _policy(self, row: Member) -> RestartPolicy:
+        return self._harnesses.profile(row.profile).restart
+
+    def _accept(
+        self, row: Member, text: str, sender: str | None, key: str | None, *, nested: bool
+    ) -> tuple[Admission, Job | None]:
+        """Let an input in and queue its job, or find the job of the input it joins."""
+        admission = self.realm.accept(row.session_id, text, sender=sender, idempotency_key=key)
+        pending = admission.pending
+        if pending is None:
+            return admission, None
+        live = self._live(row)
+        if admission.ticket is None:
+            for job in live.jobs:
+                if job.pending.input_id == pending.input_id:
+                    job.nested = job.nested or nested
+                    self._activations.start(live)
+                    return admission, job
+        job = Job(pending, nested)
+        self._activations.enqueue(live, job)
+        return admission, job
+
+    def _question(
+        self, row: Member, text: str, sender: str | None, key: str | None, *, nested: bool
+    ) -> Callable[[], Awaitable[TurnResult]]:
+        admission, job = self._accept(row, text, sender, key, nested=nested)
+        if job is not None:
+            return job.result
+        settled = admission.settled
+        assert settled is not None
+
+        async def recorded() -> TurnResult:
+            await trio.lowlevel.checkpoint()
+            return self.realm.settled_result(settled)
+
+        return recorded
+
+    def _waits_for(self, name: str, target: str) -> bool:
+        """Whether `name`'s turn waits, over however many others, for `target`."""
+        if name == target:
+            return True
+        live = self._activations.members.get(name)
+        return live is not None and any(
+            self._waits_for(other, target) for other in live.waiting_for
+        )
+
+    async def _record_state(self, verb: str, reason: str) -> None:
+        state = after(self.state, verb)
+        now = self.realm.ports.clock.now_ns()
+        await self.realm.append(MobStateChanged(state.value, reason, now)).wait()
+
+    def _turn_ended(self, seq: int, record: TurnEnded) -> None:
+        self._fold_turn(seq, record)
+        self._gate.turn_ended(record.session_id)
+
+    def _session_archived(self, seq: int, record: SessionArchived) -> None:
+        self._fold_archived(seq, record)
+        self._gate.archived(record.session_id)
+
+
+def _in_order(head: SessionHead, inputs: dict[InputId, PendingInput]) -> list[PendingInput]:
+    """Pending inputs with those of the turn in flight first: that turn is continued, not begun."""
+    first = head.partial.input_ids if head.partial is not None else ()
+    return sorted(inputs.values(), key=lambda pending: pending.input_id not in first)

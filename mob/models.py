@@ -1,0 +1,90 @@
+"""The models of a mob: aliases bound to clients, opened together and closed together.
+
+Owns: resolving every alias of a definition, overrides, the concurrency bound of an alias. Must not:
+know a provider (the registry of `runtime.models` does).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import trio
+
+from mob.definition import ModelDefinition
+from mob.tables import nearest
+from runtime.errors import ModelUnavailable
+from runtime.models.base import Emit, Model, ModelReply, ModelRequest
+from runtime.models.registry import open_model
+
+
+class Limited:
+    """A model with at most `most` calls at the same time; waiting calls are served in order."""
+
+    def __init__(self, model: Model, most: int) -> None:
+        self._model = model
+        self._slots = trio.CapacityLimiter(most)
+
+    @property
+    def name(self) -> str:
+        return self._model.name
+
+    @property
+    def supports_tools(self) -> bool:
+        return self._model.supports_tools
+
+    async def generate(self, request: ModelRequest, emit: Emit | None = None) -> ModelReply:
+        async with self._slots:
+            return await self._model.generate(request, emit)
+
+    async def aclose(self) -> None:
+        await self._model.aclose()
+
+
+def override(
+    models: Mapping[str, ModelDefinition], replaced: Mapping[str, str]
+) -> dict[str, ModelDefinition]:
+    """The definitions with ``alias -> provider:id`` replaced; the alias ``all`` stands for each.
+
+    Raises:
+        ModelUnavailable: there is no such alias.
+    """
+    result = dict(models)
+    for alias, reference in replaced.items():
+        if alias != "all" and alias not in models:
+            raise ModelUnavailable(
+                f"there is no model alias {alias!r} in the definition;"
+                f" {nearest(alias, [*models, 'all'])}",
+                provider=reference.partition(":")[0],
+            )
+        for name in models if alias == "all" else (alias,):
+            result[name] = ModelDefinition(reference)
+    return result
+
+
+@asynccontextmanager
+async def open_models(
+    definitions: Mapping[str, ModelDefinition], given: Mapping[str, Model]
+) -> AsyncIterator[dict[str, Model]]:
+    """A client for every alias: the given one, or one opened here and closed at the end.
+
+    Given clients belong to the caller and stay open.
+
+    Raises:
+        ModelUnavailable: an alias cannot be served; nothing stays open.
+    """
+    async with AsyncExitStack() as stack:
+        models: dict[str, Model] = {}
+        for alias, definition in definitions.items():
+            model = given.get(alias)
+            if model is None:
+                settings = {"base_url": definition.base_url, "api_key_env": definition.api_key_env}
+                given_settings = {
+                    key: value for key, value in settings.items() if value is not None
+                }
+                model = open_model(definition.model, **given_settings)
+                stack.push_async_callback(model.aclose)
+            if definition.max_concurrency is not None:
+                model = Limited(model, definition.max_concurrency)
+            models[alias] = model
+        yield models

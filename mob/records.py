@@ -1,0 +1,90 @@
+"""The journal's records of a mob: roster, state, exits. Kinds begin at 32.
+
+Owns: the record types of the mob floor. Must not: repeat what the runtime's records say (a
+member's turns are its session's).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+
+from runtime.ids import SessionId
+from runtime.records import cold
+
+
+@attrs.frozen
+class MobCreated:
+    """The mob exists. `blueprint` is the definition it was made from, as canonical JSON."""
+
+    mob_id: str
+    blueprint: str
+    at_ns: int
+
+
+@attrs.frozen
+class BlueprintAdopted:
+    """A changed definition was taken over on request."""
+
+    blueprint: str
+    at_ns: int
+
+
+@attrs.frozen
+class MobStateChanged:
+    """The mob is in another state of `mob.lifecycle.MobState` (its value) from here on."""
+
+    state: str
+    reason: str
+    at_ns: int
+
+
+@attrs.frozen
+class MemberSpawned:
+    """A member has joined under `name`; its session is created in the same commit."""
+
+    name: str
+    profile: str
+    session_id: SessionId
+    generation: int
+    at_ns: int
+
+
+@attrs.frozen
+class MemberRetired:
+    """A member has left; its session is archived in the same commit."""
+
+    name: str
+    reason: str
+    at_ns: int
+
+
+@attrs.frozen
+class MemberExited:
+    """A member's activation ended badly. `restart_in_s` is None if the supervisor gave up."""
+
+    name: str
+    session_id: SessionId
+    cause: str
+    restart_in_s: float | None
+    at_ns: int
+
+
+@attrs.frozen
+class RunReported:
+    """The answer to the run with this idempotency key has been shown to whoever asked."""
+
+    key: str
+    at_ns: int
+
+
+MOB_RECORDS: Final = (
+    cold(32, MobCreated),
+    cold(33, BlueprintAdopted),
+    cold(34, MobStateChanged),
+    cold(35, MemberSpawned),
+    cold(36, MemberRetired),
+    cold(37, MemberExited),
+    cold(38, RunReported),
+)

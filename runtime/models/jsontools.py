@@ -1,0 +1,402 @@
+"""Tools for models that have none: the call is an answer that fits a schema.
+
+Owns: the schema a call is written under, the words that explain it, the history in plain messages,
+and the way back from a reply to calls or an answer. Must not: run tools, or judge arguments beyond
+their form (the dispatcher does, in words the model sees).
+
+A model that can answer under a JSON Schema can call tools: constrained decoding makes the form
+certain and leaves the model only the choice. The models this is for are tiny (135M parameters, a
+context of 2,000 to 8,000 tokens), so everything said here is short, a forced tool asks for nothing
+but its arguments, and strings are bounded, because a small model that is not stopped repeats
+itself to the end of its context.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import attrs
+
+from runtime.errors import ModelError
+from runtime.ids import ToolCallId
+from runtime.messages import (
+    AssistantMessage,
+    Message,
+    ToolCall,
+    ToolOutcome,
+    ToolResult,
+    UserMessage,
+)
+from runtime.models.base import Emit, Model, ModelReply, ModelRequest, Schema, StopReason, ToolSpec
+from runtime.structured import Invalid, mistakes_in, parse_json
+
+#: Longest string asked for where a schema sets no bound, in characters: about 100 tokens.
+DEFAULT_MAX_STRING = 400
+#: Most array items asked for where a schema sets no bound.
+_MAX_ITEMS = 8
+#: Longest question that is repeated after the results, in characters.
+_MAX_REPEATED = 300
+#: How much of a failed reply the model is shown when it is asked to repair it, in characters.
+_MAX_FAILED = 400
+
+
+class JsonTools:
+    """`model` with tools: offers them in the prompt and reads calls out of JSON replies.
+
+    One call a reply; its id is the request's key and ``#0``. A reply that is no usable JSON is sent
+    back once with the reason; usage adds up. Strings and arrays of tool arguments and of answers
+    given while tools are offered are bounded to `max_string` characters (None: as the schema
+    says). Closing this closes `model`.
+    """
+
+    supports_tools = True
+
+    def __init__(self, model: Model, *, max_string: int | None = DEFAULT_MAX_STRING) -> None:
+        self._model = model
+        self._max_string = max_string
+
+    @property
+    def name(self) -> str:
+        return self._model.name
+
+    async def generate(self, request: ModelRequest, emit: Emit | None = None) -> ModelReply:
+        """Run one call, and a second one if the first reply cannot be read.
+
+        Without tools to offer and with none in the history the request goes through untouched. With
+        tools, `emit` sees the text of an answer in one piece: before its end nobody knows whether
+        a reply is an answer.
+
+        Raises:
+            ModelError: retryable, if a tool was forced and both replies were unreadable; not
+                retryable, if `tool_choice` asks for a tool that is not offered.
+        """
+        form = _form(request, self._model.name)
+        if form is None:
+            if not any(_is_tool_traffic(message) for message in request.messages):
+                return await self._model.generate(request, emit)
+            plain = _plain(request.messages, hint=True, envelopes=False)
+            bare = attrs.evolve(request, messages=plain, tools=(), tool_choice="auto")
+            return await self._model.generate(bare, emit)
+        reply = await self._ask(form, request)
+        if emit is not None and reply.text:
+            emit(reply.text)
+        return reply
+
+    async def aclose(self) -> None:
+        await self._model.aclose()
+
+    async def _ask(self, form: _Form, request: ModelRequest) -> ModelReply:
+        asked = self._request(form, request)
+        first = await self._model.generate(asked)
+        read = form.read(first.text, first.stop)
+        if not isinstance(read, _Unread):
+            return _reply(read, first, request)
+        again = attrs.evolve(
+            asked,
+            messages=(*asked.messages, *_correction(first, read.reason)),
+            key=f"{request.key}~",
+        )
+        second = await self._model.generate(again)
+        second = attrs.evolve(second, usage=first.usage + second.usage)
+        read = form.read(second.text, second.stop)
+        if isinstance(read, _Unread):
+            if read.call is not None:
+                return _reply(read.call, second, request)
+            if form.forced:
+                raise ModelError(
+                    f"{self.name} did not write a usable tool call in two attempts: {read.reason}",
+                    provider=self.name.partition(":")[0],
+                    retryable=True,
+                )
+            return second
+        return _reply(read, second, request)
+
+    def _request(self, form: _Form, request: ModelRequest) -> ModelRequest:
+        """What the model behind is asked."""
+        schema = form.schema
+        if self._max_string is not None:
+            schema = _bounded(schema, self._max_string)
+        return attrs.evolve(
+            request,
+            messages=_plain(request.messages, hint=not form.forced, envelopes=form.envelopes),
+            instructions=f"{request.instructions}\n\n{form.words}".strip(),
+            tools=(),
+            tool_choice="auto",
+            output_schema=schema,
+        )
+
+
+@attrs.frozen
+class _Call:
+    name: str
+    arguments: Mapping[str, Any]
+
+
+@attrs.frozen
+class _Unread:
+    """The reply does not fit. `call` is what it comes to if there is no better one."""
+
+    reason: str
+    call: _Call | None = None
+
+
+_Read: TypeAlias = "_Call | str | _Unread"
+
+
+@attrs.frozen
+class _Form:
+    """What a reply must look like, and how to read it."""
+
+    tools: tuple[ToolSpec, ...]
+    #: An answer instead of a call will not do.
+    forced: bool
+    #: Replies name their tool; otherwise they are the arguments of the only one.
+    envelopes: bool
+    output_schema: Schema | None
+    schema: Schema
+    words: str
+
+    def read(self, text: str, stop: StopReason) -> _Read:
+        """The call or the answer that `text` is."""
+        found = parse_json(text)
+        if isinstance(found, Invalid):
+            if not self.forced and self.output_schema is None and "{" not in text and text.strip():
+                return text  # Plain prose where an answer is allowed: an answer.
+            cut = stop is StopReason.LENGTH
+            return _Unread("The answer was cut off: it was too long." if cut else found.reason)
+        if not self.envelopes:
+            return self._arguments(self.tools[0], found.value)
+        value = found.value
+        if isinstance(value, dict) and "tool" in value:
+            named = [tool for tool in self.tools if tool.name == value["tool"]]
+            if named:
+                return self._arguments(named[0], value.get("arguments", {}))
+            names = ", ".join(tool.name for tool in self.tools)
+            return _Unread(f"There is no tool {value['tool']!r}. The tools are: {names}.")
+        if not self.forced:
+            return self._answer(value)
+        return _Unread('The JSON must be {"tool": ..., "arguments": {...}}.')
+
+    def _arguments(self, tool: ToolSpec, value: Any) -> _Call | _Unread:
+        if not isinstance(value, dict):
+            return _Unread(f"The arguments of {tool.name} must be a JSON object.")
+        # Anything may be in a tool's schema that came over MCP; the dispatcher refuses it in time.
+        call = _Call(tool.name, value)
+        reason = mistakes_in(tool.parameters, value)
+        return call if reason is None else _Unread(reason, call)
+
+    def _answer(self, value: Any) -> str | _Unread:
+        answer = value["answer"] if isinstance(value, dict) and "answer" in value else value
+        if self.output_schema is None:
+            if answer is value:
+                return _Unread('The JSON must be {"answer": ...} or name a tool.')
+            return answer if isinstance(answer, str) else _json(answer)
+        # A schema may have a property called "answer" itself.
+        reason = mistakes_in(self.output_schema, answer)
+        if reason is not None and answer is not value:
+            answer, reason = value, mistakes_in(self.output_schema, value) and reason
+        return _json(answer) if reason is None else _Unread(reason)
+
+
+def _form(request: ModelRequest, name: str) -> _Form | None:
+    """The form of the reply to `request`; None if no tool may be called."""
+    tools, choice = request.tools, request.tool_choice
+    if choice == "none" or (choice == "auto" and not tools):
+        return None
+    if choice not in ("auto", "required"):
+        tools = tuple(tool for tool in tools if tool.name == choice)
+    if not tools:
+        raise ModelError(
+            f"{name}: tool_choice asks for {choice!r}, and no such tool is offered",
+            provider=name.partition(":")[0],
+            retryable=False,
+        )
+    forced = choice != "auto"
+    if forced and len(tools) == 1:
+        [tool] = tools
+        words = f"Call the tool {tool.name}: {tool.description}\nReply with its arguments as JSON:"
+        words += _meaning(tool.parameters)
+        return _Form(tools, True, False, None, _without_title(tool.parameters), words)
+    schema = _union(tools, None if forced else request.output_schema, forced=forced)
+    words = _choice_words(tools, None if forced else request.output_schema, forced=forced)
+    output_schema = None if forced else request.output_schema
+    return _Form(tools, forced, True, output_schema, schema, words)
+
+
+def _union(tools: Sequence[ToolSpec], output_schema: Schema | None, *, forced: bool) -> Schema:
+    """One schema for a call of any of `tools` or, unless forced, an answer."""
+    ways: list[Schema] = []
+    for tool in tools:
+        at = f"#/anyOf/{len(ways)}/properties/arguments"
+        arguments = _moved(_without_title(tool.parameters), at)
+        ways.append(_closed({"tool": {"const": tool.name}, "arguments": arguments}))
+    if not forced:
+        answer: Any = {"type": "string"}
+        if output_schema is not None:
+            answer = _moved(output_schema, f"#/anyOf/{len(ways)}/properties/answer")
+        ways.append(_closed({"answer": answer}))
+    return {"anyOf": ways}
+
+
+def _closed(properties: Schema) -> Schema:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def _without_title(schema: Schema) -> Schema:
+    return {k: v for k, v in schema.items() if k not in ("$schema", "title")}
+
+
+#: Keywords whose value is data, in which a key that looks like a keyword is none.
+_DATA = frozenset(("const", "default", "enum", "examples"))
+#: Keywords whose value maps names to schemas, so that its keys are names, not keywords.
+_NAMED = frozenset(("properties", "patternProperties", "$defs", "definitions", "dependentSchemas"))
+
+
+def _moved(schema: Any, at: str) -> Any:
+    """`schema` with its references leading to where it now stands in another schema."""
+    if isinstance(schema, list):
+        return [_moved(part, at) for part in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    made: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key == "$ref" and isinstance(value, str) and value.startswith("#"):
+            made[key] = at + value[1:]
+        elif key in _NAMED and isinstance(value, Mapping):
+            made[key] = {name: _moved(part, at) for name, part in value.items()}
+        else:
+            made[key] = value if key in _DATA else _moved(value, at)
+    return made
+
+
+def _bounded(schema: Any, longest: int) -> Any:
+    """`schema` with an end to every string and array that has none."""
+    if isinstance(schema, list):
+        return [_bounded(part, longest) for part in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    made: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key in _NAMED and isinstance(value, Mapping):
+            made[key] = {name: _bounded(part, longest) for name, part in value.items()}
+        else:
+            made[key] = value if key in _DATA else _bounded(value, longest)
+    if schema.get("type") == "string" and not made.keys() & {"maxLength", "enum", "const"}:
+        made["maxLength"] = max(longest, schema.get("minLength", 0))
+    if schema.get("type") == "array" and "maxItems" not in made:
+        made["maxItems"] = max(_MAX_ITEMS, schema.get("minItems", 0))
+    return made
+
+
+def _choice_words(tools: Sequence[ToolSpec], output_schema: Schema | None, *, forced: bool) -> str:
+    lines = ["Tools:"]
+    lines += [f"{tool.name}: {tool.description}{_meaning(tool.parameters)}" for tool in tools]
+    call = '{"tool": NAME, "arguments": {...}}'
+    if forced:
+        lines.append(f"Reply with JSON that calls one tool: {call}")
+        return "\n".join(lines)
+    lines.append(f'Reply with JSON. To call a tool: {call} To answer: {{"answer": ...}}')
+    if output_schema is not None:
+        lines.append(f"The answer:{_meaning(output_schema)}")
+    return "\n".join(lines)
+
+
+def _meaning(schema: Schema) -> str:
+    """The properties of an object in a line each; the schema itself binds, this explains."""
+    properties = schema.get("properties")
+    if not isinstance(properties, Mapping):
+        return ""
+    required = schema.get("required", ())
+    lines = []
+    for name, part in properties.items():
+        part = part if isinstance(part, Mapping) else {}
+        line = f"\n- {name}" if name in required else f"\n- {name} (optional)"
+        if "enum" in part:
+            line += f", one of {', '.join(map(str, part['enum']))}"
+        elif isinstance(part.get("type"), str) and part["type"] != "string":
+            line += f" ({part['type']})"
+        if part.get("description"):
+            line += f": {part['description']}"
+        lines.append(line)
+    return "".join(lines)
+
+
+def _is_tool_traffic(message: Message) -> bool:
+    kind = type(message)
+    return kind is ToolResult or (kind is AssistantMessage and bool(message.tool_calls))  # type: ignore[union-attr]
+
+
+def _plain(messages: Sequence[Message], *, hint: bool, envelopes: bool) -> tuple[Message, ...]:
+    """`messages` without tool traffic: calls as the assistant's words, results as a user's.
+
+    Results that follow each other become one message, since chat templates expect the roles to
+    alternate. With `hint` the last results end with the question again: after a page of results a
+    small model has forgotten it.
+    """
+    made: list[Message] = []
+    results: list[str] = []
+    question = ""
+
+    def flush(*, last: bool) -> None:
+        if not results:
+            return
+        text = "\n\n".join(results)
+        if last and hint:
+            text += f"\n\nUse this to answer: {question}" if question else "\n\nNow answer."
+        made.append(UserMessage(text))
+        results.clear()
+
+    for message in messages:
+        if isinstance(message, ToolResult):
+            results.append(_result(message))
+            continue
+        flush(last=False)
+        if isinstance(message, AssistantMessage) and message.tool_calls:
+            said = [message.text] if message.text else []
+            said += [_call_words(call, envelopes=envelopes) for call in message.tool_calls]
+            made.append(AssistantMessage("\n".join(said)))
+            continue
+        if isinstance(message, UserMessage):
+            question = message.text if len(message.text) <= _MAX_REPEATED else ""
+        made.append(message)
+    flush(last=True)
+    return tuple(made)
+
+
+def _call_words(call: ToolCall, *, envelopes: bool) -> str:
+    if envelopes:
+        # As it was asked to call: an example of its own is worth more than the instruction.
+        return f'{{"tool": {json.dumps(call.name)}, "arguments": {call.arguments}}}'
+    return f"I call {call.name} with {call.arguments}"
+
+
+def _result(result: ToolResult) -> str:
+    if result.outcome is ToolOutcome.OK:
+        return f"Result of {result.name}: {result.text}"
+    return f"{result.name} failed: {result.text}"
+
+
+def _correction(reply: ModelReply, reason: str) -> tuple[Message, Message]:
+    said = reply.text[:_MAX_FAILED] or "(nothing)"
+    return (
+        AssistantMessage(said),
+        UserMessage(f"{reason} Reply again, shorter, with the JSON only."),
+    )
+
+
+def _reply(read: _Call | str, reply: ModelReply, request: ModelRequest) -> ModelReply:
+    if isinstance(read, str):
+        return attrs.evolve(reply, text=read, tool_calls=())
+    call = ToolCall(ToolCallId(f"{request.key}#0"), read.name, _json(read.arguments))
+    return attrs.evolve(reply, text="", tool_calls=(call,), stop=StopReason.TOOL_CALLS)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,234 @@
+"""From ``provider:id`` to a model.
+
+Owns: the providers there are, how each is opened, and whether it would work here and now. Must
+not: import a provider's package before a model of it is opened, or keep the models it opened.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib.util
+import inspect
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeAlias
+
+import attrs
+
+from runtime.errors import ModelUnavailable
+from runtime.models.base import Model
+from runtime.models.guard import check_real_models_allowed, forbid_real_models
+from runtime.models.jsontools import JsonTools
+
+__all__ = [
+    "KNOWN_PROVIDERS",
+    "Client",
+    "ModelRef",
+    "Provider",
+    "ProviderStatus",
+    "forbid_real_models",
+    "list_providers",
+    "open_model",
+    "parse_model_ref",
+]
+
+
+@attrs.frozen
+class ModelRef:
+    """A model's name, in its two parts."""
+
+    provider: str
+    id: str
+
+    def __str__(self) -> str:
+        return f"{self.provider}:{self.id}"
+
+
+#: The client of one model, short of its configuration: its free keywords are what may be set.
+Client: TypeAlias = "functools.partial[Any]"
+
+
+def _sim(ref: ModelRef) -> Client:
+    from runtime.models.sim import AgentModel, EchoModel
+
+    return functools.partial(EchoModel if ref.id == "echo" else AgentModel)
+
+
+def _local(ref: ModelRef) -> Client:
+    from runtime.models.local import LocalModel
+
+    return functools.partial(LocalModel, ref.id)
+
+
+def _openai(ref: ModelRef) -> Client:
+    from runtime.models.openai import OpenAIModel
+
+    check_real_models_allowed(str(ref), ref.provider)
+    return functools.partial(OpenAIModel, ref.id, provider=ref.provider)
+
+
+@attrs.frozen
+class Provider:
+    """One row of what can be had. `ids` is empty where any id may exist."""
+
+    name: str
+    ids: tuple[str, ...]
+    #: What it is, in a line.
+    what: str
+    client: Callable[[ModelRef], Client]
+    #: The environment variable with the key, the package, and the extra that brings the package.
+    key_env: str | None = None
+    package: str | None = None
+    extra: str | None = None
+
+
+@attrs.frozen
+class ProviderStatus:
+    """A provider as ``mob models`` shows it: `missing` says what to do, None if nothing."""
+
+    name: str
+    example: str
+    what: str
+    needs: str
+    missing: str | None
+
+    @property
+    def usable(self) -> bool:
+        return self.missing is None
+
+
+KNOWN_PROVIDERS: Final[Mapping[str, Provider]] = {
+    provider.name: provider
+    for provider in (
+        Provider(
+            "sim",
+            ("echo", "agent"),
+            "simulated, without key or network: echo repeats, agent acts like an agent",
+            _sim,
+        ),
+        Provider(
+            "local",
+            ("smollm2-135m",),
+            "embedded, on this machine's CPU; fetches its weights once",
+            _local,
+            package="xllamacpp",
+            extra="local",
+        ),
+        Provider(
+            "openai",
+            (),
+            "OpenAI; with base_url any server that speaks its protocol, under any provider name",
+            _openai,
+            key_env="OPENAI_API_KEY",
+            package="openai",
+            extra="openai",
+        ),
+    )
+}
+#: An id to show for a provider that takes any.
+_EXAMPLE_IDS = {"openai": "gpt-5-mini"}
+
+
+def parse_model_ref(text: str) -> ModelRef:
+    """The two parts of ``provider:id``; the id may hold colons itself.
+
+    Raises:
+        ModelUnavailable: a part is missing.
+    """
+    provider, colon, model = text.strip().partition(":")
+    if provider and colon and model:
+        return ModelRef(provider, model)
+    known = [str(ModelRef(row.name, each)) for row in KNOWN_PROVIDERS.values() for each in row.ids]
+    near = difflib.get_close_matches(text, [*known, *(name.partition(":")[2] for name in known)])
+    hint = f"; did you mean {_full(near[0], known)}?" if near else ""
+    raise ModelUnavailable(
+        f"a model is written provider:id, such as sim:agent, not {text!r}{hint}", provider=provider
+    )
+
+
+def _full(near: str, known: list[str]) -> str:
+    return next(name for name in known if name == near or name.endswith(":" + near))
+
+
+def open_model(ref: ModelRef | str, **config: Any) -> Model:
+    """The model called `ref`, behind `JsonTools` if it has no tools of its own.
+
+    `config` goes to the client: ``base_url``, ``api_key``, ``api_key_env``, ``max_retries`` and
+    ``timeout_s`` for OpenAI and compatible servers, ``seed`` and ``latency_s`` for sim:agent. With
+    ``base_url``, any provider name stands for a compatible server there. Opening is quick: nothing
+    is connected, fetched or loaded before the first call. The caller closes the model.
+
+    Raises:
+        ModelUnavailable: no such provider, id or configuration, or something it needs is missing.
+    """
+    if isinstance(ref, str):
+        ref = parse_model_ref(ref)
+    client = _provider_of(ref, config).client(ref)
+    known = [
+        each.name
+        for each in inspect.signature(client).parameters.values()
+        if each.kind is each.KEYWORD_ONLY and each.name not in client.keywords
+    ]
+    for key in config:
+        if key not in known:
+            raise ModelUnavailable(
+                f"{ref} has no setting {key!r}{_nearest(key, known, 'settings')}",
+                provider=ref.provider,
+            )
+    try:
+        model: Model = client(**config)
+    except (TypeError, ValueError) as error:
+        raise ModelUnavailable(f"{ref}: {error}", provider=ref.provider) from error
+    return model if model.supports_tools else JsonTools(model)
+
+
+def _provider_of(ref: ModelRef, config: Mapping[str, Any]) -> Provider:
+    provider = KNOWN_PROVIDERS.get(ref.provider)
+    if provider is None and config.get("base_url"):
+        return KNOWN_PROVIDERS["openai"]
+    if provider is None:
+        raise ModelUnavailable(
+            f"unknown model provider {ref.provider!r}"
+            f"{_nearest(ref.provider, list(KNOWN_PROVIDERS), 'providers')}"
+            " (an OpenAI-compatible server needs base_url)",
+            provider=ref.provider,
+        )
+    if provider.ids and ref.id not in provider.ids:
+        raise ModelUnavailable(
+            f"{ref.provider} has no model {ref.id!r}{_nearest(ref.id, provider.ids, 'models')}",
+            provider=ref.provider,
+        )
+    return provider
+
+
+def _nearest(name: str, known: list[str] | tuple[str, ...], what: str) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    return f"; known {what}: {', '.join(known)}" if known else f"; it has no {what}"
+
+
+def list_providers() -> tuple[ProviderStatus, ...]:
+    """What each known provider needs, and whether it is there. Reaches no network."""
+    return tuple(_status(provider) for provider in KNOWN_PROVIDERS.values())
+
+
+def _status(provider: Provider) -> ProviderStatus:
+    needs, missing = [], []
+    if provider.package is not None:
+        install = f"pip install 'trio-mob[{provider.extra}]'"
+        needs.append(install)
+        if importlib.util.find_spec(provider.package) is None:
+            missing.append(install)
+    if provider.key_env is not None:
+        needs.append(provider.key_env)
+        if not os.environ.get(provider.key_env, "").strip():
+            missing.append(f"export {provider.key_env}=...")
+    return ProviderStatus(
+        provider.name,
+        str(ModelRef(provider.name, (*provider.ids, _EXAMPLE_IDS.get(provider.name, ""))[0])),
+        provider.what,
+        ", ".join(needs) or "nothing",
+        "; ".join(missing) or None,
+    )

@@ -1,0 +1,59 @@
+"""What a caller gets for a turn.
+
+Owns: `TurnResult` and how it is read from the turn's record. Must not: run anything.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import attrs
+
+from runtime.errors import OutputInvalid, TurnFailed, TurnInterrupted
+from runtime.ids import RunId, SessionId
+from runtime.messages import NO_USAGE, AssistantMessage, Usage
+from runtime.records import TurnEnded, TurnOutcome
+
+
+@attrs.frozen
+class TurnResult:
+    """A finished turn, on disk by the time anybody holds this.
+
+    `text` is the last reply, `output` the parsed JSON of a structured answer (None without a
+    schema), `usage` what this turn spent (children not included).
+    """
+
+    session_id: SessionId
+    run_id: RunId | None
+    text: str
+    output: Any = None
+    usage: Usage = NO_USAGE
+
+
+def result_of(record: TurnEnded) -> TurnResult:
+    """The result of a completed turn.
+
+    Raises:
+        OutputInvalid: the answer never fitted its schema.
+        TurnFailed: the turn failed for another reason.
+        TurnInterrupted: it was interrupted.
+    """
+    text = last_text(record)
+    if record.outcome is TurnOutcome.COMPLETED:
+        output = None if record.output is None else json.loads(record.output)
+        return TurnResult(record.session_id, record.run_id, text, output, record.usage)
+    reason = record.error or "no reason was recorded"
+    if record.outcome is TurnOutcome.INTERRUPTED:
+        raise TurnInterrupted(f"the turn was interrupted: {reason}", record.session_id)
+    if reason.startswith("the answer does not fit its schema"):
+        raise OutputInvalid(reason, record.session_id, text=text)
+    raise TurnFailed(reason, record.session_id)
+
+
+def last_text(record: TurnEnded) -> str:
+    """The text of the turn's last reply, empty if there was none."""
+    for message in reversed(record.messages):
+        if type(message) is AssistantMessage:
+            return message.text
+    return ""

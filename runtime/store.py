@@ -1,0 +1,159 @@
+"""SessionStore: an optional persistence adapter for session snapshots.
+
+Owns: the protocol (seed: agent-base, `SessionStore`) and its implementation over the store port,
+which serves memory and LMDB alike. Must not: take part in control flow; the journal makes a turn
+durable, a snapshot only makes recovery short.
+
+Layout. One row per session says what it is and how many messages each of its segments holds; a
+segment is immutable and holds the messages of one save. So `save` writes what is new since the
+stored row, in one commit, whatever the length of the history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import attrs
+import msgpack
+
+from runtime.codec import converter
+from runtime.errors import SessionError
+from runtime.ids import RealmId, SessionId
+from runtime.messages import Message, pack_message, unpack_message
+from runtime.session import Session
+from stores import Damaged, Delete, Put, Store
+
+
+class SessionStore(Protocol):
+    """Saves and loads whole sessions. Implement it to keep snapshots where you want them."""
+
+    async def save(self, session: Session) -> None:
+        """Replace what is stored for the session's id. Durable on return, all or nothing.
+
+        Raises:
+            SessionError: the session has no id.
+        """
+        ...
+
+    async def load(self, session_id: SessionId) -> Session | None:
+        """An equal session, or None if none was saved.
+
+        Raises:
+            stores.Damaged: something is stored and cannot be read; never reported as None.
+        """
+        ...
+
+    async def list(self) -> Sequence[SessionId]:
+        """The ids of all saved sessions, ascending."""
+        ...
+
+    async def delete(self, session_id: SessionId) -> bool:
+        """Remove what is stored; whether anything was."""
+        ...
+
+
+@attrs.frozen
+class _Row:
+    """The stored row: the session without messages, and the message count of each segment."""
+
+    session: Session
+    segments: tuple[int, ...]
+
+    @property
+    def count(self) -> int:
+        return sum(self.segments)
+
+
+class StoredSessions:
+    """`SessionStore` over the store port, for the sessions of one realm."""
+
+    def __init__(self, store: Store, realm: RealmId) -> None:
+        self._store = store
+        self._prefix = b"snapshot/" + realm.encode() + b"/"
+
+    async def save(self, session: Session) -> None:
+        if not session.session_id:
+            raise SessionError(
+                "a session without an id cannot be saved; create it in a realm first"
+            )
+        old = self._row(session.session_id)
+        messages = session.messages
+        operations: list[Put | Delete] = []
+        segments = old.segments if old is not None else ()
+        if old is not None and not _extends(session, old):
+            operations.extend(Delete(key) for key in self._segment_keys(session.session_id, old))
+            segments = ()
+        fresh = messages[sum(segments) :]
+        if fresh:
+            key = self._segment_key(session.session_id, len(segments))
+            packed: bytes = msgpack.packb([pack_message(message) for message in fresh])
+            operations.append(Put(key, packed))
+            segments = (*segments, len(fresh))
+        bare = attrs.evolve(session, messages=())
+        row = converter().unstructure({"session": bare, "segments": segments})
+        operations.append(Put(self._row_key(session.session_id), msgpack.packb(row)))
+        await self._store.commit(operations)
+
+    async def load(self, session_id: SessionId) -> Session | None:
+        row = self._row(session_id)
+        if row is None:
+            return None
+        messages: list[Message] = []
+        for key, count in zip(self._segment_keys(session_id, row), row.segments, strict=True):
+            messages.extend(self._segment(key, count))
+        return attrs.evolve(row.session, messages=tuple(messages))
+
+    async def list(self) -> list[SessionId]:
+        found: list[SessionId] = []
+        for key, _ in self._store.scan(self._prefix):
+            rest = key[len(self._prefix) :]
+            if b"/" not in rest:
+                found.append(SessionId(rest.decode()))
+        return found
+
+    async def delete(self, session_id: SessionId) -> bool:
+        row = self._row(session_id)
+        if row is None:
+            return False
+        keys = [self._row_key(session_id), *self._segment_keys(session_id, row)]
+        await self._store.commit([Delete(key) for key in keys])
+        return True
+
+    def _row(self, session_id: SessionId) -> _Row | None:
+        key = self._row_key(session_id)
+        packed = self._store.get(key)
+        if packed is None:
+            return None
+        try:
+            row: dict[str, Any] = msgpack.unpackb(packed)
+            return _Row(converter().structure(row["session"], Session), tuple(row["segments"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise Damaged(f"the snapshot of session {session_id}", repr(error)) from error
+
+    def _segment(self, key: bytes, count: int) -> list[Message]:
+        packed = self._store.get(key)
+        if packed is None:
+            raise Damaged(repr(key), "a segment of a session snapshot is missing")
+        try:
+            messages = [unpack_message(item) for item in msgpack.unpackb(packed, use_list=False)]
+        except (ValueError, TypeError, IndexError) as error:
+            raise Damaged(repr(key), repr(error)) from error
+        if len(messages) != count:
+            raise Damaged(repr(key), f"{count} messages were saved, {len(messages)} are there")
+        return messages
+
+    def _row_key(self, session_id: SessionId) -> bytes:
+        return self._prefix + session_id.encode()
+
+    def _segment_key(self, session_id: SessionId, index: int) -> bytes:
+        return self._row_key(session_id) + b"/" + index.to_bytes(4, "big")
+
+    def _segment_keys(self, session_id: SessionId, row: _Row) -> list[bytes]:
+        return [self._segment_key(session_id, index) for index in range(len(row.segments))]
+
+
+def _extends(session: Session, old: _Row) -> bool:
+    """Whether the stored messages are the beginning of the new ones: heads only move forward on
+    one branch, so a head that did not go back and a count that did not shrink are enough."""
+    return session.head >= old.session.head and len(session.messages) >= old.count

@@ -1,0 +1,1 @@
+"""Tools: the port, the dispatcher, and the tools that come with the runtime."""
