@@ -181,7 +181,7 @@ class Activations:
             record = await self._realm.driver(live.row.session_id, inputs).run(inputs)
         except StoreError:
             raise
-        except Exception as error:  # a member's crash is an exit record, never its siblings'
+        except Exception as error:  # noqa: BLE001 a member's crash is an exit record
             retryable = error.retryable if isinstance(error, ModelError) else True
             await self._exited(live, job, f"{type(error).__name__}: {error}", retryable=retryable)
         else:

@@ -404,26 +404,23 @@ def _check_references(definition: MobDefinition) -> Iterable[Mistake]:
         for tool in profile.tools:
             if tool not in definition.tools:
                 yield _unknown(f"{path}.tools", "tool", tool, definition.tools)
-        if profile.subagents is not None and profile.subagents.profile is not None:
-            if profile.subagents.profile not in definition.profiles:
-                yield _unknown(
-                    f"{path}.subagents.profile",
-                    "profile",
-                    profile.subagents.profile,
-                    definition.profiles,
-                )
+        child = profile.subagents.profile if profile.subagents is not None else None
+        if child is not None and child not in definition.profiles:
+            yield _unknown(f"{path}.subagents.profile", "profile", child, definition.profiles)
         yield from _check_choices(definition, name, profile)
     for name, member in definition.members.items():
         if member.profile not in definition.profiles:
             yield _unknown(
                 f"members.{name}.profile", "profile", member.profile, definition.profiles
             )
+    yield from _check_edges(definition, [*definition.members, *names])
+
+
+def _check_edges(definition: MobDefinition, known: list[str]) -> Iterable[Mistake]:
     for index, edge in enumerate(definition.wiring.edges):
         for end in edge:
-            if end not in names and end not in definition.members:
-                yield _unknown(
-                    f"wiring.edges[{index}]", "member", end, [*definition.members, *names]
-                )
+            if end not in known:
+                yield _unknown(f"wiring.edges[{index}]", "member", end, known)
 
 
 def _check_choices(

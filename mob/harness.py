@@ -133,7 +133,7 @@ def load_tools(definition: MobDefinition) -> dict[str, Tool]:
                 idempotent=described.idempotent,
                 timeout_s=described.timeout_s,
             )
-        except Exception as error:  # the file is the user's: whatever it raises is a mistake in it
+        except Exception as error:  # noqa: BLE001 whatever the user's file raises is a mistake in it
             mistakes.append(Mistake(f"tools.{name}.function", f"{type(error).__name__}: {error}"))
     if mistakes:
         raise DefinitionInvalid(definition.source, tuple(mistakes))

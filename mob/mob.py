@@ -157,7 +157,7 @@ class Mob:
     def question(
         self, asker: str, names: Sequence[str], text: str, key: str
     ) -> dict[str, Callable[[], Awaitable[TurnResult]]]:
-        """Send a question from inside `asker`'s turn to each of `names`; return their answers-to-be.
+        """Send a question from inside `asker`'s turn to `names`; return their answers-to-be.
 
         All are sent or none. Raises `AskCycle` if one of them waits for `asker` already.
         """
@@ -299,7 +299,7 @@ class Mob:
             self._activations.wake()
 
     async def stop(self, deadline_s: float = DRAIN_S) -> StopReport:
-        """Stop durably: refuse work, let turns in flight finish until the deadline, cancel the rest.
+        """Stop durably: refuse work, drain turns in flight until the deadline, cancel the rest.
 
         What is cancelled stays in flight on disk and is continued at `resume`. A stopped mob stays
         stopped across restarts. If a step fails the checkpointers are armed again and the mob runs.

@@ -46,7 +46,7 @@ def cold_codec(cls: type) -> tuple[Callable[[Any], bytes], Callable[[bytes], Any
     """
 
     def pack(value: Any) -> bytes:
-        return msgpack.packb(converter().unstructure(value, unstructure_as=cls))  # type: ignore[no-any-return]
+        return msgpack.packb(converter().unstructure(value, unstructure_as=cls))
 
     def unpack(payload: bytes) -> Any:
         from cattrs.errors import ForbiddenExtraKeysError

@@ -139,7 +139,7 @@ def _unpackb(payload: bytes) -> Any:
 
 
 def _pack_input(record: InputAccepted) -> bytes:
-    return _packb(  # type: ignore[no-any-return]
+    return _packb(
         (
             record.session_id,
             record.input_id,
@@ -156,7 +156,7 @@ def _unpack_input(payload: bytes) -> InputAccepted:
 
 
 def _pack_progress(record: TurnProgressed) -> bytes:
-    return _packb(  # type: ignore[no-any-return]
+    return _packb(
         (
             record.session_id,
             record.run_id,
@@ -183,7 +183,7 @@ def _unpack_progress(payload: bytes) -> TurnProgressed:
 
 
 def _pack_turn(record: TurnEnded) -> bytes:
-    return _packb(  # type: ignore[no-any-return]
+    return _packb(
         (
             record.session_id,
             record.run_id,

@@ -12,7 +12,7 @@ stored row, in one commit, whatever the length of the history.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import attrs
 import msgpack
@@ -23,6 +23,11 @@ from runtime.ids import RealmId, SessionId
 from runtime.messages import Message, pack_message, unpack_message
 from runtime.session import Session
 from stores import Damaged, Delete, Put, Store
+
+#: `SessionStore.list` shadows the builtin inside the classes below.
+_Keys: TypeAlias = list[bytes]
+_Messages: TypeAlias = list[Message]
+_SessionIds: TypeAlias = list[SessionId]
 
 
 class SessionStore(Protocol):
@@ -104,7 +109,7 @@ class StoredSessions:
             messages.extend(self._segment(key, count))
         return attrs.evolve(row.session, messages=tuple(messages))
 
-    async def list(self) -> list[SessionId]:
+    async def list(self) -> _SessionIds:
         found: list[SessionId] = []
         for key, _ in self._store.scan(self._prefix):
             rest = key[len(self._prefix) :]
@@ -131,7 +136,7 @@ class StoredSessions:
         except (ValueError, KeyError, TypeError) as error:
             raise Damaged(f"the snapshot of session {session_id}", repr(error)) from error
 
-    def _segment(self, key: bytes, count: int) -> list[Message]:
+    def _segment(self, key: bytes, count: int) -> _Messages:
         packed = self._store.get(key)
         if packed is None:
             raise Damaged(repr(key), "a segment of a session snapshot is missing")
@@ -149,7 +154,7 @@ class StoredSessions:
     def _segment_key(self, session_id: SessionId, index: int) -> bytes:
         return self._row_key(session_id) + b"/" + index.to_bytes(4, "big")
 
-    def _segment_keys(self, session_id: SessionId, row: _Row) -> list[bytes]:
+    def _segment_keys(self, session_id: SessionId, row: _Row) -> _Keys:
         return [self._segment_key(session_id, index) for index in range(len(row.segments))]
 
 

@@ -25,8 +25,8 @@ SPAWN_AGENT: Final = "spawn_agent"
 class SpawnAgent:
     """Start a child session, run one turn on the instructions, return its answer.
 
-    The child runs on `harness_id`, or on the parent's harness, one level deeper. It is archived when
-    it has answered; its history stays readable.
+    The child runs on `harness_id`, or on the parent's harness, one level deeper. It is archived
+    when it has answered; its history stays readable.
     """
 
     spec: ToolSpec = ToolSpec(

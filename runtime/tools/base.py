@@ -10,7 +10,7 @@ cancellation passes through. Arguments are checked against the tool's schema bef
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
@@ -88,7 +88,7 @@ class Toolbox:
     def __len__(self) -> int:
         return len(self._tools)
 
-    def __iter__(self) -> Iterable[Tool]:  # type: ignore[misc]
+    def __iter__(self) -> Iterator[Tool]:
         return iter(self._tools.values())
 
     def idempotent(self, name: str) -> bool:
@@ -122,7 +122,7 @@ class Toolbox:
                 text = as_text(await tool.run(arguments, context))
             except ToolFailed as error:
                 return _failed(context.call, str(error))
-            except Exception as error:  # a tool may raise anything; the model is told
+            except Exception as error:  # noqa: BLE001 whatever a tool raises, the model is told
                 return _failed(context.call, f"{type(error).__name__}: {error}")
             return ToolResult(context.call.id, context.call.name, text)
         assert scope.cancelled_caught

@@ -93,7 +93,8 @@ def load_function(path: Path, name: str) -> Callable[..., Any]:
     module = sys.modules.get(module_name)
     if module is None:
         loader = importlib.util.spec_from_file_location(module_name, path)
-        assert loader is not None and loader.loader is not None
+        assert loader is not None
+        assert loader.loader is not None
         module = importlib.util.module_from_spec(loader)
         sys.modules[module_name] = module
         try:
