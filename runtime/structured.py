@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 _MAX_MISTAKES = 3
 #: Longest rendering of an offending value or message within a reason, in characters.
 _MAX_SHOWN = 120
+#: How many brackets may begin nothing before the search for a document is given up. Each costs a
+#: parse of what follows: 100,000 opening brackets took 11 s without a limit.
+_MAX_FAILURES = 200
 
 
 @attrs.frozen
@@ -234,12 +237,14 @@ def _embedded(text: str) -> list[Any]:
 
 def _outermost(text: str, opening: str) -> list[Any]:
     found: list[Any] = []
+    failures = 0
     at = text.find(opening)
-    while at != -1:
+    while at != -1 and failures < _MAX_FAILURES:
         try:
             value, at = _DECODER.raw_decode(text, at)
             found.append(value)
         except (ValueError, RecursionError):
+            failures += 1
             at += 1
         at = text.find(opening, at)
     return found

@@ -150,8 +150,8 @@ def _schema_of(annotation: Any, where: str) -> dict[str, Any]:
     if origin is typing.Union or origin is types.UnionType:
         return {"anyOf": [_schema_of(argument, where) for argument in arguments]}
     raise TypeError(
-        f"{where} is annotated {annotation!r}, which JSON cannot express; use str, int, float, bool,"
-        " Literal, list, dict or a union of these"
+        f"{where} is annotated {annotation!r}, which JSON cannot express; use str, int, float,"
+        " bool, Literal, list, dict or a union of these"
     )
 
 

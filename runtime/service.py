@@ -1,0 +1,359 @@
+"""SessionService: sessions for callers that run no mob.
+
+Owns: the protocol (seed: meerkat-core, `SessionService`), its requests and views, and the two
+implementations: ephemeral (memory) and persistent (a durable store). Must not: queue a turn behind
+another one (the loser of a race is told `SESSION_BUSY`), know members.
+
+A turn runs in the task of its caller. Reading never waits for a turn and shows committed state.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final, Protocol
+
+import attrs
+
+from runtime.driver import SessionConfig
+from runtime.errors import PersistenceDisabled, SessionNotRunning
+from runtime.ids import HarnessId, RealmId, SessionId
+from runtime.journal import Event
+from runtime.messages import Message, Usage
+from runtime.models.base import Model, Schema
+from runtime.models.registry import open_model
+from runtime.ports import Ports
+from runtime.realm import Realm
+from runtime.results import TurnResult, last_text
+from runtime.session import SessionHead, SessionSpec
+from runtime.tools.base import Tool, Toolbox
+from runtime.turn import TurnRules
+from stores import Store, open_memory
+
+#: The realm and the harness of sessions that belong to no mob.
+REALM: Final = RealmId("sessions")
+HARNESS: Final = HarnessId("plain")
+
+
+class InitialTurnPolicy(enum.Enum):
+    """Whether `create_session` runs a turn on its prompt."""
+
+    RUN_IMMEDIATELY = "run-immediately"
+    DEFER = "defer"
+
+
+@attrs.frozen
+class SessionBuildOptions:
+    """How a session is built, beyond model and prompts.
+
+    `output_schema` and `structured_output_retries` bind every answer; `provider_params` go with
+    each model call. `llm_client_override` and `external_tools` are live objects: they hold until
+    the process ends and are not persisted.
+    """
+
+    output_schema: Schema | None = None
+    structured_output_retries: int = 2
+    provider_params: Mapping[str, Any] = attrs.field(factory=dict)
+    llm_client_override: Model | None = None
+    external_tools: tuple[Tool, ...] = ()
+
+
+NO_OPTIONS: Final = SessionBuildOptions()
+
+
+@attrs.frozen
+class CreateSessionRequest:
+    """A new session: `model` is ``provider:id``; `max_tokens` bounds each reply."""
+
+    model: str
+    prompt: str = ""
+    system_prompt: str | None = None
+    max_tokens: int | None = None
+    title: str | None = None
+    initial_turn: InitialTurnPolicy = InitialTurnPolicy.RUN_IMMEDIATELY
+    build: SessionBuildOptions = NO_OPTIONS
+
+
+@attrs.frozen
+class StartTurnRequest:
+    """A turn of an existing session."""
+
+    prompt: str
+
+
+@attrs.frozen
+class SessionQuery:
+    """Which part of the list: skip `offset`, return at most `limit`."""
+
+    limit: int | None = None
+    offset: int = 0
+
+
+@attrs.frozen
+class SessionSummary:
+    """One line of a list. Times are nanoseconds since the epoch."""
+
+    session_id: SessionId
+    title: str | None
+    created_at_ns: int
+    updated_at_ns: int
+    message_count: int
+    total_tokens: int
+    is_active: bool
+
+
+@attrs.frozen
+class SessionInfo:
+    """The state half of a view."""
+
+    session_id: SessionId
+    created_at_ns: int
+    updated_at_ns: int
+    message_count: int
+    is_active: bool
+    is_archived: bool
+    last_assistant_text: str | None
+
+
+@attrs.frozen
+class SessionUsage:
+    """The billing half of a view."""
+
+    total_tokens: int
+    usage: Usage
+
+
+@attrs.frozen
+class SessionView:
+    """What `read` returns: committed state, and what it has cost."""
+
+    state: SessionInfo
+    billing: SessionUsage
+
+
+class SessionService(Protocol):
+    """Sessions by id. Errors carry the codes of `runtime.errors`, and the session id."""
+
+    @property
+    def supports_persistent_sessions(self) -> bool:
+        """Whether sessions survive the process."""
+        ...
+
+    async def create_session(self, request: CreateSessionRequest) -> TurnResult:
+        """Create a session, and run its first turn unless that is deferred.
+
+        A failure before the session is committed leaves nothing behind. With `DEFER` the result is
+        empty but for the id.
+
+        Raises:
+            ModelUnavailable: the model cannot be used; nothing was created.
+            AgentError: the first turn failed; carries the id of the session, which is usable.
+        """
+        ...
+
+    async def start_turn(self, session_id: SessionId, request: StartTurnRequest) -> TurnResult:
+        """Run one turn; return when it is committed. Cancelling leaves it to be continued.
+
+        Raises:
+            SessionNotFound, SessionBusy: nothing was accepted.
+            AgentError: the turn ended without an answer; the session is usable.
+        """
+        ...
+
+    async def interrupt(self, session_id: SessionId) -> None:
+        """Cancel the turn in flight; it ends as interrupted and its caller is told.
+
+        Raises:
+            SessionNotFound, SessionNotRunning: there is no such session, or no turn.
+        """
+        ...
+
+    async def read(self, session_id: SessionId) -> SessionView:
+        """Committed state; never waits for a turn. Raises `SessionNotFound`."""
+        ...
+
+    async def read_history(self, session_id: SessionId, limit: int | None = None) -> list[Message]:
+        """The newest `limit` committed messages, oldest first. Raises `SessionNotFound`."""
+        ...
+
+    async def list(self, query: SessionQuery = SessionQuery()) -> Iterable[SessionSummary]:
+        """Most recently updated first, ties by id; archived sessions are left out."""
+        ...
+
+    async def archive(self, session_id: SessionId) -> None:
+        """End the session and its children; the history stays readable. Idempotent.
+
+        Raises:
+            SessionNotFound: there is no such session.
+        """
+        ...
+
+    def subscribe_session_events(
+        self, session_id: SessionId, after: int = 0
+    ) -> AsyncIterator[Event]:
+        """The session's records above the cursor `after`, past and future, without end.
+
+        Works before the first turn and covers every turn. A slow subscriber loses nothing and
+        slows nobody down: it reads the journal at its own pace. Raises `SessionNotFound`.
+        """
+        ...
+
+
+class RealmSessionService:
+    """`SessionService` over one realm; memory or disk is the store's business."""
+
+    def __init__(self, store: Store, *, ports: Ports | None = None) -> None:
+        self.realm = Realm(store, REALM, self._configure, ports=ports)
+        self.realm.recover()
+        self._models: dict[str, Model] = {}
+        self._overrides: dict[SessionId, SessionBuildOptions] = {}
+
+    @property
+    def supports_persistent_sessions(self) -> bool:
+        return self.realm.store.durable
+
+    async def create_session(self, request: CreateSessionRequest) -> TurnResult:
+        build = request.build
+        if build.llm_client_override is None:
+            self._model(request.model)
+        options = dict(build.provider_params)
+        if request.max_tokens is not None:
+            options["max_tokens"] = request.max_tokens
+        schema = None if build.output_schema is None else json.dumps(build.output_schema)
+        head = await self.realm.create(
+            HARNESS,
+            title=request.title,
+            spec=SessionSpec(
+                request.model,
+                request.system_prompt,
+                schema,
+                build.structured_output_retries,
+                options,
+            ),
+        )
+        self._overrides[head.session_id] = build
+        if request.initial_turn is InitialTurnPolicy.DEFER:
+            return TurnResult(head.session_id, None, "")
+        return await self.start_turn(head.session_id, StartTurnRequest(request.prompt))
+
+    async def start_turn(self, session_id: SessionId, request: StartTurnRequest) -> TurnResult:
+        return await self.realm.runner.send_message(session_id, request.prompt)
+
+    async def interrupt(self, session_id: SessionId) -> None:
+        self.realm.state.head(session_id)
+        if not self.realm.interrupt(session_id):
+            raise SessionNotRunning(session_id)
+
+    async def read(self, session_id: SessionId) -> SessionView:
+        head = self.realm.state.head(session_id)
+        text = last_text(self.realm.turn(head.head)) if head.head else None
+        info = SessionInfo(
+            session_id,
+            head.created_at_ns,
+            head.updated_at_ns,
+            head.message_count,
+            self.realm.running(session_id) is not None,
+            head.archived,
+            text or None,
+        )
+        return SessionView(info, SessionUsage(head.usage.total_tokens, head.usage))
+
+    async def read_history(self, session_id: SessionId, limit: int | None = None) -> list[Message]:
+        return self.realm.messages(session_id, limit, "newest")[::-1]
+
+    async def archive(self, session_id: SessionId) -> None:
+        await self.realm.archive(session_id, "archived")
+
+    async def subscribe_session_events(
+        self, session_id: SessionId, after: int = 0
+    ) -> AsyncIterator[Event]:
+        self.realm.state.head(session_id)
+        async for event in self.realm.journal.follow(after):
+            if getattr(event.record, "session_id", None) == session_id:
+                yield event
+
+    async def list(self, query: SessionQuery = SessionQuery()) -> Iterable[SessionSummary]:
+        heads = [head for head in self.realm.state.heads.values() if not head.archived]
+        heads.sort(key=lambda head: (-head.updated_at_ns, head.session_id))
+        end = None if query.limit is None else query.offset + query.limit
+        return [self._summary(head) for head in heads[query.offset : end]]
+
+    async def aclose(self) -> None:
+        """Close the model clients this service opened."""
+        for model in self._models.values():
+            await model.aclose()
+
+    def _summary(self, head: SessionHead) -> SessionSummary:
+        return SessionSummary(
+            head.session_id,
+            head.title,
+            head.created_at_ns,
+            head.updated_at_ns,
+            head.message_count,
+            head.usage.total_tokens,
+            self.realm.running(head.session_id) is not None,
+        )
+
+    def _configure(self, head: SessionHead) -> SessionConfig:
+        spec = head.spec
+        build = self._overrides.get(head.session_id, NO_OPTIONS)
+        schema = None if spec.output_schema is None else json.loads(spec.output_schema)
+        retries = 2 if spec.output_retries is None else spec.output_retries
+        return SessionConfig(
+            build.llm_client_override or self._model(spec.model or ""),
+            spec.instructions or "",
+            Toolbox(build.external_tools),
+            TurnRules(schema, retries),
+            spec.options,
+        )
+
+    def _model(self, reference: str) -> Model:
+        if reference not in self._models:
+            self._models[reference] = open_model(reference)
+        return self._models[reference]
+
+
+class EphemeralSessionService(RealmSessionService):
+    """Sessions that end with the process. Get one from `open_session_service()`."""
+
+
+class PersistentSessionService(RealmSessionService):
+    """Sessions that survive the process: every finished turn is on disk before it is reported."""
+
+    def __init__(self, store: Store, *, ports: Ports | None = None) -> None:
+        if not store.durable:
+            raise PersistenceDisabled(
+                f"a persistent session service needs a durable store; {store.location} is not one"
+            )
+        super().__init__(store, ports=ports)
+
+
+@asynccontextmanager
+async def open_session_service(
+    store: Store | None = None, *, ports: Ports | None = None
+) -> AsyncIterator[RealmSessionService]:
+    """A session service over `store`; without one, an ephemeral service in memory.
+
+    Raises:
+        PersistenceDisabled: the store given is not durable.
+        stores.StoreError: the store cannot be read.
+    """
+    if store is None:
+        async with open_memory() as memory:
+            service: RealmSessionService = EphemeralSessionService(memory, ports=ports)
+            async with _closing(service.aclose):
+                yield service
+    else:
+        service = PersistentSessionService(store, ports=ports)
+        async with _closing(service.aclose):
+            yield service
+
+
+@asynccontextmanager
+async def _closing(close: Callable[[], Any]) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        await close()
