@@ -203,7 +203,7 @@ def _provider_of(ref: ModelRef, config: Mapping[str, Any]) -> Provider:
 
 
 def _nearest(name: str, known: list[str] | tuple[str, ...], what: str) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, known, n=1)
     if near:
         return f"; did you mean {near[0]!r}?"
     return f"; known {what}: {', '.join(known)}" if known else f"; it has no {what}"

@@ -1,0 +1,128 @@
+"""From provider:id to a model, or to an error that says what to do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from runtime.errors import ModelUnavailable
+from runtime.models.jsontools import JsonTools
+from runtime.models.openai import OpenAIModel
+from runtime.models.registry import (
+    KNOWN_PROVIDERS,
+    ModelRef,
+    forbid_real_models,
+    list_providers,
+    open_model,
+    parse_model_ref,
+)
+from runtime.models.scripted import ScriptedModel
+from runtime.models.sim import AgentModel, EchoModel
+
+
+def test_references() -> None:
+    assert parse_model_ref("sim:agent") == ModelRef("sim", "agent")
+    assert parse_model_ref(" ollama:llama3:8b ") == ModelRef("ollama", "llama3:8b")
+    assert str(ModelRef("ollama", "llama3:8b")) == "ollama:llama3:8b"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("agent", "such as sim:agent, not 'agent'; did you mean sim:agent?"),
+        ("sim-echo", "did you mean sim:echo?"),
+        ("", "written provider:id"),
+        (":x", "written provider:id"),
+        ("sim:", "written provider:id"),
+    ],
+)
+def test_malformed_references(text: str, says: str) -> None:
+    with pytest.raises(ModelUnavailable) as caught:
+        parse_model_ref(text)
+    assert says in str(caught.value)
+
+
+def test_simulated_models_open_with_their_settings() -> None:
+    assert isinstance(open_model("sim:echo"), EchoModel)
+    assert isinstance(open_model(ModelRef("sim", "agent"), seed=3, latency_s=0.5), AgentModel)
+
+
+def test_any_provider_with_a_base_url_is_a_compatible_server() -> None:
+    model = open_model("ollama:llama3:8b", base_url="http://127.0.0.1:11434/v1")
+    assert isinstance(model, OpenAIModel)
+    assert model.name == "ollama:llama3:8b"
+
+
+@pytest.mark.parametrize(
+    ("ref", "config", "says"),
+    [
+        ("sin:echo", {}, "unknown model provider 'sin'; did you mean 'sim'?"),
+        (
+            "acme:m",
+            {},
+            "known providers: sim, local, openai (an OpenAI-compatible server needs base_url)",
+        ),
+        ("sim:ecko", {}, "no model 'ecko'; did you mean 'echo'?"),
+        ("sim:gpt", {}, "no model 'gpt'; known models: echo, agent"),
+        ("sim:agent", {"latency": 1}, "no setting 'latency'; did you mean 'latency_s'?"),
+        ("sim:echo", {"seed": 1}, "no setting 'seed'; it has no settings"),
+        ("sim:agent", {"latency_s": -1}, "latency_s must not be negative"),
+        ("openai:m", {"base_url": "http://x", "provider": "y"}, "no setting 'provider'"),
+    ],
+)
+def test_mistakes_name_what_is_nearest(ref: str, config: dict[str, Any], says: str) -> None:
+    with pytest.raises(ModelUnavailable) as caught:
+        open_model(ref, **config)
+    assert says in str(caught.value)
+
+
+def test_a_missing_key_is_said_on_opening(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(ModelUnavailable, match="OPENAI_API_KEY"):
+        open_model("openai:gpt-5-mini")
+
+
+def test_models_without_tools_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(EchoModel, "supports_tools", False)
+    assert isinstance(open_model("sim:echo"), JsonTools)
+
+
+def test_forbidding_real_models_stops_them_and_only_them() -> None:
+    with forbid_real_models():
+        with forbid_real_models():
+            pass
+        with pytest.raises(ModelUnavailable, match="forbidden here"):
+            open_model("openai:m", api_key="k")
+        assert open_model("sim:agent")
+        assert ScriptedModel(["x"])
+    assert open_model("openai:m", api_key="k")
+
+
+def test_the_list_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    rows = {row.name: row for row in list_providers()}
+    assert set(rows) == set(KNOWN_PROVIDERS) == {"sim", "local", "openai"}
+    assert rows["sim"].usable
+    assert rows["sim"].example == "sim:echo"
+    assert rows["openai"].missing == "export OPENAI_API_KEY=..."
+    assert not rows["openai"].usable
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    assert next(row for row in list_providers() if row.name == "openai").usable
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    missing = {row.name: row.missing for row in list_providers()}
+    assert missing["local"] == "pip install 'trio-mob[local]'"
+
+
+def test_no_provider_package_is_imported_before_it_is_used() -> None:
+    code = (
+        "import sys; from runtime.models.registry import *;"
+        "open_model('sim:agent'); open_model('openai:m', api_key='k'); list_providers();"
+        "print([m for m in ('openai', 'httpx2', 'jsonschema', 'xllamacpp') if m in sys.modules])"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert out.stdout.strip() == "[]"
