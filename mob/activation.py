@@ -23,7 +23,7 @@ from mob.errors import MemberFailed
 from mob.records import MemberExited
 from mob.roster import Member
 from mob.supervision import Exit, GiveUp, RestartPolicy, decide
-from runtime.driver import Doing
+from runtime.driver import Doing, TurnAborted
 from runtime.errors import ModelError
 from runtime.records import TurnEnded
 from runtime.results import TurnResult, result_of
@@ -71,16 +71,15 @@ class Job:
 class LiveMember:
     """The running side of a roster row; made when the member first gets work."""
 
-    __slots__ = ("active", "gone", "jobs", "killed", "recent", "row", "scope", "waiting_for")
+    __slots__ = ("active", "backoff", "gone", "jobs", "recent", "row", "waiting_for")
 
     def __init__(self, row: Member) -> None:
         self.row = row
         self.jobs: deque[Job] = deque()
         self.active = False
         self.gone = False
-        self.scope: trio.CancelScope | None = None
-        #: Why the activation is to be ended; None while nobody asked for that.
-        self.killed: str | None = None
+        #: Around the wait before a restart; None at any other time.
+        self.backoff: trio.CancelScope | None = None
         #: When it was restarted, on Trio's clock, ascending; bounded by the restart intensity.
         self.recent: tuple[float, ...] = ()
         #: Members whose answers this one's turn waits for.
@@ -117,19 +116,28 @@ class Activations:
             self.start(live)
 
     def kill(self, live: LiveMember, cause: str) -> bool:
-        """End the activation as a crash with this cause; False if the member is idle."""
-        if live.scope is None:
-            return False
-        live.killed = cause
-        live.scope.cancel()
-        return True
+        """Crash the turn in flight with this cause; False if there is none."""
+        return self._realm.abort(live.row.session_id, cause)
 
     def halt(self) -> None:
         """Cancel every activation; turns in flight stay in flight in the journal."""
         self.halted = True
         for live in self.members.values():
-            if live.scope is not None:
-                live.scope.cancel()
+            if live.active:
+                self._cut(live, "halted")
+
+    def remove(self, name: str) -> LiveMember | None:
+        """Forget a member that leaves, ending its activation; its jobs are the caller's to tell."""
+        live = self.members.pop(name, None)
+        if live is not None:
+            live.gone = True
+            self._cut(live, "retired")
+        return live
+
+    def _cut(self, live: LiveMember, cause: str) -> None:
+        self._realm.abort(live.row.session_id, cause)
+        if live.backoff is not None:
+            live.backoff.cancel()
 
     def at_work(self) -> list[str]:
         """The names of the members that have an activation."""
@@ -161,14 +169,8 @@ class Activations:
     async def _run(self, live: LiveMember) -> None:
         try:
             while (job := self._next(live)) is not None:
-                with trio.CancelScope() as live.scope:
-                    if live.killed is None:
-                        await self._work(live, job)
-                    else:
-                        await self._exited(live, job, live.killed, retryable=True)
+                await self._work(live, job)
         finally:
-            live.scope = None
-            live.killed = None
             live.active = False
             self.active -= 1
             if self._quiet is not None and not self.active:
@@ -181,6 +183,9 @@ class Activations:
             record = await self._realm.driver(live.row.session_id, inputs).run(inputs)
         except StoreError:
             raise
+        except TurnAborted as aborted:
+            if not self.halted and not live.gone:
+                await self._exited(live, job, str(aborted), retryable=True)
         except Exception as error:  # noqa: BLE001 a member's crash is an exit record
             retryable = error.retryable if isinstance(error, ModelError) else True
             await self._exited(live, job, f"{type(error).__name__}: {error}", retryable=retryable)
@@ -197,7 +202,6 @@ class Activations:
         The barrier lets everything the dead activation queued reach the disk first, so that the
         next one starts from what is there and not from what was there a moment ago.
         """
-        live.killed = None
         await self._realm.store.barrier()
         if job.pending.input_id not in (self._realm.state.head(live.row.session_id).inputs or ()):
             return self._settle_from_disk(live, job)
@@ -219,7 +223,10 @@ class Activations:
             return None
         live.recent = decision.recent
         self._realm.live(live.row.session_id).now_doing(Doing.RESTARTING, cause)
-        await trio.sleep(decision.delay_s)
+        with trio.CancelScope() as live.backoff:
+            if not self.halted and not live.gone:
+                await trio.sleep(decision.delay_s)
+        live.backoff = None
         return None
 
     async def _give_up(self, live: LiveMember, job: Job, reason: str) -> None:

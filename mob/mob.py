@@ -186,7 +186,7 @@ class Mob:
         return self.realm.interrupt(self._row(member).session_id)
 
     def kill(self, member: str, cause: str = "killed") -> bool:
-        """Crash the member's activation; its supervisor decides what follows. False if idle.
+        """Crash the member's turn in flight; its supervisor decides what follows. False if idle.
 
         The turn in flight is continued by the restarted activation from what is journalled.
         """
@@ -259,11 +259,7 @@ class Mob:
         if name in self.roster.retired and name not in self.roster.members:
             return
         row = self._row(name)
-        live = self._activations.members.pop(name, None)
-        if live is not None:
-            live.gone = True
-            if live.scope is not None:
-                live.scope.cancel()
+        live = self._activations.remove(name)
         now = self.realm.ports.clock.now_ns()
         ended = self.realm.archive_records(row.session_id, reason)
         await self.realm.append(*ended, MemberRetired(name, reason, now)).wait()

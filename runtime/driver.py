@@ -68,6 +68,10 @@ class Doing(enum.Enum):
     RESTARTING = "restarting"
 
 
+class TurnAborted(Exception):
+    """The activation that ran the turn was ended, for the reason given; the turn is in flight."""
+
+
 class LiveSession:
     """The running side of a session: its messages in memory and its turn in flight.
 
@@ -76,13 +80,14 @@ class LiveSession:
     """
 
     __slots__ = (
+        "aborted",
         "base",
         "detail",
         "doing",
         "emit",
         "head",
         "history",
-        "interrupt",
+        "interrupted",
         "key",
         "scope",
         "since",
@@ -95,8 +100,10 @@ class LiveSession:
         self.history = history
         self.base = len(history)
         self.scope: trio.CancelScope | None = None
-        #: Why the turn in flight is to be interrupted; None while nobody asked for that.
-        self.interrupt: str | None = None
+        #: Why the turn in flight is to end as interrupted; None while nobody asked for that.
+        self.interrupted: str | None = None
+        #: Why its activation is to end, leaving the turn in flight; None likewise.
+        self.aborted: str | None = None
         self.emit: Emit | None = None
         self.doing = Doing.IDLE
         self.detail = ""
@@ -138,15 +145,16 @@ class TurnDriver:
             self._input_ids = partial.input_ids
             self._started_at_ns = partial.started_at_ns
         live.scope = trio.CancelScope()
-        live.interrupt = None
+        live.interrupted = None
+        live.aborted = None
         live.base = len(live.history)
 
     async def run(self, inputs: Sequence[PendingInput]) -> TurnEnded:
         """Run the turn to its committed record.
 
         Returns the record whatever its outcome was (an interrupt is an outcome). Raises whatever
-        the model client raised, or `Cancelled`: then nothing is committed, the turn stays in flight
-        in the journal as far as it came, and a new driver continues it.
+        the model client raised, `TurnAborted`, or `Cancelled`: then nothing is committed, the turn
+        stays in flight in the journal as far as it came, and a new driver continues it.
         """
         live = self._live
         scope = live.scope
@@ -156,13 +164,16 @@ class TurnDriver:
             with scope:
                 ending = await self._drive(self._first(inputs))
             if ending is None:
-                ending = self._give_up(TurnOutcome.INTERRUPTED, live.interrupt or "interrupted")
+                if live.aborted is not None:
+                    raise TurnAborted(live.aborted)
+                reason = live.interrupted or "interrupted"
+                ending = self._give_up(TurnOutcome.INTERRUPTED, reason)
             live.doing = Doing.SAVING
             return await self._commit(ending)
         finally:
             if live.scope is scope:
                 live.scope = None
-            live.interrupt = None
+            live.interrupted = None
             del live.history[live.base :]
             live.doing = Doing.IDLE
 

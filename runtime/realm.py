@@ -249,7 +249,7 @@ class Realm:
     def _drop(self, session_id: SessionId) -> None:
         live = self._live.pop(session_id, None)
         if live is not None and live.scope is not None:
-            live.interrupt = "the session was archived"
+            live.interrupted = "the session was archived"
             live.scope.cancel()
 
     # -- inputs ----------------------------------------------------------------------------
@@ -340,10 +340,21 @@ class Realm:
     def interrupt(self, session_id: SessionId, reason: str = "interrupted") -> bool:
         """Cancel the turn in flight, if there is one; it ends as INTERRUPTED. True if there was."""
         live = self.running(session_id)
-        if live is None or live.interrupt is not None:
+        if live is None or live.interrupted is not None:
             return live is not None
         assert live.scope is not None
-        live.interrupt = reason
+        live.interrupted = reason
+        live.scope.cancel()
+        return True
+
+    def abort(self, session_id: SessionId, cause: str) -> bool:
+        """Cancel the turn in flight without ending it: its driver raises `TurnAborted`, and a new
+        one continues it from the journal. False if there was none."""
+        live = self.running(session_id)
+        if live is None:
+            return False
+        assert live.scope is not None
+        live.aborted = cause
         live.scope.cancel()
         return True
 

@@ -46,13 +46,13 @@ from runtime.structured import Invalid, parse_output
 MAX_STEPS: Final = 24
 
 
-class Phase(enum.Enum):
-    """Where a turn stands."""
+class Phase(enum.IntEnum):
+    """Where a turn stands. Integers because they are hashed several times a turn."""
 
-    READY = "ready"
-    MODEL = "model"
-    TOOLS = "tools"
-    ENDED = "ended"
+    READY = 0
+    MODEL = 1
+    TOOLS = 2
+    ENDED = 3
 
 
 @attrs.frozen
@@ -150,10 +150,10 @@ def step(state: TurnState, event: TurnInput) -> Step:
     """
     allowed = ALLOWED.get((state.phase, type(event)))
     if allowed is None:
-        raise TurnMisuse(f"{type(event).__name__} in phase {state.phase.value}")
+        raise TurnMisuse(f"{type(event).__name__} in phase {state.phase.name}")
     after, effects = _HANDLERS[type(event)](state, event)
     if after.phase not in allowed:
-        raise TurnMisuse(f"{type(event).__name__}: {state.phase.value} to {after.phase.value}")
+        raise TurnMisuse(f"{type(event).__name__}: {state.phase.name} to {after.phase.name}")
     return after, effects
 
 
