@@ -23,7 +23,8 @@ import attrs
 MAX_KEY_BYTES = 480
 
 #: Called on the Trio thread once its batch is durable, in commit order, before any waiter runs.
-#: It receives the sequence numbers of the batch's appends. It must not block and must not raise.
+#: It receives the sequence numbers of the batch's appends. It must not block and must not raise;
+#: one that submits must expect `StoreClosed`, since the queue is drained after the store closed.
 Committed: TypeAlias = Callable[[tuple[int, ...]], None]
 
 

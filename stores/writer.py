@@ -137,7 +137,8 @@ class Writer:
         # hold up every commit.
         self._limiter = trio.CapacityLimiter(1)
         self.watch = Watch()
-        self.finished = trio.Event()
+        #: Whether `run` has come to its end; before `close` that means that it crashed.
+        self.ended = False
 
     # An interrupt halfway through would leave a batch without its place for a callback.
     @trio.lowlevel.enable_ki_protection
@@ -267,7 +268,7 @@ class Writer:
         self._gathering.resolve([self._refusal] * len(self._gathering.batches))
         self._room.set()
         self.watch.close(self._refusal)
-        self.finished.set()
+        self.ended = True
 
 
 class Watch:
@@ -312,8 +313,8 @@ class Watch:
 class Serving:
     """Run `writer` while the body runs; drain and end it when the body is left.
 
-    A class, because an exception of the body must come out as itself: a nursery wraps it in a
-    group, and raising it again from a handler would rewrite its context.
+    A class, because an exception of the body must come out as itself: a nursery that gets to see
+    it wraps it in a group, and raising it again from a handler would rewrite its context.
     """
 
     def __init__(self, writer: Writer) -> None:
@@ -330,13 +331,12 @@ class Serving:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool | None:
-        self._writer.close()
-        try:
+        if self._writer.ended:
+            # It crashed: what the body met is the nursery's cancellation, for the nursery to sort.
             return await self._nursery.__aexit__(kind, error, traceback)
-        except BaseExceptionGroup as group:
-            if group.exceptions == (error,):
-                return False
-            raise
+        self._writer.close()
+        await self._nursery.__aexit__(None, None, None)
+        return False
 
 
 def settled(outcome: Outcome) -> tuple[int, ...]:
