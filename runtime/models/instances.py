@@ -1,6 +1,7 @@
 """Made-up values that fit a JSON Schema.
 
-Owns: the choice of a value for the schemas tools and outputs are written in. Must not: draw
+Owns: the choice of a value for the schemas tools and outputs are written in, and of words for the
+strings in it. Must not: draw
 randomness itself (`draw` arrives as an argument) or promise that a value is valid: keywords
 unknown here (`pattern`, `not`, `if`, ...) are passed over, so the caller validates.
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
@@ -38,6 +40,44 @@ def make_instance(schema: Any, draw: Draw, text_for: TextFor, *, optional: bool)
         NoInstance: the schema admits nothing, has no end, or points outside itself.
     """
     return _Maker(schema, draw, text_for, optional).make(schema, "", 0, 0)
+
+
+_DULL_WORDS = """
+    a about all an and answer any are as at be been by can could did do does for from give had has
+    have how i if in into is it its me my of on or our please say should so tell than that the
+    their them then there these they this to us use was we were what when where which who whose
+    why will with would you your
+"""
+_DULL = frozenset(_DULL_WORDS.split())
+_WHOLE_TEXT = ("prompt", "task", "message", "instruction", "text", "content", "body", "input")
+_SHORT_NAME = ("name", "id", "slug", "label", "key", "file", "path")
+
+
+class Subject:
+    """What a text is about: the words that strings are made of."""
+
+    def __init__(self, text: str, draw: Draw) -> None:
+        self.text = text
+        found = [word for word in re.findall(r"\w[\w'-]*", text) if word.lower() not in _DULL]
+        self.words = list(dict.fromkeys(found)) or ["nothing", "in", "particular"]
+        self._turn = draw(len(self.words))
+
+    def keywords(self, count: int, shift: int = 0) -> list[str]:
+        """Up to `count` words in the user's order; another `shift` starts elsewhere."""
+        start = shift % len(self.words)
+        return (self.words[start:] + self.words[:start])[:count]
+
+    def text_for(self, name: str, index: int) -> str:
+        """A string for the property `name`; another `index` gives another where words allow."""
+        lower = name.lower()
+        if any(part in lower for part in _WHOLE_TEXT) and self.text and index == 0:
+            return self.text[:400]
+        if any(lower == part or lower.endswith("_" + part) for part in _SHORT_NAME):
+            words = self.keywords(2, self._turn + index)
+            return "-".join(words).lower() + (f"-{index}" if index >= len(self.words) else "")
+        # A search for the first words finds more than one for all of them.
+        words = self.keywords(3, index)
+        return " ".join(words) + (f" {index}" if index >= len(self.words) else "")
 
 
 class _Maker:

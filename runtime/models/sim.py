@@ -24,7 +24,7 @@ from runtime.errors import ModelError
 from runtime.ids import ToolCallId
 from runtime.messages import Message, ToolCall, ToolResult, Usage, UserMessage
 from runtime.models.base import Emit, ModelReply, ModelRequest, Schema, StopReason, ToolSpec
-from runtime.models.instances import NoInstance, make_instance
+from runtime.models.instances import NoInstance, Subject, make_instance
 from runtime.structured import mistakes_in
 
 #: About four characters a token holds for English text in the common tokenizers.
@@ -109,7 +109,7 @@ class AgentModel:
         mean_s = float(request.options.get("latency_s", self._latency_s))
         latency_s = mean_s * (50 + draws.below(101)) / 100
         user = _last_user_text(request.messages)
-        subject = _Subject(user, draws)
+        subject = Subject(user, draws.below)
         stop = StopReason.END
         text, calls = "", self._calls(request, subject, draws)
         if calls:
@@ -127,7 +127,7 @@ class AgentModel:
         return ModelReply(text, calls, stop, usage, self.name), latency_s
 
     def _calls(
-        self, request: ModelRequest, subject: _Subject, draws: _Draws
+        self, request: ModelRequest, subject: Subject, draws: _Draws
     ) -> tuple[ToolCall, ...]:
         chosen = _chosen_tools(request, draws)
         made = []
@@ -172,7 +172,7 @@ def _chosen_tools(request: ModelRequest, draws: _Draws) -> list[ToolSpec]:
     return [left.pop(draws.below(len(left))) for _ in range(count)]
 
 
-def _fitting(schema: Schema, subject: _Subject, draws: _Draws, *, optional: bool) -> Any:
+def _fitting(schema: Schema, subject: Subject, draws: _Draws, *, optional: bool) -> Any:
     reason: str | None = "no value was found"
     for _ in range(_TRIES):
         try:
@@ -207,45 +207,7 @@ def _results(messages: Sequence[Message]) -> list[ToolResult]:
     return found[::-1]
 
 
-_DULL_WORDS = """
-    a about all an and answer any are as at be been by can could did do does for from give had has
-    have how i if in into is it its me my of on or our please say should so tell than that the
-    their them then there these they this to us use was we were what when where which who whose
-    why will with would you your
-"""
-_DULL = frozenset(_DULL_WORDS.split())
-_WHOLE_TEXT = ("prompt", "task", "message", "instruction", "text", "content", "body", "input")
-_SHORT_NAME = ("name", "id", "slug", "label", "key", "file", "path")
-
-
-class _Subject:
-    """What the user wrote about: the words that strings are made of."""
-
-    def __init__(self, text: str, draws: _Draws) -> None:
-        self.text = text
-        found = [word for word in re.findall(r"\w[\w'-]*", text) if word.lower() not in _DULL]
-        self.words = list(dict.fromkeys(found)) or ["nothing", "in", "particular"]
-        self._turn = draws.below(len(self.words))
-
-    def keywords(self, count: int, shift: int = 0) -> list[str]:
-        """Up to `count` words in the user's order; another `shift` starts elsewhere."""
-        start = shift % len(self.words)
-        return (self.words[start:] + self.words[:start])[:count]
-
-    def text_for(self, name: str, index: int) -> str:
-        """A string for the property `name`; another `index` gives another where words allow."""
-        lower = name.lower()
-        if any(part in lower for part in _WHOLE_TEXT) and self.text and index == 0:
-            return self.text[:400]
-        if any(lower == part or lower.endswith("_" + part) for part in _SHORT_NAME):
-            words = self.keywords(2, self._turn + index)
-            return "-".join(words).lower() + (f"-{index}" if index >= len(self.words) else "")
-        # A search for the first words finds more than one for all of them.
-        words = self.keywords(3, index)
-        return " ".join(words) + (f" {index}" if index >= len(self.words) else "")
-
-
-def _answer(results: Sequence[ToolResult], subject: _Subject) -> str:
+def _answer(results: Sequence[ToolResult], subject: Subject) -> str:
     topic = " ".join(subject.keywords(6))
     if not results:
         return f"On {topic}: this is a simulated answer to {subject.text[:200]!r}."

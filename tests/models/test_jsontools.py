@@ -65,7 +65,9 @@ async def ask(
 ) -> tuple[ModelReply, list[ModelRequest]]:
     model = ScriptedModel(lines, name="script:small", supports_tools=False)
     asked.setdefault("tools", (SEARCH,))
-    reply = await JsonTools(model).generate(ModelRequest(messages, key="s/1/2", **asked))
+    reply = await JsonTools(model, example=False).generate(
+        ModelRequest(messages, key="s/1/2", **asked)
+    )
     return reply, model.requests
 
 
@@ -90,7 +92,7 @@ async def test_a_forced_tool_asks_for_its_arguments_only() -> None:
     assert asked.output_schema == {
         "type": "object",
         "properties": {
-            "query": {"type": "string", "description": "what to look for", "maxLength": 400},
+            "query": {"type": "string", "description": "what to look for", "maxLength": 200},
             "limit": {"type": "integer"},
             "order": {"enum": ["new", "old"]},
         },
@@ -243,6 +245,60 @@ async def test_an_answer_where_a_call_is_required_is_sent_back() -> None:
 async def test_a_choice_of_what_is_not_offered_is_an_error() -> None:
     with pytest.raises(ModelError, match="'dance', and no such tool is offered"):
         await ask("x", tool_choice="dance")
+
+
+async def test_a_worked_example_comes_before_the_history() -> None:
+    model = ScriptedModel(['{"query": "x"}', '{"answer": {"claim": "1 m"}}'], supports_tools=False)
+    tools = JsonTools(model)
+    forced = ModelRequest((QUESTION,), tools=(SEARCH,), tool_choice="search")
+    await tools.generate(forced)
+    assert model.requests[0].messages == (
+        UserMessage("What colour is the lighthouse of Genoa?"),
+        AssistantMessage('{"query": "colour lighthouse Genoa"}'),
+        QUESTION,
+    )
+    await tools.generate(ModelRequest((QUESTION,), tools=(SEARCH,), output_schema=FINDING))
+    question, call, result, answer, asked = model.requests[1].messages
+    assert call.text == '{"tool": "search", "arguments": {"query": "colour lighthouse Genoa"}}'
+    assert result.text.endswith(f"Use this to answer: {question.text}")
+    assert answer.text == '{"answer": {"claim": "lighthouse Genoa grey"}}'
+    assert asked == QUESTION
+
+
+async def test_a_tool_without_a_possible_example_goes_without() -> None:
+    code = {"type": "object", "properties": {"c": {"pattern": "^[0-9]{9}$"}}, "required": ["c"]}
+    model = ScriptedModel(['{"c": "123456789"}'], supports_tools=False)
+    request = ModelRequest((QUESTION,), tools=(ToolSpec("t", "", code),), tool_choice="t")
+    assert (await JsonTools(model).generate(request)).tool_calls
+    assert model.requests[0].messages == (QUESTION,)
+
+
+RUN_ON = ModelReply('{"tool": "search", "arg', stop=StopReason.LENGTH, usage=Usage(5, 9, 1))
+
+
+@pytest.mark.parametrize("lost", ['{"tool": "search", "arguments": {"query":"tide"}}', RUN_ON])
+async def test_a_model_that_loses_itself_is_asked_for_its_answer(lost: Line) -> None:
+    reply, [_, second] = await ask(lost, "One metre.", messages=ANSWERED)
+    assert (reply.text, reply.tool_calls) == ("One metre.", ())
+    assert reply.usage.model_calls == 2
+    assert second.output_schema is None
+    assert second.messages[-1].text.startswith("Result of search: One metre.")
+
+
+async def test_a_model_that_has_called_often_has_to_answer() -> None:
+    rounds: list[Message] = [QUESTION]
+    for n in range(4):
+        call = ToolCall(ToolCallId(f"c{n}"), "search", f'{{"query": "{n}"}}')
+        rounds += [AssistantMessage("", (call,)), ToolResult(call.id, "search", "Nothing.")]
+    reply, [asked] = await ask("I do not know.", messages=tuple(rounds))
+    assert (reply.text, asked.output_schema) == ("I do not know.", None)
+    again, _ = await ask('{"query": "y"}', messages=tuple(rounds), tool_choice="search")
+    assert again.tool_calls, "forced all the same"
+    fresh, _ = await ask(
+        '{"tool": "search", "arguments": {"query": "z"}}',
+        messages=(*rounds, AssistantMessage("No."), UserMessage("And now?")),
+    )
+    assert fresh.tool_calls, "another turn"
 
 
 async def test_emit_sees_answers_only() -> None:
