@@ -88,10 +88,14 @@ class ProfileDefinition:
 
 @attrs.frozen
 class MemberDefinition:
-    """A member, or with `replicas` n members called ``name-0`` to ``name-(n-1)``."""
+    """A member, or with `replicas` n members called ``name-0`` to ``name-(n-1)``.
+
+    `instructions` are added to those of the profile.
+    """
 
     profile: str
     replicas: int | None = None
+    instructions: str = ""
 
 
 @attrs.frozen
@@ -162,11 +166,20 @@ class MobDefinition:
 
     def member_names(self) -> dict[str, str]:
         """Every member's name and profile, replicas written out, in order of the definition."""
-        names: dict[str, str] = {}
-        for base, member in self.members.items():
-            for name in replica_names(base, member):
-                names[name] = member.profile
-        return names
+        return {
+            name: member.profile
+            for base, member in self.members.items()
+            for name in replica_names(base, member)
+        }
+
+    def member_instructions(self) -> dict[str, str]:
+        """What members are told beyond their profile, by name; most are told nothing."""
+        return {
+            name: member.instructions
+            for base, member in self.members.items()
+            if member.instructions
+            for name in replica_names(base, member)
+        }
 
     def peers(self) -> dict[str, tuple[str, ...]]:
         """Who each member may ask, in order of the definition."""
@@ -354,7 +367,9 @@ def _read_restart(table: TableReader) -> RestartPolicy:
 
 def _read_member(table: TableReader) -> MemberDefinition:
     replicas = table.number("replicas", 1, least=1) if "replicas" in table else None
-    member = MemberDefinition(table.required("profile", str, ""), replicas)
+    member = MemberDefinition(
+        table.required("profile", str, ""), replicas, table.take("instructions", str, "")
+    )
     table.take("replicas", int, 1)
     table.done()
     return member

@@ -40,6 +40,7 @@ class Harnesses:
         self._models = models
         self._tools = tools
         self._peers = definition.peers()
+        self._told = definition.member_instructions()
         self._configs: dict[tuple[str, str | None, int], SessionConfig] = {}
 
     def profile(self, name: str) -> ProfileDefinition:
@@ -66,9 +67,10 @@ class Harnesses:
         toolbox = Toolbox(offered)
         names = {spec.name for spec in toolbox.specs} | {"auto", "none"}
         names |= {"required"} if len(toolbox) else set()
+        own = self._told.get(member, "") if member is not None else ""
         return SessionConfig(
             self._models[profile.model],
-            profile.instructions,
+            f"{profile.instructions}\n{own}".strip(),
             toolbox,
             TurnRules(
                 profile.output_schema,
