@@ -159,13 +159,18 @@ class StoreConformance(RuleBasedStateMachine):
         """A batch joins the queue; its outcome is checked when the queue is settled."""
         self._run(self._submit, batch)
 
-    @rule(key=_NAMES, holds=st.booleans(), other=_VALUES, batch=_BATCHES, where=st.integers(0, 4))
+    @rule(
+        key=_NAMES,
+        wish=st.sampled_from(["what is there", "absence", "a value"]),
+        other=_VALUES,
+        batch=_BATCHES,
+        where=st.integers(0, 4),
+    )
     def submit_with_expectation(
-        self, key: bytes, holds: bool, other: bytes, batch: list[Operation], where: int
+        self, key: bytes, wish: str, other: bytes, batch: list[Operation], where: int
     ) -> None:
         """A batch applies only if its `Expect` holds after the batches before it."""
-        found = self._models[-1].rows.get(key)
-        value = found if holds else other if found is None or other != found else None
+        value = {"what is there": self._models[-1].rows.get(key), "a value": other}.get(wish)
         self._run(self._submit, [*batch[:where], Expect(key, value), *batch[where:]])
 
     @rule()
@@ -243,6 +248,15 @@ class StoreConformance(RuleBasedStateMachine):
         """So is a kind or a version out of bounds."""
         self._run(self._refused, [Append(b"a", kind, b"", 1)])
         self._run(self._refused, [Append(b"a", 0, b"", version)])
+
+    @rule(look=st.sampled_from(["get", "last", "read", "scan"]))
+    def misuse_a_read(self, look: str) -> None:
+        """What cannot be a name is not looked up."""
+        try:
+            self._now(getattr(self.store, look), b"\x00" * (MAX_KEY_BYTES + 1))
+        except StoreMisuse:
+            return
+        raise AssertionError(f"{look} took a name that is too long")
 
     # Reading
 

@@ -41,6 +41,7 @@ from stores.errors import (
     StoreError,
     StoreFailed,
     StoreFull,
+    StoreMisuse,
 )
 from stores.files import FULL, Files, open_owned, open_shared
 from stores.reader import LmdbReader, last_seq, read_entries
@@ -75,9 +76,14 @@ async def open_lmdb(
         StoreInUse: it has an owner already, in this process or another.
         StoreUnreadable: no permission, or what is there is not a store of ours.
         StoreFull: the disk has no room for a new store.
+        StoreMisuse: `queue` is not positive.
     """
     files = await trio.to_thread.run_sync(open_owned, os.fspath(path), map_size)
-    store = LmdbStore(files, queue)
+    try:
+        store = LmdbStore(files, queue)
+    except StoreMisuse:
+        files.close()
+        raise
     try:
         async with Serving(store.writer):
             yield store

@@ -119,6 +119,9 @@ class MemoryStore:
         """See `stores.base.Store.scan`."""
         self._check_open()
         start = bisect_left(self._order, prefix)
+        for bound in (prefix, after):
+            if bound:
+                check_key(bound)
         if after is not None:
             start = max(start, bisect_right(self._order, after))
         rows: list[tuple[bytes, bytes]] = []

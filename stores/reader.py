@@ -72,9 +72,10 @@ class LmdbReader:
         self, prefix: bytes, *, after: bytes | None = None, limit: int | None = None
     ) -> list[tuple[bytes, bytes]]:
         """See `stores.base.Store.scan`."""
+        for bound in (prefix, after):
+            if bound:
+                check_key(bound)
         start = prefix if after is None else max(prefix, after)
-        if start:
-            check_key(start)
         rows: list[tuple[bytes, bytes]] = []
         try:
             with self._begin(self._keys) as txn:
@@ -129,7 +130,7 @@ class LmdbReader:
         return sorted(names)  # on disk the shorter names come first
 
     def close(self) -> None:
-        """Give the files back. Idempotent."""
+        """Give the files back; `open_lmdb` and `read_lmdb` do it. Idempotent."""
         if not self._closed:
             self._closed = True
             self._files.close()

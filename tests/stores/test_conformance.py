@@ -235,7 +235,7 @@ def test_the_suite_catches_a_store_that_breaks_a_rule(broken: type[MemoryStore])
         run_state_machine_as_test(
             Machine,
             settings=settings(
-                max_examples=1_000,
+                max_examples=3_000,
                 stateful_step_count=20,
                 derandomize=True,
                 database=None,

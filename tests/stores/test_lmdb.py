@@ -50,6 +50,13 @@ async def test_a_cancelled_body_is_cancelled_and_its_batches_are_kept(path: Path
         assert store.last(b"s") == 10
 
 
+async def test_a_refused_queue_leaves_no_lock_behind(path: Path) -> None:
+    for _ in range(2):
+        with pytest.raises(StoreMisuse, match="give 1 or more"):
+            async with open_lmdb(path, queue=0):
+                pass
+
+
 async def test_a_closed_store_says_so(path: Path) -> None:
     async with open_lmdb(path) as store:
         pass

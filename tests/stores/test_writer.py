@@ -20,6 +20,7 @@ from stores import (
     StoreError,
     StoreFailed,
     StoreFull,
+    StoreMisuse,
 )
 from stores.writer import GroupTicket, MapFull, Outcome, Serving, Writer
 
@@ -209,6 +210,11 @@ async def test_room_is_made_for_all_who_wait(engine: GatedEngine) -> None:
             engine.gate.set()
     assert sum(engine.groups) == 8
     assert max(engine.groups) <= 2
+
+
+def test_a_queue_without_room_is_refused(engine: GatedEngine) -> None:
+    with pytest.raises(StoreMisuse, match="give 1 or more"):
+        Writer(engine, location="here", queue=0)
 
 
 async def test_a_barrier_waits_for_what_came_before_it(engine: GatedEngine) -> None:
