@@ -8,8 +8,10 @@ A model that can answer under a JSON Schema can call tools: constrained decoding
 certain and leaves the model only the choice. The models this is for are tiny (135M parameters, a
 context of 2,000 to 8,000 tokens), so everything said here is short and a forced tool asks for
 nothing but its arguments. What else helps was measured on SmolLM2-135M: one worked example turns
-queries that repeat the tool's description into queries about the question, and an endless series
-of calls into an answer; strings need a bound, or digits run to the end of the context.
+queries that repeat the tool's description into queries about the question, an endless series of
+calls into an answer, and a JSON answer of digits into one of words. The example's strings are
+keywords: a whole sentence there is copied. Strings need a bound, or digits run to the end of the
+context.
 """
 
 from __future__ import annotations
@@ -32,13 +34,12 @@ from runtime.messages import (
 )
 from runtime.models.base import Emit, Model, ModelReply, ModelRequest, Schema, StopReason, ToolSpec
 from runtime.models.instances import Subject, make_instance
+from runtime.models.schemas import bounded, closed, moved, without_title
 from runtime.structured import Invalid, Parsed, mistakes_in, parse_json
 
 #: Longest string asked for where a schema sets no bound, in characters: 50 tokens of English, and
 #: 200 of the digits that a small model gets stuck in.
 DEFAULT_MAX_STRING = 200
-#: Most array items asked for where a schema sets no bound.
-_MAX_ITEMS = 8
 #: Longest question that is repeated after the results, in characters.
 _MAX_REPEATED = 300
 #: How much of a failed reply the model is shown when it is asked to repair it, in characters.
@@ -56,8 +57,8 @@ class JsonTools:
     One call a reply; its id is the request's key and ``#0``. A reply that is no usable JSON is sent
     back once with the reason; usage adds up. A model that may answer but repeats a call of this
     turn, loses itself in one, or has made four, is asked once more without tools. `max_string`
-    bounds, in characters, strings whose schema sets no bound, while tools are offered (None: no
-    bound); `example` puts a worked example before the history. Closing this closes `model`.
+    bounds, in characters, strings whose schema sets no bound (None: no bound); `example` puts a
+    worked example before the history. Closing this closes `model`.
     """
 
     supports_tools = True
@@ -80,9 +81,9 @@ class JsonTools:
     async def generate(self, request: ModelRequest, emit: Emit | None = None) -> ModelReply:
         """Run one call, and a second one if the first reply cannot be read.
 
-        Without tools to offer and with none in the history the request goes through untouched. With
-        tools, `emit` sees the text of an answer in one piece: before its end nobody knows whether
-        a reply is an answer.
+        Without tools, to offer or in the history, and without a schema the request goes through
+        untouched. With tools, `emit` sees an answer in one piece: before its end nobody knows
+        whether a reply is one.
 
         Raises:
             ModelError: retryable, if a tool was forced and both replies were unreadable; not
@@ -100,11 +101,19 @@ class JsonTools:
         await self._model.aclose()
 
     async def _answer(self, request: ModelRequest, emit: Emit | None) -> ModelReply:
-        """Ask without tools."""
-        if not request.tools and not any(_is_tool_traffic(each) for each in request.messages):
+        """Ask without tools; under a schema, bounded and with an example of that."""
+        schema, messages = request.output_schema, request.messages
+        traffic = any(_is_tool_traffic(each) for each in messages)
+        if schema is None and not traffic and not request.tools:
             return await self._model.generate(request, emit)
-        plain = _plain(request.messages, hint=True, envelopes=False)
-        bare = attrs.evolve(request, messages=plain, tools=(), tool_choice="auto")
+        if traffic:
+            messages = _plain(messages, hint=True, envelopes=False)
+        if schema is not None:
+            messages = (*(_answer_example(schema) if self._example else ()), *messages)
+            schema = bounded(schema, self._max_string) if self._max_string else schema
+        bare = attrs.evolve(
+            request, messages=messages, tools=(), tool_choice="auto", output_schema=schema
+        )
         return await self._model.generate(bare, emit)
 
     async def _ask(self, form: _Form, request: ModelRequest) -> ModelReply:
@@ -137,7 +146,7 @@ class JsonTools:
         """What the model behind is asked."""
         schema = form.schema
         if self._max_string is not None:
-            schema = _bounded(schema, self._max_string)
+            schema = bounded(schema, self._max_string)
         history = _plain(request.messages, hint=not form.forced, envelopes=form.envelopes)
         return attrs.evolve(
             request,
@@ -239,6 +248,15 @@ def _example(form: _Form) -> tuple[Message, ...]:
     return (*made, UserMessage(result), AssistantMessage(f'{{"answer": {answer}}}'))
 
 
+def _answer_example(schema: Schema) -> tuple[Message, ...]:
+    """A question with what is known, and the answer under `schema`."""
+    answer = _sample(schema, _EXAMPLE_RESULT)
+    if answer is None:
+        return ()
+    asked = UserMessage(f"{_EXAMPLE_QUESTION}\n\n{_EXAMPLE_RESULT}")
+    return (asked, AssistantMessage(answer))
+
+
 def _sample(schema: Schema, text: str) -> str | None:
     """JSON about `text` that fits `schema`; None if none is found."""
 
@@ -303,7 +321,7 @@ def _form(request: ModelRequest, name: str) -> _Form | None:
         [tool] = tools
         words = f"Call the tool {tool.name}: {tool.description}\nReply with its arguments as JSON:"
         words += _meaning(tool.parameters)
-        return _Form(tools, True, False, None, _without_title(tool.parameters), words)
+        return _Form(tools, True, False, None, without_title(tool.parameters), words)
     schema = _union(tools, None if forced else request.output_schema, forced=forced)
     words = _choice_words(tools, None if forced else request.output_schema, forced=forced)
     output_schema = None if forced else request.output_schema
@@ -315,69 +333,14 @@ def _union(tools: Sequence[ToolSpec], output_schema: Schema | None, *, forced: b
     ways: list[Schema] = []
     for tool in tools:
         at = f"#/anyOf/{len(ways)}/properties/arguments"
-        arguments = _moved(_without_title(tool.parameters), at)
-        ways.append(_closed({"tool": {"const": tool.name}, "arguments": arguments}))
+        arguments = moved(without_title(tool.parameters), at)
+        ways.append(closed({"tool": {"const": tool.name}, "arguments": arguments}))
     if not forced:
         answer: Any = {"type": "string"}
         if output_schema is not None:
-            answer = _moved(output_schema, f"#/anyOf/{len(ways)}/properties/answer")
-        ways.append(_closed({"answer": answer}))
+            answer = moved(output_schema, f"#/anyOf/{len(ways)}/properties/answer")
+        ways.append(closed({"answer": answer}))
     return {"anyOf": ways}
-
-
-def _closed(properties: Schema) -> Schema:
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }
-
-
-def _without_title(schema: Schema) -> Schema:
-    return {k: v for k, v in schema.items() if k not in ("$schema", "title")}
-
-
-#: Keywords whose value is data, in which a key that looks like a keyword is none.
-_DATA = frozenset(("const", "default", "enum", "examples"))
-#: Keywords whose value maps names to schemas, so that its keys are names, not keywords.
-_NAMED = frozenset(("properties", "patternProperties", "$defs", "definitions", "dependentSchemas"))
-
-
-def _moved(schema: Any, at: str) -> Any:
-    """`schema` with its references leading to where it now stands in another schema."""
-    if isinstance(schema, list):
-        return [_moved(part, at) for part in schema]
-    if not isinstance(schema, Mapping):
-        return schema
-    made: dict[str, Any] = {}
-    for key, value in schema.items():
-        if key == "$ref" and isinstance(value, str) and value.startswith("#"):
-            made[key] = at + value[1:]
-        elif key in _NAMED and isinstance(value, Mapping):
-            made[key] = {name: _moved(part, at) for name, part in value.items()}
-        else:
-            made[key] = value if key in _DATA else _moved(value, at)
-    return made
-
-
-def _bounded(schema: Any, longest: int) -> Any:
-    """`schema` with an end to every string and array that has none."""
-    if isinstance(schema, list):
-        return [_bounded(part, longest) for part in schema]
-    if not isinstance(schema, Mapping):
-        return schema
-    made: dict[str, Any] = {}
-    for key, value in schema.items():
-        if key in _NAMED and isinstance(value, Mapping):
-            made[key] = {name: _bounded(part, longest) for name, part in value.items()}
-        else:
-            made[key] = value if key in _DATA else _bounded(value, longest)
-    if schema.get("type") == "string" and not made.keys() & {"maxLength", "enum", "const"}:
-        made["maxLength"] = max(longest, schema.get("minLength", 0))
-    if schema.get("type") == "array" and "maxItems" not in made:
-        made["maxItems"] = max(_MAX_ITEMS, schema.get("minItems", 0))
-    return made
 
 
 def _choice_words(tools: Sequence[ToolSpec], output_schema: Schema | None, *, forced: bool) -> str:

@@ -155,8 +155,9 @@ def open_model(ref: ModelRef | str, **config: Any) -> Model:
     """The model called `ref`, behind `JsonTools` if it has no tools of its own.
 
     `config` goes to the client: ``base_url``, ``api_key``, ``api_key_env``, ``max_retries`` and
-    ``timeout_s`` for OpenAI and compatible servers, ``seed`` and ``latency_s`` for sim:agent. With
-    ``base_url``, any provider name stands for a compatible server there. Opening is quick: nothing
+    ``timeout_s`` for OpenAI and compatible servers, ``seed`` and ``latency_s`` for sim:agent,
+    `LocalModel`'s keywords for local. With ``base_url``, any provider name stands for a compatible
+    server there. Opening is quick: nothing
     is connected, fetched or loaded before the first call. The caller closes the model.
 
     Raises:
@@ -194,7 +195,8 @@ def _provider_of(ref: ModelRef, config: Mapping[str, Any]) -> Provider:
             " (an OpenAI-compatible server needs base_url)",
             provider=ref.provider,
         )
-    if provider.ids and ref.id not in provider.ids:
+    # An id of the user's own is for a weights file of their own.
+    if provider.ids and ref.id not in provider.ids and not config.get("weights"):
         raise ModelUnavailable(
             f"{ref.provider} has no model {ref.id!r}{_nearest(ref.id, provider.ids, 'models')}",
             provider=ref.provider,

@@ -55,6 +55,7 @@ TREE = ToolSpec(
     },
 )
 FINDING = {"type": "object", "properties": {"claim": {"type": "string"}}, "required": ["claim"]}
+BOUNDED = {**FINDING, "properties": {"claim": {"type": "string", "maxLength": 200}}}
 QUESTION = UserMessage("How high is the tide?")
 CALL = ToolCall(ToolCallId("s/1/1#0"), "search", '{"query": "tide"}')
 ANSWERED = (QUESTION, AssistantMessage("", (CALL,)), ToolResult(CALL.id, "search", "One metre."))
@@ -71,9 +72,9 @@ async def ask(
     return reply, model.requests
 
 
-async def test_without_tools_the_request_goes_through_untouched() -> None:
+async def test_without_tools_and_schema_the_request_goes_through_untouched() -> None:
     model = ScriptedModel(["Hi."], supports_tools=False)
-    request = ModelRequest((QUESTION, AssistantMessage("Hm.")), output_schema=FINDING)
+    request = ModelRequest((QUESTION, AssistantMessage("Hm.")), options={"temperature": 0})
     pieces: list[str] = []
     reply = await JsonTools(model).generate(request, pieces.append)
     assert (reply.text, pieces) == ("Hi.", ["Hi."])
@@ -181,7 +182,7 @@ async def test_a_history_with_tools_is_plain_even_when_none_is_offered() -> None
     _, [asked] = await ask("One metre.", messages=ANSWERED, tools=(), output_schema=FINDING)
     assert asked.messages[1] == AssistantMessage('I call search with {"query": "tide"}')
     assert asked.messages[2].text.startswith("Result of search: One metre.")
-    assert asked.output_schema == FINDING
+    assert asked.output_schema == BOUNDED
     _, [asked] = await ask("One metre.", messages=ANSWERED, tool_choice="none")
     assert (asked.tools, asked.tool_choice, asked.output_schema) == ((), "auto", None)
 
@@ -263,6 +264,18 @@ async def test_a_worked_example_comes_before_the_history() -> None:
     assert result.text.endswith(f"Use this to answer: {question.text}")
     assert answer.text == '{"answer": {"claim": "lighthouse Genoa grey"}}'
     assert asked == QUESTION
+
+
+async def test_a_schema_without_tools_gets_an_example_too() -> None:
+    model = ScriptedModel(['{"claim": "1 m"}'], supports_tools=False)
+    await JsonTools(model).generate(ModelRequest((QUESTION,), output_schema=FINDING))
+    [asked] = model.requests
+    assert asked.output_schema == BOUNDED
+    assert [message.text for message in asked.messages] == [
+        "What colour is the lighthouse of Genoa?\n\nThe lighthouse of Genoa is grey.",
+        '{"claim": "lighthouse Genoa grey"}',
+        QUESTION.text,
+    ]
 
 
 async def test_a_tool_without_a_possible_example_goes_without() -> None:
