@@ -20,15 +20,18 @@ from mob.models import open_models
 from mob.records import MOB_RECORDS, BlueprintAdopted
 from mob.roster import Roster
 from runtime.checkpoint import CheckpointGate
-from runtime.driver import SessionConfig
-from runtime.ids import RealmId, SessionId
+from runtime.ids import RealmId
 from runtime.journal import Journal
 from runtime.models.base import Model
 from runtime.nursery import open_background
 from runtime.ports import Ports
 from runtime.realm import Realm
 from runtime.records import RUNTIME_RECORDS
-from runtime.session import Session, SessionHead
+from runtime.service import (
+    EphemeralSessionService,
+    PersistentSessionService,
+    RealmSessionService,
+)
 from runtime.state import RealmState
 from runtime.store import SessionStore, StoredSessions
 from stores import Store, open_memory
@@ -36,6 +39,9 @@ from stores import Store, open_memory
 #: Seconds that leaving `open_mob` lets turns in flight finish. What is cut off is continued when
 #: the mob is next opened, so waiting long only delays the program that wants to end.
 GRACE_S = 2.0
+
+#: Seconds beyond the grace period that cancelled tools have to unwind before leaving goes on.
+UNWIND_S = 5.0
 
 
 @asynccontextmanager
@@ -71,14 +77,10 @@ async def open_mob(
         clients = await stack.enter_async_context(open_models(definition.models, models or {}))
         harnesses = Harnesses(definition, clients, tools)
         handle: list[Mob] = []
-
-        def configure(head: SessionHead) -> SessionConfig:
-            return handle[0].configure(head)
-
         realm = Realm(
             store,
             RealmId(definition.id),
-            configure,
+            lambda head: handle[0].configure(head),
             ports=ports,
             record_types=MOB_RECORDS,
             limits=harnesses.limits(),
@@ -86,29 +88,24 @@ async def open_mob(
         roster = Roster(realm.state)
         records = realm.recover()
         await _same_blueprint(definition, realm, roster, adopt=adopt)
-
-        def snapshot(session_id: SessionId) -> Session | None:
-            return realm.snapshot(session_id) if session_id in realm.state.heads else None
-
         gate = CheckpointGate(
             sessions or StoredSessions(store, realm.realm_id),
-            snapshot,
+            realm.snapshot,
             definition.checkpoint.every_turns,
         )
         nursery = await stack.enter_async_context(open_background())
         mob = Mob(definition, realm, roster, harnesses, gate, nursery)
         handle.append(mob)
         nursery.start_soon(gate.run, name="checkpointer")
-        if not records:
-            await mob.create()
-        else:
+        if records:
             mob.recover()
+        else:
+            await mob.create()
         try:
             yield mob
         finally:
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + grace_s + 5.0):
-                # Shielded: whoever leaves by cancellation leaves as tidily; bounded by the grace
-                # period and five seconds for cancelled tools to unwind.
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + grace_s + UNWIND_S):
+                # Shielded so that whoever leaves by cancellation leaves as tidily.
                 await mob.close(grace_s)
 
 
@@ -125,6 +122,27 @@ async def _same_blueprint(
         raise DefinitionChanged(definition.id, changed_parts(roster.blueprint, blueprint))
     now = realm.ports.clock.now_ns()
     await realm.append(BlueprintAdopted(blueprint, now)).wait()
+
+
+@asynccontextmanager
+async def open_session_service(
+    store: Store | None = None, *, ports: Ports | None = None
+) -> AsyncIterator[RealmSessionService]:
+    """A session service over `store`; without one, an ephemeral service in memory.
+
+    Raises:
+        runtime.errors.PersistenceDisabled: the store given is not durable.
+        stores.StoreError: the store cannot be read.
+    """
+    async with AsyncExitStack() as stack:
+        service: RealmSessionService
+        if store is None:
+            memory = await stack.enter_async_context(open_memory())
+            service = EphemeralSessionService(memory, ports=ports)
+        else:
+            service = PersistentSessionService(store, ports=ports)
+        stack.push_async_callback(service.aclose)
+        yield service
 
 
 @attrs.frozen

@@ -37,7 +37,7 @@ class CheckpointGate:
     def __init__(
         self,
         sessions: SessionStore,
-        snapshot: Callable[[SessionId], Session | None],
+        snapshot: Callable[[SessionId], Session],
         every_turns: int = EVERY_TURNS,
     ) -> None:
         self._sessions = sessions
@@ -120,9 +120,8 @@ class CheckpointGate:
 
     async def _save(self, session_id: SessionId) -> None:
         turns = self._dirty.get(session_id, 0)
-        session = self._snapshot(session_id) if turns else None
-        if session is not None:
-            await self._sessions.save(session)
+        if turns:
+            await self._sessions.save(self._snapshot(session_id))
         self._saved(session_id, turns)
 
     def _saved(self, session_id: SessionId, turns: int) -> None:

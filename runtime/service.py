@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any, Final, Protocol
 
 import attrs
@@ -30,7 +29,7 @@ from runtime.results import TurnResult, last_text
 from runtime.session import SessionHead, SessionSpec
 from runtime.tools.base import Tool, Toolbox
 from runtime.turn import TurnRules
-from stores import Store, open_memory
+from stores import Store
 
 #: The realm and the harness of sessions that belong to no mob.
 REALM: Final = RealmId("sessions")
@@ -316,7 +315,7 @@ class RealmSessionService:
 
 
 class EphemeralSessionService(RealmSessionService):
-    """Sessions that end with the process. Get one from `open_session_service()`."""
+    """Sessions that end with the process. Get one from `mob.open_session_service`."""
 
 
 class PersistentSessionService(RealmSessionService):
@@ -328,32 +327,3 @@ class PersistentSessionService(RealmSessionService):
                 f"a persistent session service needs a durable store; {store.location} is not one"
             )
         super().__init__(store, ports=ports)
-
-
-@asynccontextmanager
-async def open_session_service(
-    store: Store | None = None, *, ports: Ports | None = None
-) -> AsyncIterator[RealmSessionService]:
-    """A session service over `store`; without one, an ephemeral service in memory.
-
-    Raises:
-        PersistenceDisabled: the store given is not durable.
-        stores.StoreError: the store cannot be read.
-    """
-    if store is None:
-        async with open_memory() as memory:
-            service: RealmSessionService = EphemeralSessionService(memory, ports=ports)
-            async with _closing(service.aclose):
-                yield service
-    else:
-        service = PersistentSessionService(store, ports=ports)
-        async with _closing(service.aclose):
-            yield service
-
-
-@asynccontextmanager
-async def _closing(close: Callable[[], Any]) -> AsyncIterator[None]:
-    try:
-        yield
-    finally:
-        await close()
