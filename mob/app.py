@@ -76,11 +76,9 @@ async def open_mob(
             store = await stack.enter_async_context(open_memory())
         clients = await stack.enter_async_context(open_models(definition.models, models or {}))
         harnesses = Harnesses(definition, clients, tools)
-        handle: list[Mob] = []
         realm = Realm(
             store,
             RealmId(definition.id),
-            lambda head: handle[0].configure(head),
             ports=ports,
             record_types=MOB_RECORDS,
             limits=harnesses.limits(),
@@ -95,7 +93,6 @@ async def open_mob(
         )
         nursery = await stack.enter_async_context(open_background())
         mob = Mob(definition, realm, roster, harnesses, gate, nursery)
-        handle.append(mob)
         nursery.start_soon(gate.run, name="checkpointer")
         if records:
             mob.recover()

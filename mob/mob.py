@@ -76,6 +76,7 @@ class Mob:
         self._activations = Activations(realm, nursery, self._policy)
         self._spawning: set[str] = set()
         self._stopping = False
+        realm.configure = self.configure
         transitions = realm.state.transitions
         self._fold_turn = transitions[TurnEnded]
         self._fold_archived = transitions[SessionArchived]

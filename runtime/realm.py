@@ -88,7 +88,7 @@ class Realm:
         self,
         store: Store,
         realm_id: RealmId,
-        configure: Callable[[SessionHead], SessionConfig],
+        configure: Callable[[SessionHead], SessionConfig] | None = None,
         *,
         ports: Ports | None = None,
         record_types: Iterable[RecordType] = (),
@@ -102,7 +102,8 @@ class Realm:
         self.journal = Journal(store, realm_id, (*RUNTIME_RECORDS, *record_types), self.state.apply)
         self.runner: LocalSessionRunner = InProcessRunner(self)
         self.checkpoints: CheckpointGate | None = None
-        self._configure = configure
+        #: What a session runs with; set by whoever owns the realm, before the first turn.
+        self.configure = configure
         #: Least recently used first, so that dropping the surplus is a pop from the front.
         self._live: dict[SessionId, LiveSession] = {}
         #: Children being created and not yet in the fold, per root: they hold their slot already.
@@ -330,7 +331,8 @@ class Realm:
         live = self.live(session_id)
         if live.scope is not None:
             raise SessionBusy(session_id)
-        return TurnDriver(self, live, self._configure(live.head), inputs)
+        assert self.configure is not None, "a realm that runs turns has an owner"
+        return TurnDriver(self, live, self.configure(live.head), inputs)
 
     def running(self, session_id: SessionId) -> LiveSession | None:
         """The live copy of a session whose turn is in flight, else None."""
