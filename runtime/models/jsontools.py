@@ -7,11 +7,10 @@ their form (the dispatcher does, in words the model sees).
 A model that can answer under a JSON Schema can call tools: constrained decoding makes the form
 certain and leaves the model only the choice. The models this is for are tiny (135M parameters, a
 context of 2,000 to 8,000 tokens), so everything said here is short and a forced tool asks for
-nothing but its arguments. What else helps was measured on SmolLM2-135M: one worked example turns
-queries that repeat the tool's description into queries about the question, an endless series of
-calls into an answer, and a JSON answer of digits into one of words. The example's strings are
-keywords: a whole sentence there is copied. Strings need a bound, or digits run to the end of the
-context.
+nothing but its arguments. What else helps was measured on SmolLM2-135M: a worked example turns
+queries that repeat the tool's description into queries about the question, and an endless series
+of calls into an answer; two turn a JSON answer of digits into one of sentences. Strings need a
+bound, or digits run to the end of the context.
 """
 
 from __future__ import annotations
@@ -46,9 +45,12 @@ _MAX_REPEATED = 300
 _MAX_FAILED = 400
 #: After so many calls in a turn a model that may answer has to: small ones go on calling.
 _MAX_ROUNDS = 4
-#: The worked example; its arguments and answer are made to fit the schemas.
-_EXAMPLE_QUESTION = "What colour is the lighthouse of Genoa?"
-_EXAMPLE_RESULT = "The lighthouse of Genoa is grey."
+#: Worked examples: a question and what is known. Calls and answers are made to fit the schemas.
+#: Answers under a schema get both: the model copies a single one word for word.
+_EXAMPLES = (
+    ("What colour is the lighthouse of Genoa?", "The lighthouse of Genoa is grey."),
+    ("How old is the oak of Ely?", "The oak of Ely has stood for nine hundred years."),
+)
 
 
 class JsonTools:
@@ -109,7 +111,7 @@ class JsonTools:
         if traffic:
             messages = _plain(messages, hint=True, envelopes=False)
         if schema is not None:
-            messages = (*(_answer_example(schema) if self._example else ()), *messages)
+            messages = (*(_answer_examples(schema) if self._example else ()), *messages)
             schema = bounded(schema, self._max_string) if self._max_string else schema
         bare = attrs.evolve(
             request, messages=messages, tools=(), tool_choice="auto", output_schema=schema
@@ -232,39 +234,52 @@ class _Form:
 
 def _example(form: _Form) -> tuple[Message, ...]:
     """A question, a call and, where an answer may be given, a result and the answer to it."""
+    question, known = _EXAMPLES[0]
     tool = form.tools[0]
-    arguments = _sample(tool.parameters, _EXAMPLE_QUESTION)
+    arguments = _sample(tool.parameters, question, sentence=False)
     if arguments is None:
         return ()
     call = ToolCall(ToolCallId(""), tool.name, arguments)
     said = _call_words(call, envelopes=True) if form.envelopes else arguments
-    made = (UserMessage(_EXAMPLE_QUESTION), AssistantMessage(said))
-    answer: str | None = json.dumps(_EXAMPLE_RESULT)
+    made = (UserMessage(question), AssistantMessage(said))
+    answer: str | None = json.dumps(known)
     if form.output_schema is not None:
-        answer = _sample(form.output_schema, _EXAMPLE_RESULT)
+        answer = _sample(form.output_schema, known, sentence=True)
     if form.forced or answer is None:
         return made
-    result = f"Result of {tool.name}: {_EXAMPLE_RESULT}\n\nUse this to answer: {_EXAMPLE_QUESTION}"
+    result = f"Result of {tool.name}: {known}\n\nUse this to answer: {question}"
     return (*made, UserMessage(result), AssistantMessage(f'{{"answer": {answer}}}'))
 
 
-def _answer_example(schema: Schema) -> tuple[Message, ...]:
-    """A question with what is known, and the answer under `schema`."""
-    answer = _sample(schema, _EXAMPLE_RESULT)
-    if answer is None:
-        return ()
-    asked = UserMessage(f"{_EXAMPLE_QUESTION}\n\n{_EXAMPLE_RESULT}")
-    return (asked, AssistantMessage(answer))
+def _answer_examples(schema: Schema) -> tuple[Message, ...]:
+    """Questions with what is known, and the answers under `schema`."""
+    made: list[Message] = []
+    for question, known in _EXAMPLES:
+        answer = _sample(schema, known, sentence=True)
+        if answer is None:
+            return ()
+        made += [UserMessage(f"{question}\n\n{known}"), AssistantMessage(answer)]
+    return tuple(made)
 
 
-def _sample(schema: Schema, text: str) -> str | None:
-    """JSON about `text` that fits `schema`; None if none is found."""
+def _sample(schema: Schema, text: str, *, sentence: bool) -> str | None:
+    """JSON about `text` that fits `schema`; None if none is found.
+
+    Its strings are keywords; with `sentence` the first is all of `text`, since an example that
+    shows keywords only is answered in keywords.
+    """
+    whole = [text] if sentence else []
 
     def first(bound: int) -> int:
         return 0
 
+    subject = Subject(text, first)
+
+    def text_for(name: str, index: int) -> str:
+        return whole.pop() if whole else subject.text_for(name, index)
+
     try:
-        value = make_instance(schema, first, Subject(text, first).text_for, optional=False)
+        value = make_instance(schema, first, text_for, optional=False)
         return _json(value) if mistakes_in(schema, value) is None else None
     except ValueError:
         return None  # No value, or no schema; the model may still do without an example.

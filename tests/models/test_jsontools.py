@@ -262,7 +262,7 @@ async def test_a_worked_example_comes_before_the_history() -> None:
     question, call, result, answer, asked = model.requests[1].messages
     assert call.text == '{"tool": "search", "arguments": {"query": "colour lighthouse Genoa"}}'
     assert result.text.endswith(f"Use this to answer: {question.text}")
-    assert answer.text == '{"answer": {"claim": "lighthouse Genoa grey"}}'
+    assert answer.text == '{"answer": {"claim": "The lighthouse of Genoa is grey."}}'
     assert asked == QUESTION
 
 
@@ -273,7 +273,9 @@ async def test_a_schema_without_tools_gets_an_example_too() -> None:
     assert asked.output_schema == BOUNDED
     assert [message.text for message in asked.messages] == [
         "What colour is the lighthouse of Genoa?\n\nThe lighthouse of Genoa is grey.",
-        '{"claim": "lighthouse Genoa grey"}',
+        '{"claim": "The lighthouse of Genoa is grey."}',
+        "How old is the oak of Ely?\n\nThe oak of Ely has stood for nine hundred years.",
+        '{"claim": "The oak of Ely has stood for nine hundred years."}',
         QUESTION.text,
     ]
 
