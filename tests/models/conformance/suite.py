@@ -102,7 +102,8 @@ class ModelConformance:
         assert reply.text
         assert "".join(pieces) == reply.text
         assert all(pieces)
-        assert (reply.tool_calls, reply.stop) == ((), StopReason.END)
+        assert reply.tool_calls == ()
+        assert reply.stop is not StopReason.TOOL_CALLS, "a real model may be cut by its length"
 
     async def test_usage_counts_one_call(self, subject: Subject) -> None:
         subject.will(Wish("It is twice a day, as everywhere on that coast."))
