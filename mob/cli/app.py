@@ -1,0 +1,96 @@
+"""The verbs, and the one place where a command ends.
+
+Owns: the table of verbs, parsing (cyclopts), turning whatever ends a command into an exit code.
+Must not: import a verb's module before it is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Final
+
+from cyclopts import App
+
+from mob.cli import exits, output
+
+#: Each verb with the line that `mob --help` shows; the function is imported when it is called.
+VERBS: Final = {
+    "init": "Write a small mob file that runs at once.",
+    "validate": "Check a mob file and say everything that is wrong with it.",
+    "run": "Put a prompt to a mob's lead, watch it work, print the answer.",
+    "demo": "Watch a mob survive the killing of one of its members; needs no key.",
+    "ls": "List the mobs of a store.",
+    "show": "Show a mob, or one member with its transcript.",
+    "tree": "Show a mob's members and child sessions with what they spent.",
+    "models": "List the model providers, what each needs, and whether it is usable here.",
+    "doctor": "Check this installation and every record of a store.",
+}
+
+_HELP = "Supervised, durable swarms of LLM agents."
+_EPILOGUE = """Begin with:
+    mob demo
+    mob init team && mob run team/mob.toml --prompt "What is a swarm?"
+
+Exit codes: 0 done, 1 run failed, 2 usage, 3 definition invalid, 4 not found, 5 budget spent,
+6 waiting for approval, 7 conflict, 8 provider failure, 75 store in use, 130 interrupted."""
+
+
+def build(verb: str | None = None) -> App:
+    """The parser; of the verbs only `verb` is imported, the others are known by their summaries."""
+    app = App(
+        name="mob",
+        help=_HELP,
+        help_epilogue=_EPILOGUE,
+        help_format="plaintext",
+        version=_version,
+        version_format="plaintext",
+        backend="trio",
+        result_action="return_value",
+        suppress_keyboard_interrupt=False,
+    )
+    for name, summary in VERBS.items():
+        if name != verb:
+            app.command(f"mob.cli.{name}:{name}", name=name, help=summary)
+            continue
+        module = importlib.import_module(f"mob.cli.{name}")
+        function = getattr(module, name)
+        app.command(function, name=name, help_epilogue=f"Examples:\n{module.EXAMPLES}")
+    return app
+
+
+def run_command_line(arguments: Sequence[str]) -> int:
+    """Run one command; return its exit code. Whatever goes wrong becomes one paragraph."""
+    output.prepare_streams()
+    try:
+        app = build(arguments[0] if arguments else None)
+        code = app(list(arguments), exit_on_error=False, print_error=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except BrokenPipeError:
+        output.forget_stdout()
+        return exits.FAILED
+    except (Exception, KeyboardInterrupt, BaseExceptionGroup) as error:  # noqa: BLE001 the end
+        return _report(error)
+
+
+def _report(error: BaseException) -> int:
+    """Say what ended the command; return the exit code."""
+    if os.environ.get("MOB_DEBUG"):
+        traceback.print_exception(error)
+    error = exits.unwrap(error)
+    if not isinstance(error, exits.OutputClosed):
+        output.narrate(f"mob: error: {exits.paragraph(error)}")
+    return exits.exit_code(error)
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return f"mob {version('trio-mob')}"
+    except PackageNotFoundError:
+        return "mob (not installed)"

@@ -1,0 +1,103 @@
+"""What a mob looks like: a `MobView` as a table whose first column is a tree.
+
+Owns: columns, colours, what is left out when there is little room. Must not: look at a mob.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from rich.table import Table
+from rich.text import Text
+
+from mob.cli.output import age, count, one_line, plural
+from mob.view import MobView, Node
+
+#: Below these widths in characters a column is left out.
+_WORDS_FROM: Final = 64
+_TOKENS_FROM: Final = 40
+#: Characters of a tool's or child's name in the tree.
+_NAME: Final = 28
+
+_STYLES: Final = {
+    "model": "cyan",
+    "tool": "yellow",
+    "saving": "blue",
+    "starting": "cyan",
+    "restarting": "bold red",
+    "failed": "red",
+    "unfinished": "yellow",
+    "queued": "yellow",
+    "idle": "dim",
+    "archived": "dim",
+}
+
+#: What an archived child is called in front of people: it has done its work.
+_SHOWN_AS: Final = {"archived": "done"}
+
+
+def tree_table(
+    view: MobView, now_s: float, width: int, height: int | None = None, *, expand: bool = True
+) -> Table:
+    """The mob's members and child sessions, one a row, cut to `height` rows."""
+    words = width >= _WORDS_FROM
+    tokens = width >= _TOKENS_FROM
+    table = Table(box=None, expand=expand, pad_edge=False, padding=(0, 2, 0, 0), title=None)
+    table.add_column(_heading(view), no_wrap=True, overflow="ellipsis", ratio=None)
+    table.add_column("state", no_wrap=True, overflow="ellipsis")
+    if tokens:
+        table.add_column("turns", justify="right", no_wrap=True)
+        table.add_column("tokens", justify="right", no_wrap=True)
+        table.add_column("restarts", justify="right", no_wrap=True)
+    if words:
+        table.add_column("last words", no_wrap=True, overflow="ellipsis", ratio=1)
+    rows = list(_rows(view.members))
+    room = len(rows) if height is None else max(1, height - 2)
+    for prefix, node in rows[:room]:
+        cells = [_name(prefix, node), _state(node, now_s)]
+        if tokens:
+            cells += [Text(str(node.turns)), Text(count(node.total.total_tokens))]
+            cells.append(Text(str(node.restarts) if node.restarts else "", "red"))
+        if words:
+            cells.append(Text(one_line(node.words), "italic dim"))
+        table.add_row(*cells)
+    left = len(rows) - room
+    if left > 0 or view.hidden:
+        more = plural(max(left, 0), "row") + (f", {view.hidden} members" if view.hidden else "")
+        table.add_row(Text(f"... and {more} more", "dim"))
+    return table
+
+
+def _heading(view: MobView) -> Text:
+    text = Text(view.mob_id, "bold")
+    text.append(f" {view.state}, {count(view.usage.total_tokens)} tokens", "not bold dim")
+    return text
+
+
+def _rows(nodes: Sequence[Node], indent: str = "", top: bool = True) -> Iterator[tuple[str, Node]]:
+    for index, node in enumerate(nodes):
+        last = index == len(nodes) - 1 and not top
+        branch = "" if top else ("└─ " if last else "├─ ")
+        yield indent + branch, node
+        deeper = indent + ("" if top else ("   " if last else "│  "))
+        yield from _rows(node.children, deeper + (" " if top else ""), top=False)
+
+
+def _name(prefix: str, node: Node) -> Text:
+    text = Text(prefix, "dim")
+    text.append(one_line(node.name, _NAME), "bold" if not prefix else "not dim")
+    if node.profile != node.name:
+        text.append(f" {node.profile}", "dim")
+    if node.hidden:
+        text.append(f" (+{node.hidden} done)", "dim")
+    return text
+
+
+def _state(node: Node, now_s: float) -> Text:
+    text = _SHOWN_AS.get(node.state, node.state)
+    if node.state == "tool":
+        text = f"{text} {one_line(node.detail, 24)}"
+    if node.since_s is not None:
+        text = f"{text} {age(now_s - node.since_s)}"
+    return Text(text, _STYLES.get(node.state, ""))

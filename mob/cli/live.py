@@ -1,0 +1,121 @@
+"""The live tree: a running mob drawn on a terminal, a few times a second.
+
+Owns: when to draw. Must not: decide what a node looks like (`mob.cli.draw`), run in a thread: it is
+a Trio task, so what it reads cannot change under it.
+
+A frame is drawn when the view has changed, and once a second while anything is at work, because
+then only the ages have. Looking costs little, and rests eight times as long as it took.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+import trio
+from rich.console import Console
+from rich.live import Live
+
+from mob.cli.draw import tree_table
+from mob.cli.output import narrate, safe
+from mob.mob import Mob
+from mob.view import MobView, live_view
+from runtime.driver import LiveSession
+from runtime.ids import SessionId
+from runtime.results import last_text
+from runtime.session import SessionHead
+
+#: Seconds between two looks: about 7 a second is as smooth as text gets.
+FRAME_S: Final = 0.14
+#: Seconds between two frames that differ in their ages only.
+_AGES_S: Final = 1.0
+#: Share of the time that looking may take.
+_RESTS: Final = 8
+#: Characters of streamed text kept per session.
+_TAIL: Final = 240
+#: Sessions whose last words are remembered, before all are forgotten and looked up again.
+_MAX_WORDS: Final = 4096
+
+
+class LiveTree:
+    """A `Display` that draws on the terminal behind stderr."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._live: Live | None = None
+        #: The call (by when it began) and the end of what the model has streamed in it.
+        self._streams: dict[SessionId, tuple[float, str]] = {}
+        #: Last words by the turn they were said in.
+        self._words: dict[int, str] = {}
+
+    def say(self, text: str) -> None:
+        """See `mob.cli.display.Display.say`: above the tree while there is one."""
+        if self._live is None:
+            narrate(f"mob: {text}")
+        else:
+            self._console.print(f"mob: {safe(text)}", markup=False, highlight=False)
+
+    async def run(self, mob: Mob, after: int) -> None:
+        """See `mob.cli.display.Display.run`."""
+        mob.realm.on_live = self._watch
+        live = Live(
+            console=self._console,
+            auto_refresh=False,
+            redirect_stdout=sys.stdout.isatty(),
+            vertical_overflow="crop",
+        )
+        with live:
+            self._live = live
+            try:
+                await self._frames(mob, live)
+            finally:
+                self._draw(live, self._look(mob))
+                self._live = None
+                mob.realm.on_live = None
+
+    def finish(self, mob: Mob) -> None:
+        """See `mob.cli.display.Display.finish`: the last frame shows it."""
+
+    async def _frames(self, mob: Mob, live: Live) -> None:
+        shown: MobView | None = None
+        size = (0, 0)
+        drawn_at = 0.0
+        while True:
+            now = trio.current_time()
+            view = self._look(mob)
+            busy = any(node.busy for node in view.members)
+            if view != shown or size != live.console.size or (busy and now - drawn_at >= _AGES_S):
+                self._draw(live, view)
+                shown, size, drawn_at = view, live.console.size, now
+            await trio.sleep(max(FRAME_S, _RESTS * (trio.current_time() - now)))
+
+    def _draw(self, live: Live, view: MobView) -> None:
+        width, height = live.console.size
+        live.update(tree_table(view, trio.current_time(), width, height - 2), refresh=True)
+
+    def _look(self, mob: Mob) -> MobView:
+        def words(head: SessionHead) -> str:
+            if not head.head:
+                return ""
+            if head.head not in self._words:
+                if len(self._words) >= _MAX_WORDS:
+                    self._words.clear()
+                self._words[head.head] = last_text(mob.realm.turn(head.head))
+            return self._words[head.head]
+
+        def streamed(session_id: SessionId) -> str:
+            running = mob.realm.running(session_id)
+            since, text = self._streams.get(session_id, (0.0, ""))
+            return text if running is not None and running.since == since else ""
+
+        return live_view(mob, words, streamed=streamed, most=self._console.size.height)
+
+    def _watch(self, live: LiveSession) -> None:
+        """Keep the end of what the model streams to this session."""
+
+        def emit(piece: str) -> None:
+            since, text = self._streams.get(live.head.session_id, (0.0, ""))
+            text = text if since == live.since else ""
+            self._streams[live.head.session_id] = (live.since, (text + piece)[-_TAIL:])
+
+        live.emit = emit

@@ -1,0 +1,143 @@
+"""A mob's journal in words: one line per event worth telling.
+
+Owns: what each record is called in front of people. Must not: write anywhere, keep more than the
+names it needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from mob.cli.output import count, one_line
+from mob.records import (
+    BlueprintAdopted,
+    MemberExited,
+    MemberRetired,
+    MemberSpawned,
+    MobCreated,
+    MobStateChanged,
+)
+from runtime.ids import SessionId
+from runtime.journal import Event
+from runtime.messages import AssistantMessage
+from runtime.records import (
+    InputAbandoned,
+    InputAccepted,
+    SessionCreated,
+    TurnEnded,
+    TurnOutcome,
+    TurnProgressed,
+)
+from runtime.results import last_text
+from runtime.state import RealmState
+
+#: Characters of somebody's words in a line.
+QUOTE: Final = 70
+
+
+def path_of(state: RealmState, session_id: SessionId) -> str:
+    """Who a session is: the member's name, and the titles down to a child: ``r-1/summary``."""
+    names: list[str] = []
+    here: SessionId | None = session_id
+    while here is not None:
+        head = state.heads[here]
+        names.append(one_line(head.title or head.agent_id or here, 24))
+        here = head.lineage.parent
+    return "/".join(reversed(names))
+
+
+class Narrator:
+    """Turns events, given in order, into pairs of who and what; None for what nobody asks for."""
+
+    def __init__(self, state: RealmState) -> None:
+        self._state = state
+
+    def tell(self, event: Event) -> tuple[str, str] | None:
+        """Who it happened to and what, in words."""
+        teller = _TELLERS.get(type(event.record))
+        return None if teller is None else teller(self._state, event.record)
+
+
+def _input(state: RealmState, record: InputAccepted) -> tuple[str, str]:
+    words = f'"{one_line(record.text, QUOTE)}"'
+    who = path_of(state, record.session_id)
+    if record.sender is not None:
+        return who, f"is asked by {record.sender}: {words}"
+    if state.heads[record.session_id].lineage.parent is not None:
+        return who, f"is told: {words}"
+    return who, f"is asked: {words}"
+
+
+def _created(state: RealmState, record: SessionCreated) -> tuple[str, str] | None:
+    if record.lineage.parent is None:
+        return None  # the member's own record tells it
+    return path_of(state, record.lineage.parent), f"starts child {record.title or '(no name)'!r}"
+
+
+def _progressed(state: RealmState, record: TurnProgressed) -> tuple[str, str] | None:
+    calls = [
+        call.name
+        for message in record.messages
+        if isinstance(message, AssistantMessage)
+        for call in message.tool_calls
+    ]
+    if not calls:
+        return None
+    return path_of(state, record.session_id), f"calls {', '.join(dict.fromkeys(calls))}"
+
+
+def _ended(state: RealmState, record: TurnEnded) -> tuple[str, str]:
+    who = path_of(state, record.session_id)
+    spent = f"{count(record.usage.total_tokens)} tokens"
+    if record.outcome is TurnOutcome.COMPLETED:
+        return who, f'turn ended ({spent}): "{one_line(last_text(record), QUOTE)}"'
+    how = "was interrupted" if record.outcome is TurnOutcome.INTERRUPTED else "failed"
+    return who, f"turn {how} ({spent}): {one_line(record.error or '', 300)}"
+
+
+def _exited(_: RealmState, record: MemberExited) -> tuple[str, str]:
+    cause = one_line(record.cause, 300)
+    if record.restart_in_s is None:
+        return record.name, f"crashed and is not restarted: {cause}"
+    return record.name, f"crashed ({cause}) and will restart in {record.restart_in_s:g} s"
+
+
+def _spawned(_: RealmState, record: MemberSpawned) -> tuple[str, str]:
+    return record.name, f"joined as {record.profile}"
+
+
+def _retired(_: RealmState, record: MemberRetired) -> tuple[str, str]:
+    return record.name, f"left: {one_line(record.reason)}"
+
+
+def _abandoned(state: RealmState, record: InputAbandoned) -> tuple[str, str]:
+    return path_of(state, record.session_id), f"input given up: {one_line(record.reason)}"
+
+
+def _mob(_: RealmState, record: MobCreated) -> tuple[str, str]:
+    return "mob", f"{record.mob_id!r} is new"
+
+
+def _adopted(_: RealmState, __: BlueprintAdopted) -> tuple[str, str]:
+    return "mob", "took the changed definition over"
+
+
+def _state(_: RealmState, record: MobStateChanged) -> tuple[str, str]:
+    return "mob", f"is {record.state}"
+
+
+#: The literal table: records that are not in it are not told.
+_TELLERS: Final[dict[type, Callable[[RealmState, Any], tuple[str, str] | None]]] = {
+    InputAccepted: _input,
+    SessionCreated: _created,
+    TurnProgressed: _progressed,
+    TurnEnded: _ended,
+    InputAbandoned: _abandoned,
+    MemberExited: _exited,
+    MemberSpawned: _spawned,
+    MemberRetired: _retired,
+    MobCreated: _mob,
+    BlueprintAdopted: _adopted,
+    MobStateChanged: _state,
+}

@@ -1,0 +1,74 @@
+"""Options that several verbs share, and how their values are checked.
+
+Owns: the annotated types of shared options. Must not: open anything.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final, TypeAlias
+
+from cyclopts import Parameter
+
+from mob.cli.exits import NothingThere, UsageWrong
+from mob.tables import nearest
+
+DEFAULT_STATE: Final = Path(".mob")
+
+State: TypeAlias = Annotated[
+    Path,
+    Parameter(name="--state", env_var="MOB_STATE", help="Directory of the store."),
+]
+Json: TypeAlias = Annotated[
+    bool,
+    Parameter(
+        name="--json", negative=(), show_default=False, help="Print JSON for a program to read."
+    ),
+]
+Models: TypeAlias = Annotated[
+    list[str] | None,
+    Parameter(
+        name="--model",
+        negative=(),
+        show_default=False,
+        help="ALIAS=PROVIDER:ID binds a model alias for this run; the alias 'all' means each."
+        " May be repeated.",
+    ),
+]
+
+
+def bindings(given: list[str] | None, aliases: list[str]) -> dict[str, str]:
+    """What ``--model ALIAS=PROVIDER:ID`` says, by alias.
+
+    Raises:
+        UsageWrong: it is not of that form, or there is no such alias.
+    """
+    result: dict[str, str] = {}
+    for text in given or ():
+        alias, equals, reference = text.partition("=")
+        if not (alias and equals and reference):
+            raise UsageWrong(
+                f"--model {text}: write ALIAS=PROVIDER:ID, such as all=sim:agent"
+                f" (the aliases are: {', '.join(aliases) or 'none'}, all)"
+            )
+        if alias != "all" and alias not in aliases:
+            raise UsageWrong(
+                f"--model {text}: there is no model alias {alias!r} in the mob file;"
+                f" {nearest(alias, [*aliases, 'all'])}"
+            )
+        result[alias] = reference
+    return result
+
+
+def existing_store(state: Path) -> Path:
+    """`state` if there is a store to look into.
+
+    Raises:
+        NothingThere: there is none.
+    """
+    if not state.exists() or (state.is_dir() and not (state / "data.mdb").exists()):
+        raise NothingThere(
+            f"there is no store at {state.absolute()}: `mob run` makes one; point to another with"
+            " --state or MOB_STATE"
+        )
+    return state

@@ -1,0 +1,222 @@
+"""`mob run`: put a prompt to a mob's lead, watch it work, print the answer.
+
+Owns: the verb; what a signal does. Must not: know how a turn runs or how it is drawn.
+
+A run is durable. Its idempotency key is counted from the runs already *reported*, and a run is
+reported after its outcome has been written and flushed; so after `kill -9` the same command joins
+and finishes the same work, and after a finished run it asks again.
+"""
+
+from __future__ import annotations
+
+import json as json_text
+import shlex
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Final
+
+import attrs
+import trio
+from cyclopts import Parameter
+
+from mob.app import open_mob
+from mob.cli import exits
+from mob.cli.display import Display, Kind, open_display
+from mob.cli.options import DEFAULT_STATE, Json, Models, State, bindings
+from mob.cli.output import jsonable, plural, result, result_json
+from mob.cli.validate import read
+from mob.lifecycle import MobState
+from mob.mob import DRAIN_S, Mob
+from mob.models import override
+from mob.runs import RunReport, past, read_run, run_key
+from runtime.errors import SessionError
+from runtime.records import TurnOutcome
+from stores import open_lmdb
+
+EXAMPLES = """    mob run mob.toml --prompt "What do the notes say about ants?"
+    mob run mob.toml --prompt "..." --model all=sim:agent     # no key, no network
+    git diff | mob run review.toml --prompt - --json | jq .text
+    mob run mob.toml --prompt "..." --display json            # events, then the result
+"""
+
+#: Seconds that turns still in flight beside the lead's get once the answer is there.
+_AFTERWARDS_S: Final = 2.0
+
+
+async def run(
+    file: Annotated[Path, Parameter(name="FILE", help="The mob file.")],
+    /,
+    *,
+    prompt: Annotated[
+        str,
+        Parameter(allow_leading_hyphen=True, help="What to ask the lead; '-' reads it from stdin."),
+    ],
+    model: Models = None,
+    state: State = DEFAULT_STATE,
+    display: Annotated[
+        Kind | None,
+        Parameter(
+            show_default=False,
+            help="How progress is shown on stderr: live (a tree; default on a terminal), plain"
+            " (lines; default elsewhere) or none; json writes events to stdout as JSON lines, the"
+            " result as the last.",
+        ),
+    ] = None,
+    json: Json = False,
+    adopt: Annotated[
+        bool,
+        Parameter(
+            negative=(),
+            show_default=False,
+            help="Take over a definition that differs from the stored mob's.",
+        ),
+    ] = False,
+) -> int:
+    """Put a prompt to a mob's lead, watch it work, print the answer.
+
+    The answer goes to stdout, progress to stderr. Every finished step is on disk:
+    after a crash or Ctrl-C the same command takes the unfinished work up again.
+    Ctrl-C once lets turns in flight finish and saves; a second one cancels them.
+    """
+    text = _prompt(prompt)
+    definition = read(file)
+    definition = attrs.evolve(
+        definition, models=override(definition.models, bindings(model, list(definition.models)))
+    )
+    shown = open_display(display)
+    asked = _Asked(json, display == "json")
+    code = exits.INTERRUPTED
+    async with stoppable(shown) as stopper:
+        async with AsyncExitStack() as stack:
+            store = await stack.enter_async_context(open_lmdb(state))
+            asked.after = store.last(b"realm/" + definition.id.encode())
+            mob = await stack.enter_async_context(
+                open_mob(definition, store=store, adopt=adopt, grace_s=0.0)
+            )
+            code = await _run(mob, text, shown, stopper, asked)
+    if stopper.everything.cancelled_caught:
+        shown.say(f"cancelled; what was finished is on disk; continue with: {_command()}")
+    return code
+
+
+@attrs.define
+class _Asked:
+    """How this run is to be shown: `after` is the journal's end when it was opened."""
+
+    json: bool
+    lines: bool
+    after: int = 0
+
+
+class Stopper:
+    """What signals cancel: the first one `work`, the second everything."""
+
+    def __init__(self, everything: trio.CancelScope) -> None:
+        self.everything = everything
+        #: The wait for the answer; None until there is one, then a signal cancels everything.
+        self.work: trio.CancelScope | None = None
+
+    async def listen(self, signals: AsyncIterator[int]) -> None:
+        """Act on every signal that comes."""
+        async for _ in signals:
+            if self.work is None or self.work.cancel_called:
+                self.everything.cancel()
+            else:
+                self.work.cancel()
+
+
+@asynccontextmanager
+async def stoppable(display: Display) -> AsyncIterator[Stopper]:
+    """A block that SIGINT and SIGTERM end as `Stopper` says; a second signal leaves it quietly."""
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        with trio.CancelScope() as everything:
+            async with trio.open_nursery() as nursery:
+                stopper = Stopper(everything)
+                nursery.start_soon(stopper.listen, signals)
+                yield stopper
+                nursery.cancel_scope.cancel()
+
+
+async def _run(mob: Mob, prompt: str, display: Display, stopper: Stopper, asked: _Asked) -> int:
+    key = run_key(prompt, mob.roster.reported)
+    failure: SessionError | None = None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(display.run, mob, asked.after)
+        await _resume(mob, display, joined=key in mob.realm.state.keyed)
+        stopper.work = trio.CancelScope()
+        with stopper.work:
+            try:
+                await mob.ask(mob.definition.lead, prompt, idempotency_key=key)
+            except SessionError as error:
+                failure = error
+        if stopper.work.cancelled_caught:
+            await save(mob, display)
+        else:
+            with trio.move_on_after(_AFTERWARDS_S):
+                await mob.wait_idle()
+        nursery.cancel_scope.cancel()
+    display.finish(mob)
+    if stopper.work.cancelled_caught:
+        display.say(f"continue with: {_command()}")
+        return exits.INTERRUPTED
+    report = read_run(mob.id, key, past(mob.realm.journal), mob.realm.state.heads)
+    if report is not None:
+        _print(report, asked)
+    await mob.report_run(key)
+    if failure is not None:
+        raise failure
+    return exits.DONE
+
+
+async def _resume(mob: Mob, display: Display, *, joined: bool) -> None:
+    """Bring a mob that was stopped back to work, and say what it has left to do."""
+    unfinished = sum(bool(head.inputs) for head in mob.realm.state.heads.values())
+    if mob.state is MobState.STOPPED:
+        display.say(f"mob {mob.id!r} was stopped: resuming it")
+        await mob.resume()
+    if joined:
+        display.say("this prompt was asked before and not answered: joining that run")
+    if unfinished:
+        display.say(f"continuing {plural(unfinished, 'unfinished session')} from what is on disk")
+
+
+async def save(mob: Mob, display: Display, deadline_s: float = DRAIN_S) -> None:
+    """Stop the mob durably, and say so while it happens."""
+    busy = len(mob.at_work)
+    if busy:
+        display.say(
+            f"saving: letting {plural(busy, 'member')} finish for at most {deadline_s:g} s"
+            " (Ctrl-C again to cut them off)"
+        )
+    stopped = await mob.stop(deadline_s)
+    cut = f"; cut off and to be continued: {', '.join(stopped.cancelled)}"
+    display.say(f"saved: mob {mob.id!r} is stopped{cut if stopped.cancelled else ''}")
+
+
+def _print(report: RunReport, asked: _Asked) -> None:
+    """Write the outcome to stdout."""
+    if asked.json or asked.lines:
+        shape = jsonable(report)
+        if asked.lines:
+            shape = {"type": "result", **shape}
+        result_json(shape, line=asked.lines)
+    elif report.outcome is TurnOutcome.COMPLETED:
+        answer = report.text
+        if report.output is not None:
+            answer = json_text.dumps(report.output, ensure_ascii=False, indent=2)
+        result(answer)
+
+
+def _prompt(given: str) -> str:
+    text = sys.stdin.read() if given == "-" else given
+    if not text.strip():
+        raise exits.UsageWrong("the prompt is empty: give --prompt TEXT, or --prompt - and stdin")
+    return text
+
+
+def _command() -> str:
+    """The command line that the user gave, as they can give it again."""
+    return shlex.join(["mob", *sys.argv[1:]])

@@ -1,0 +1,129 @@
+"""`mob validate`: every mistake in a mob file, or what the file describes.
+
+Owns: the verb. Must not: open a model or a store.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import attrs
+from cyclopts import Parameter
+
+from mob.cli import exits
+from mob.cli.options import Json
+from mob.cli.output import narrate, plural, result, result_json
+from mob.definition import MobDefinition
+from mob.errors import DefinitionInvalid
+from runtime.models.registry import list_providers
+
+EXAMPLES = """    mob validate mob.toml
+    mob validate mob.toml --json
+"""
+
+
+def validate(
+    file: Annotated[Path, Parameter(name="FILE", help="The mob file.")], /, *, json: Json = False
+) -> int:
+    """Check a mob file and say everything that is wrong with it.
+
+    The functions of [tools.X] are loaded too, so their modules run. Exits with 3 if there is a
+    mistake. No model is opened: whether one is usable here is narrated, not judged.
+    """
+    try:
+        definition = load(file)
+    except DefinitionInvalid as error:
+        if not json:
+            raise
+        mistakes = [attrs.asdict(mistake) for mistake in error.mistakes]
+        result_json({"file": error.source, "valid": False, "mistakes": mistakes})
+        return exits.INVALID
+    if json:
+        result_json({"file": str(file), "valid": True, "mistakes": [], **summary(definition)})
+    else:
+        _describe(file, definition)
+    _warn(definition)
+    return exits.DONE
+
+
+def load(file: Path) -> MobDefinition:
+    """The definition in `file`, its tools loaded once to see that they can be.
+
+    Raises:
+        NothingThere: no such file.
+        DefinitionInvalid: it has mistakes; all that were found are listed.
+    """
+    from mob.harness import load_tools
+
+    definition = read(file)
+    load_tools(definition)
+    return definition
+
+
+def read(file: Path) -> MobDefinition:
+    """The definition in `file`. Raises as `load` does."""
+    try:
+        return MobDefinition.load(file)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        what = "is a directory" if file.is_dir() else "does not exist"
+        hint = "mob.toml"
+        if file.is_dir() and (file / hint).exists():
+            raise exits.NothingThere(
+                f"{file} {what}: give the mob file itself, {file / hint}"
+            ) from None
+        raise exits.NothingThere(
+            f"the mob file {file} {what}; `mob init DIR` writes one to begin with"
+        ) from None
+
+
+def summary(definition: MobDefinition) -> dict[str, Any]:
+    """What a definition describes, as JSON."""
+    return {
+        "id": definition.id,
+        "lead": definition.lead,
+        "members": definition.member_names(),
+        "profiles": {
+            name: {
+                "model": profile.model,
+                "tools": list(profile.tools),
+                "subagents": profile.subagents is not None,
+                "structured": profile.output_schema is not None,
+            }
+            for name, profile in definition.profiles.items()
+        },
+        "models": {name: model.model for name, model in definition.models.items()},
+        "wiring": {name: list(peers) for name, peers in definition.peers().items()},
+    }
+
+
+def _describe(file: Path, definition: MobDefinition) -> None:
+    members = definition.member_names()
+    result(f"{file}: a valid definition of mob {definition.id!r}")
+    result(f"members   {len(members)}, led by {definition.lead}: {_some(list(members))}")
+    for name, profile in definition.profiles.items():
+        what = [f"on {profile.model}"]
+        if profile.tools:
+            what.append(f"tools {', '.join(profile.tools)}")
+        if profile.subagents is not None:
+            what.append(f"children down to depth {profile.subagents.max_depth}")
+        if profile.output_schema is not None:
+            what.append("answers JSON")
+        result(f"profile   {name}: {'; '.join(what)}")
+    for name, model in definition.models.items():
+        result(f"model     {name} = {model.model}")
+    edges = sum(len(peers) for peers in definition.peers().values()) // 2
+    result(f"wiring    {plural(edges, 'pair')} of members may ask each other")
+
+
+def _warn(definition: MobDefinition) -> None:
+    """Say which models could not be opened here."""
+    status = {each.name: each for each in list_providers()}
+    for alias, model in definition.models.items():
+        provider = status.get(model.model.partition(":")[0])
+        if provider is not None and provider.missing is not None and model.api_key_env is None:
+            narrate(f"mob: note: models.{alias} ({model.model}) needs: {provider.missing}")
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
