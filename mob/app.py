@@ -27,6 +27,7 @@ from runtime.nursery import open_background
 from runtime.ports import Ports
 from runtime.realm import Realm
 from runtime.records import RUNTIME_RECORDS
+from runtime.recovery import Recovery, WholeRows
 from runtime.service import (
     EphemeralSessionService,
     PersistentSessionService,
@@ -84,12 +85,14 @@ async def open_mob(
             limits=harnesses.limits(),
         )
         roster = Roster(realm.state)
+        realm.recovery.add(WholeRows(b"r/", roster.changed, roster.load, roster.loaded))
         records = realm.recover()
         await _same_blueprint(definition, realm, roster, adopt=adopt)
         gate = CheckpointGate(
             sessions or StoredSessions(store, realm.realm_id),
             realm.snapshot,
             definition.checkpoint.every_turns,
+            realm.recovery,
         )
         nursery = await stack.enter_async_context(open_background())
         mob = Mob(definition, realm, roster, harnesses, gate, nursery)
@@ -104,6 +107,7 @@ async def open_mob(
             with trio.CancelScope(shield=True, deadline=trio.current_time() + grace_s + UNWIND_S):
                 # Shielded so that whoever leaves by cancellation leaves as tidily.
                 await mob.close(grace_s)
+                await realm.checkpoint()
 
 
 async def _same_blueprint(
@@ -175,4 +179,6 @@ def stored_mob(store: Store, mob_id: str) -> StoredMob:
     state = RealmState()
     roster = Roster(state)
     journal = Journal(store, RealmId(mob_id), (*RUNTIME_RECORDS, *MOB_RECORDS), state.apply)
-    return StoredMob(mob_id, state, roster, journal, journal.replay())
+    recovery = Recovery(store, RealmId(mob_id), state, journal)
+    recovery.add(WholeRows(b"r/", roster.changed, roster.load, roster.loaded))
+    return StoredMob(mob_id, state, roster, journal, recovery.load())

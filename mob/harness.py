@@ -15,8 +15,8 @@ from mob.peers import ask_peers
 from runtime.driver import SessionConfig
 from runtime.ids import HarnessId
 from runtime.models.base import Model
-from runtime.realm import SpawnLimits
 from runtime.session import SessionHead
+from runtime.spawning import SpawnLimits
 from runtime.tools.agents import SpawnAgent
 from runtime.tools.base import Tool, Toolbox
 from runtime.tools.function import load_function, tool

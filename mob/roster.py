@@ -6,6 +6,9 @@ member is a row in here and nothing else: it holds no task.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import attrs
 
 from mob.lifecycle import MobState
@@ -18,6 +21,7 @@ from mob.records import (
     MobStateChanged,
     RunReported,
 )
+from runtime.heads import pack_row, unpack_row
 from runtime.ids import SessionId
 from runtime.state import RealmState
 
@@ -39,6 +43,7 @@ class Roster:
     """The rows by name in order of joining, and what else the mob's journal says."""
 
     def __init__(self, state: RealmState) -> None:
+        self._state = state
         self.members: dict[str, Member] = {}
         self.retired: dict[str, SessionId] = {}
         self.mob_state = MobState.CREATING
@@ -47,45 +52,109 @@ class Roster:
         self.created_at_ns = 0
         #: How often the answer to a run was reported, by its idempotency key.
         self.reported: set[str] = set()
-        state.transitions.update(
-            {
-                MobCreated: self._created,
-                BlueprintAdopted: self._adopted,
-                MobStateChanged: self._state_changed,
-                MemberSpawned: self._spawned,
-                MemberRetired: self._retired,
-                MemberExited: self._exited,
-                RunReported: self._reported,
-            }
+        #: Names of the rows that differ from what was last written (see `changed`).
+        self._changed: set[bytes] = set()
+        transitions: dict[type, Callable[[Any], None]] = {
+            MobCreated: self._created,
+            BlueprintAdopted: self._adopted,
+            MobStateChanged: self._state_changed,
+            MemberSpawned: self._spawned,
+            MemberRetired: self._retired,
+            MemberExited: self._exited,
+            RunReported: self._reported,
+        }
+        for record_type, transition in transitions.items():
+            state.transitions[record_type] = self._once(transition)
+
+    def _once(self, transition: Callable[[Any], None]) -> Callable[[int, Any], None]:
+        """`transition`, passed over for records that the loaded rows hold already."""
+
+        def apply(seq: int, record: Any) -> None:
+            if seq > self._state.folded:
+                transition(record)
+
+        return apply
+
+    # -- rows ------------------------------------------------------------------------------
+
+    def changed(self) -> Iterator[tuple[bytes, bytes | None]]:
+        """The rows to write, as `runtime.recovery.WholeRows` asks for them."""
+        names, self._changed = self._changed, set()
+        for name in sorted(names):
+            kind, _, member = name.decode().partition("/")
+            if kind == "mob":
+                yield name, self._mob_row()
+            elif member in self.members:
+                yield name, pack_row(*attrs.astuple(self.members[member]))
+            else:
+                yield name, pack_row(member, self.retired[member])
+
+    def load(self, name: bytes, row: bytes) -> None:
+        """Take a row back. Members come back in the order of their sessions, which is theirs."""
+        fields = unpack_row(row)
+        if name == b"mob":
+            self.mob_id, self.blueprint, self.created_at_ns, state, reported = fields
+            self.mob_state = MobState(state)
+            self.reported = set(reported)
+        elif len(fields) == 2:
+            self.retired[fields[0]] = fields[1]
+        else:
+            self.members[fields[0]] = Member(*fields)
+
+    def loaded(self) -> None:
+        """Call once after all rows: put the members in the order of joining."""
+        rows = sorted(self.members.values(), key=lambda row: row.session_id)
+        self.members = {row.name: row for row in rows}
+
+    def _mob_row(self) -> bytes:
+        return pack_row(
+            self.mob_id,
+            self.blueprint,
+            self.created_at_ns,
+            self.mob_state.value,
+            sorted(self.reported),
         )
 
-    def _created(self, _: int, record: MobCreated) -> None:
+    # -- transitions -----------------------------------------------------------------------
+
+    def _created(self, record: MobCreated) -> None:
         self.mob_id = record.mob_id
         self.blueprint = record.blueprint
         self.created_at_ns = record.at_ns
+        self._changed.add(b"mob")
 
-    def _adopted(self, _: int, record: BlueprintAdopted) -> None:
+    def _adopted(self, record: BlueprintAdopted) -> None:
         self.blueprint = record.blueprint
+        self._changed.add(b"mob")
 
-    def _state_changed(self, _: int, record: MobStateChanged) -> None:
+    def _state_changed(self, record: MobStateChanged) -> None:
         self.mob_state = MobState(record.state)
+        self._changed.add(b"mob")
 
-    def _spawned(self, _: int, record: MemberSpawned) -> None:
+    def _spawned(self, record: MemberSpawned) -> None:
         self.members[record.name] = Member(
             record.name, record.profile, record.session_id, record.generation
         )
+        self._changed.add(_row_name(record.name))
 
-    def _retired(self, _: int, record: MemberRetired) -> None:
+    def _retired(self, record: MemberRetired) -> None:
         row = self.members.pop(record.name, None)
         if row is not None:
             self.retired[record.name] = row.session_id
+            self._changed.add(_row_name(record.name))
 
-    def _exited(self, _: int, record: MemberExited) -> None:
+    def _exited(self, record: MemberExited) -> None:
         row = self.members.get(record.name)
-        if row is not None:
+        if row is not None and row.session_id == record.session_id:
             row.last_exit = record.cause
             if record.restart_in_s is not None:
                 row.restarts += 1
+            self._changed.add(_row_name(record.name))
 
-    def _reported(self, _: int, record: RunReported) -> None:
+    def _reported(self, record: RunReported) -> None:
         self.reported.add(record.key)
+        self._changed.add(b"mob")
+
+
+def _row_name(member: str) -> bytes:
+    return b"member/" + member.encode()

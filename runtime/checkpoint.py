@@ -6,6 +6,9 @@ snapshot holds, or make anything durable that is not so already (the journal did
 A gate belongs to one mob: closing one never silences another. `cancel` lets the save in flight
 finish and makes every later checkpoint a no-op; what is turned away stays dirty, so `rearm` saves
 it (CONTRACTS 5.9, 5.10). The task parks while nothing is due; there is no timer.
+
+The same task keeps recovery short: when the journal has grown by `runtime.recovery.TAIL` records
+since the rows were written, it writes those of the longest dirty sessions.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from collections.abc import Callable
 import trio
 
 from runtime.ids import SessionId
+from runtime.recovery import TAIL, Recovery
 from runtime.session import Session
 from runtime.store import SessionStore
 
@@ -39,8 +43,10 @@ class CheckpointGate:
         sessions: SessionStore,
         snapshot: Callable[[SessionId], Session],
         every_turns: int = EVERY_TURNS,
+        recovery: Recovery | None = None,
     ) -> None:
         self._sessions = sessions
+        self._recovery = recovery
         self._snapshot = snapshot
         self._every_turns = every_turns
         #: Turns since the last snapshot. Invariant: a session is in here exactly if its latest
@@ -70,6 +76,8 @@ class CheckpointGate:
             self._due[session_id] = None
             if self._open:
                 self._wake.set()
+        if self._recovery is not None and self._recovery.tail > TAIL and self._open:
+            self._wake.set()
 
     def archived(self, session_id: SessionId) -> None:
         """The session ended: its last snapshot is due, and after that its gate is gone for good."""
@@ -110,6 +118,9 @@ class CheckpointGate:
             self._wake = trio.Event()
             while self._due and self._open:
                 await self._save_some()
+            while self._open and self._recovery is not None and self._recovery.tail > TAIL // 2:
+                async with self._saving:
+                    await self._recovery.write()
 
     async def _save_some(self) -> None:
         """Save up to `TOGETHER` due sessions at once, so that they share commits."""

@@ -36,12 +36,14 @@ from runtime.turn import (
     ModelReplied,
     Phase,
     Resumed,
+    ToolsCut,
     ToolsFinished,
     TurnInput,
     TurnRules,
     TurnState,
     step,
 )
+from stores import StoreError, Ticket
 
 if TYPE_CHECKING:
     from runtime.realm import Realm
@@ -249,16 +251,37 @@ class TurnDriver:
             context = ToolContext(live.head.session_id, self._run_id, call, self._realm.runner)
             results[index] = await self._config.toolbox.run(context)
 
-        async with trio.open_nursery() as nursery:
-            for index, call in enumerate(calls):
-                if resumed and not self._config.toolbox.idempotent(call.name):
-                    results[index] = _unknown(call)
-                else:
-                    nursery.start_soon(run_one, index, call)
+        whole = False
+        try:
+            async with trio.open_nursery() as nursery:
+                for index, call in enumerate(calls):
+                    if resumed and not self._config.toolbox.idempotent(call.name):
+                        results[index] = _unknown(call)
+                    else:
+                        nursery.start_soon(run_one, index, call)
+            whole = True
+        finally:
+            if not whole:
+                self._keep(tuple([result for result in results if result is not None]))
         return tuple([result for result in results if result is not None])
 
+    def _keep(self, results: tuple[ToolResult, ...]) -> None:
+        """Journal what had finished of a batch that is cut off, so that it is never repeated."""
+        if results:
+            self._state, (save,) = step(self._state, ToolsCut(results))
+            assert isinstance(save, SaveProgress)
+            try:
+                self._journal(save)
+            except StoreError:
+                pass  # the store is gone, and whatever cut the batch off goes on
+
     async def _save(self, effect: SaveProgress) -> None:
-        ticket = self._realm.append(
+        ticket = self._journal(effect)
+        if effect.durable:
+            await ticket.wait()
+
+    def _journal(self, effect: SaveProgress) -> Ticket:
+        return self._realm.append(
             TurnProgressed(
                 self._live.head.session_id,
                 self._run_id,
@@ -269,8 +292,6 @@ class TurnDriver:
                 self._realm.ports.clock.now_ns(),
             )
         )
-        if effect.durable:
-            await ticket.wait()
 
     async def _commit(self, ending: EndTurn) -> TurnEnded:
         live, state = self._live, self._state
@@ -288,7 +309,12 @@ class TurnDriver:
             self._started_at_ns,
             self._realm.ports.clock.now_ns(),
         )
-        ticket = self._realm.append(record)
+        if ending.outcome is TurnOutcome.COMPLETED:
+            ticket = self._realm.append(record)
+        else:  # what is below ends before this turn is said to have ended (CONTRACTS 1.10)
+            reason = ending.error or "its parent's turn ended"
+            children = self._realm.end_children(head.session_id, reason)
+            ticket = self._realm.append(*children, record)
         # The record is in the queue and nothing can take it back, so the turn's messages are part
         # of the history from here on, whether or not this wait is cancelled.
         history = live.history

@@ -20,7 +20,8 @@ import attrs
 
 from runtime.errors import RecordUnreadable
 from runtime.ids import RealmId
-from runtime.records import RecordType
+from runtime.messages import Message
+from runtime.records import RecordType, TurnEnded
 from stores import Append, Entry, Store, Ticket
 
 #: Records read from the store in one go by followers and by recovery: enough to amortise the
@@ -93,6 +94,29 @@ class Journal:
             raise RecordUnreadable(self._realm, seq, "it should be there and is not")
         return self._event(entry).record
 
+    def turn(self, seq: int) -> TurnEnded:
+        """The turn recorded as `seq`. Raises `RecordUnreadable` if there is none."""
+        record = self.get(seq)
+        if not isinstance(record, TurnEnded):
+            raise RecordUnreadable(
+                self._realm, seq, f"a turn was expected, found {type(record).__name__}"
+            )
+        return record
+
+    def messages(self, seq: int, limit: int | None = None) -> list[Message]:
+        """The messages of the turn `seq` and of those before it in its chain, oldest first; with
+        `limit` the newest so many. Costs what is returned, not the length of the chain."""
+        wanted = limit if limit is not None else float("inf")
+        newest: list[Message] = []
+        while seq and len(newest) < wanted:
+            turn = self.turn(seq)
+            newest.extend(reversed(turn.messages))
+            seq = turn.prev
+        if limit is not None:
+            del newest[max(limit, 0) :]
+        newest.reverse()
+        return newest
+
     async def follow(self, after: int = 0) -> AsyncIterator[Event]:
         """Every event above `after`, first the past, then the future, without end.
 
@@ -106,9 +130,8 @@ class Journal:
             if not events:
                 await self._store.wait_beyond(self._stream, after)
 
-    def replay(self) -> int:
-        """Apply every committed record from the beginning; return how many there were."""
-        after = 0
+    def replay(self, after: int = 0) -> int:
+        """Apply every committed record above `after`; return the number of the last one."""
         while events := self.read(after):
             for event in events:
                 self._apply(event.seq, event.record)
@@ -126,5 +149,5 @@ class Journal:
             )
         try:
             return Event(entry.seq, record_type.unpack(entry.payload))
-        except ValueError as error:
-            raise RecordUnreadable(self._realm, entry.seq, str(error)) from error
+        except (ValueError, TypeError, LookupError) as error:  # what a wrong layout can cause
+            raise RecordUnreadable(self._realm, entry.seq, repr(error)) from error

@@ -10,17 +10,21 @@ place in the order) is decided between two checkpoints, so no two callers can be
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, Literal, cast
 
 import attrs
 
 from runtime.checkpoint import CheckpointGate
 from runtime.driver import LiveSession, SessionConfig, TurnDriver
-from runtime.errors import LimitExceeded, RecordUnreadable, SessionBusy, SessionError
+from runtime.errors import SessionBusy, SessionError
+from runtime.heads import pack_row, unpack_row
 from runtime.ids import AgentId, HarnessId, InputId, RealmId, SessionId
 from runtime.journal import Journal
 from runtime.messages import Message
+from runtime.models.base import Model
 from runtime.ports import Ports
 from runtime.records import (
     RUNTIME_RECORDS,
@@ -31,6 +35,7 @@ from runtime.records import (
     SessionCreated,
     TurnEnded,
 )
+from runtime.recovery import Recovery, WholeRows
 from runtime.results import TurnResult, result_of
 from runtime.runner import InProcessRunner, LocalSessionRunner
 from runtime.session import (
@@ -41,6 +46,7 @@ from runtime.session import (
     SessionHead,
     SessionSpec,
 )
+from runtime.spawning import Spawning, SpawnLimits
 from runtime.state import KeyedInput, RealmState
 from stores import Store, Ticket
 
@@ -49,22 +55,8 @@ from stores import Store, Ticket
 LIVE_SESSIONS = 4096
 
 
-@attrs.frozen
-class SpawnLimits:
-    """Bounds on a tree of child sessions (CONTRACTS 1.8).
-
-    `max_depth` counts generations below the root, at most 16; `max_active` counts descendants of
-    one root that are not archived, `max_total` all that were ever made.
-    """
-
-    max_depth: int = attrs.field(default=2)
-    max_active: int = 16
-    max_total: int = 200
-
-    @max_depth.validator
-    def _check_depth(self, _: Any, value: int) -> None:
-        if not 0 <= value <= 16:
-            raise ValueError(f"max_depth must be 0 to 16, not {value}")
+#: For giving a turn up, which calls no model.
+_NO_CONFIG: Final = SessionConfig(cast(Model, None))
 
 
 @attrs.frozen
@@ -97,19 +89,27 @@ class Realm:
         self.store = store
         self.realm_id = realm_id
         self.ports = ports or Ports()
-        self.limits = limits or SpawnLimits()
         self.state = RealmState()
+        self.spawning = Spawning(self.state, limits or SpawnLimits())
         self.journal = Journal(store, realm_id, (*RUNTIME_RECORDS, *record_types), self.state.apply)
+        self.recovery = Recovery(store, realm_id, self.state, self.journal)
+        self.recovery.add(WholeRows(b"k/", self._changed_keys, lambda _name, _row: None))
+        self.state.lookup = self._stored_key
         self.runner: LocalSessionRunner = InProcessRunner(self)
         self.checkpoints: CheckpointGate | None = None
+        #: Told of every live copy when it is made, so that a watcher can set its `emit`.
+        self.on_live: Callable[[LiveSession], None] | None = None
         #: What a session runs with; set by whoever owns the realm, before the first turn.
         self.configure = configure
         #: Least recently used first, so that dropping the surplus is a pop from the front.
         self._live: dict[SessionId, LiveSession] = {}
-        #: Children being created and not yet in the fold, per root: they hold their slot already.
-        self._reserved: dict[SessionId, int] = {}
-        self._spawning: dict[str, tuple[SessionId, Ticket]] = {}
+        #: Sessions that a caller was admitted to and in which no driver runs at this moment, with
+        #: the reason if they were interrupted meanwhile. See `hold`.
+        self._held: dict[SessionId, str | None] = {}
         self._keyed: dict[str, Admission] = {}
+        transitions = self.state.transitions
+        self._fold_created = transitions[SessionCreated]
+        transitions[SessionCreated] = self._session_created
 
     # -- journal ---------------------------------------------------------------------------
 
@@ -118,8 +118,29 @@ class Realm:
         return self.journal.append(*records)
 
     def recover(self) -> int:
-        """Fold the journal from disk; return how many records there were. Call once, first."""
-        return self.journal.replay()
+        """Fold what is on disk; return how many records the journal has. Call once, first."""
+        return self.recovery.load()
+
+    async def checkpoint(self) -> None:
+        """Write everything that recovery would have to replay; opening is then quickest."""
+        while await self.recovery.write():
+            pass
+
+    def _changed_keys(self) -> list[tuple[bytes, bytes | None]]:
+        """The rows of the idempotency keys that changed; from here on they are read when needed."""
+        rows: list[tuple[bytes, bytes | None]] = [
+            (_key_name(key), pack_row(key, at.session_id, at.input_id, at.turn, at.abandoned))
+            for key, at in self.state.keyed.items()
+        ]
+        self.state.keyed = {}
+        return rows
+
+    def _stored_key(self, key: str) -> KeyedInput | None:
+        row = self.recovery.key_row(b"k/", _key_name(key))
+        if row is None:
+            return None
+        session_id, input_id, turn, abandoned = unpack_row(row)[1:]
+        return KeyedInput(session_id, input_id, turn, abandoned)
 
     # -- creating and ending ---------------------------------------------------------------
 
@@ -141,27 +162,27 @@ class Realm:
 
         Raises:
             SessionNotFound: there is no such parent.
+            SessionError: the parent is archived.
             LimitExceeded: depth or count; nothing was created.
         """
         if spawn_key is not None:
             if spawn_key in self.state.spawned:
                 return self.state.heads[self.state.spawned[spawn_key]]
-            if spawn_key in self._spawning:
-                session_id, ticket = self._spawning[spawn_key]
+            if spawn_key in self.spawning.keyed:
+                session_id, ticket = self.spawning.keyed[spawn_key]
                 await ticket.wait()
                 return self.state.heads[session_id]
         record = self.describe_session(harness_id, agent_id, title, locale, parent, spec, spawn_key)
-        root = self._reserve(record.lineage)
+        self.spawning.reserve(record)
+        queued = False
         try:
             ticket = self.append(record)
-            if spawn_key is not None:
-                self._spawning[spawn_key] = (record.session_id, ticket)
-            await ticket.wait()
+            queued = True
         finally:
-            if root is not None:
-                self._reserved[root] -= 1
-            if spawn_key is not None:
-                self._spawning.pop(spawn_key, None)
+            if not queued:
+                self.spawning.release(record.session_id)
+        self.spawning.queued(record, ticket)
+        await ticket.wait()
         return self.state.heads[record.session_id]
 
     def describe_session(
@@ -178,6 +199,8 @@ class Realm:
         lineage = Lineage()
         if parent is not None:
             above = self.state.head(parent)
+            if above.archived:
+                raise SessionError(f"session {parent} is archived and takes no children", parent)
             root = above.lineage.budget_root or parent
             lineage = Lineage(parent=parent, budget_root=root, depth=above.lineage.depth + 1)
         return SessionCreated(
@@ -192,33 +215,9 @@ class Realm:
             self.ports.clock.now_ns(),
         )
 
-    def _reserve(self, lineage: Lineage) -> SessionId | None:
-        """Check the limits and take a slot, in one breath. Returns the root that was charged."""
-        root = lineage.budget_root
-        if root is None:
-            return None
-        limits = self.limits
-        if lineage.depth > limits.max_depth:
-            raise LimitExceeded(
-                f"a child at depth {lineage.depth} is deeper than max_depth = {limits.max_depth}",
-                limit="max_depth",
-                allowed=limits.max_depth,
-            )
-        reserved = self._reserved.get(root, 0)
-        active, total = self.state.descendants.get(root, (0, 0))
-        for name, count, allowed in (
-            ("max_active", active, limits.max_active),
-            ("max_total", total, limits.max_total),
-        ):
-            if count + reserved >= allowed:
-                raise LimitExceeded(
-                    f"{count + reserved} children stand under session {root} and {name} is"
-                    f" {allowed}; archive some or raise the limit",
-                    limit=name,
-                    allowed=allowed,
-                )
-        self._reserved[root] = reserved + 1
-        return root
+    def _session_created(self, seq: int, record: SessionCreated) -> None:
+        self._fold_created(seq, record)
+        self.spawning.release(record.session_id)
 
     async def archive(self, session_id: SessionId, reason: str) -> None:
         """End a session and everything below it, deepest first, in one commit. Idempotent.
@@ -234,13 +233,30 @@ class Realm:
 
     def archive_records(self, session_id: SessionId, reason: str) -> list[SessionArchived]:
         """Cancel the subtree's turns and return the records that end it, deepest first."""
+        return self._archive_below(session_id, reason, itself=True)
+
+    def end_children(self, session_id: SessionId, reason: str) -> list[SessionArchived]:
+        """As `archive_records`, for what is below the session only (CONTRACTS 1.10)."""
+        head = self.state.head(session_id)
+        if not head.children and not self.spawning.creating:
+            return []
+        return self._archive_below(session_id, reason, itself=False)
+
+    def _archive_below(
+        self, session_id: SessionId, reason: str, *, itself: bool
+    ) -> list[SessionArchived]:
         now = self.ports.clock.now_ns()
         records: list[SessionArchived] = []
 
         def visit(head: SessionHead) -> None:
             for child in head.children or ():
                 visit(self.state.heads[child])
-            if not head.archived:
+            records.extend(
+                SessionArchived(made.session_id, reason, now)
+                for made in self.spawning.creating.values()
+                if made.lineage.parent == head.session_id
+            )
+            if not head.archived and (itself or head.session_id != session_id):
                 self._drop(head.session_id)
                 records.append(SessionArchived(head.session_id, reason, now))
 
@@ -270,12 +286,18 @@ class Realm:
 
         Raises:
             SessionNotFound: there is no such session.
-            SessionError: the session is archived.
+            SessionError: the session is archived, or the key was used in another one.
         """
         head = self.state.head(session_id)
         if idempotency_key is not None:
             known = self._join(idempotency_key)
             if known is not None:
+                if known.session_id != session_id:
+                    raise SessionError(
+                        f"idempotency key {idempotency_key!r} was used for an input of session"
+                        f" {known.session_id}; use another one here",
+                        session_id,
+                    )
                 return known
         if head.archived:
             raise SessionError(f"session {session_id} is archived and takes no input", session_id)
@@ -293,12 +315,14 @@ class Realm:
         admission = Admission(session_id, pending, ticket)
         if idempotency_key is not None:
             if len(self._keyed) >= 64:  # forget those that the fold knows by now
-                self._keyed = {k: a for k, a in self._keyed.items() if k not in self.state.keyed}
+                self._keyed = {
+                    k: a for k, a in self._keyed.items() if self.state.find_key(k) is None
+                }
             self._keyed[idempotency_key] = admission
         return admission
 
     def _join(self, key: str) -> Admission | None:
-        known = self.state.keyed.get(key)
+        known = self.state.find_key(key)
         if known is None:
             return self._keyed.get(key)
         self._keyed.pop(key, None)
@@ -312,6 +336,11 @@ class Realm:
         """Give an accepted input up for good, durably."""
         now = self.ports.clock.now_ns()
         await self.append(InputAbandoned(session_id, input_id, reason, now)).wait()
+
+    def settled(self, session_id: SessionId, key: str) -> KeyedInput | None:
+        """The input of the session that came with this idempotency key, if its fate is decided."""
+        known = self._join(key)
+        return known.settled if known is not None and known.session_id == session_id else None
 
     def settled_result(self, keyed: KeyedInput) -> TurnResult:
         """What became of an input whose fate is decided. Raises as `runtime.results.result_of`."""
@@ -332,7 +361,47 @@ class Realm:
         if live.scope is not None:
             raise SessionBusy(session_id)
         assert self.configure is not None, "a realm that runs turns has an owner"
-        return TurnDriver(self, live, self.configure(live.head), inputs)
+        driver = TurnDriver(self, live, self.configure(live.head), inputs)
+        reason = self._held.get(session_id) if self._held else None
+        if reason is not None:  # it came while the turn was admitted and had no driver
+            self._held[session_id] = None
+            self.interrupt(session_id, reason)
+        return driver
+
+    async def give_up(
+        self, session_id: SessionId, inputs: Sequence[PendingInput], reason: str
+    ) -> TurnEnded:
+        """Commit the turn on `inputs`, or the one in flight, as failed. Needs no model: also for a
+        session whose configuration is what failed.
+
+        Raises:
+            SessionNotFound: there is no such session.
+            SessionBusy: a turn is in flight.
+        """
+        live = self.live(session_id)
+        if live.scope is not None:
+            raise SessionBusy(session_id)
+        return await TurnDriver(self, live, _NO_CONFIG, inputs).fail(reason, inputs)
+
+    @contextmanager
+    def hold(self, session_id: SessionId) -> Iterator[None]:
+        """Keep others out of the session, also between turns; an interrupt is remembered for the
+        next driver.
+
+        Raises:
+            SessionBusy: somebody else is in.
+        """
+        if session_id in self._held or self.running(session_id) is not None:
+            raise SessionBusy(session_id)
+        self._held[session_id] = None
+        try:
+            yield
+        finally:
+            del self._held[session_id]
+
+    def busy(self, session_id: SessionId) -> bool:
+        """Whether a turn of the session would be refused now."""
+        return session_id in self._held or self.running(session_id) is not None
 
     def running(self, session_id: SessionId) -> LiveSession | None:
         """The live copy of a session whose turn is in flight, else None."""
@@ -342,6 +411,9 @@ class Realm:
     def interrupt(self, session_id: SessionId, reason: str = "interrupted") -> bool:
         """Cancel the turn in flight, if there is one; it ends as INTERRUPTED. True if there was."""
         live = self.running(session_id)
+        if live is None and session_id in self._held:
+            self._held[session_id] = self._held[session_id] or reason
+            return True
         if live is None or live.interrupted is not None:
             return live is not None
         assert live.scope is not None
@@ -372,6 +444,8 @@ class Realm:
         if found is None:
             head = self.state.head(session_id)
             found = LiveSession(head, self.history(head), self.key_of(head))
+            if self.on_live is not None:
+                self.on_live(found)
             if len(self._live) >= LIVE_SESSIONS:
                 self._evict()
         self._live[session_id] = found
@@ -390,14 +464,8 @@ class Realm:
             self._live.pop(session_id, None)
 
     def history(self, head: SessionHead) -> list[Message]:
-        """The committed messages of a session, oldest first, read by walking its chain."""
-        turns = []
-        seq = head.head
-        while seq:
-            turn = self.turn(seq)
-            turns.append(turn.messages)
-            seq = turn.prev
-        return [message for messages in reversed(turns) for message in messages]
+        """The committed messages of a session, oldest first."""
+        return self.journal.messages(head.head)
 
     def messages(
         self,
@@ -409,16 +477,8 @@ class Realm:
 
         Never waits for a turn in flight. Costs what is returned, not the length of the history.
         """
-        wanted = limit if limit is not None else float("inf")
-        found: list[Message] = []
-        seq = self.state.head(session_id).head
-        while seq and len(found) < wanted:
-            turn = self.turn(seq)
-            found.extend(reversed(turn.messages))
-            seq = turn.prev
-        if limit is not None:
-            del found[limit:]
-        return found if order == "newest" else found[::-1]
+        found = self.journal.messages(self.state.head(session_id).head, limit)
+        return found[::-1] if order == "newest" else found
 
     def snapshot(self, session_id: SessionId) -> Session:
         """The session as a value at its last committed turn."""
@@ -447,14 +507,14 @@ class Realm:
         parent = head.lineage.parent
         if parent is None:
             return f"{self.realm_id}/{head.agent_id or head.title or head.session_id}"
-        made_by = self.state.spawn_keys.get(head.session_id, head.title or head.session_id)
+        made_by = head.spawn_key or head.title or head.session_id
         return f"{self.key_of(self.state.heads[parent])}/{made_by.rsplit('/', 1)[-1]}"
 
     def turn(self, seq: int) -> TurnEnded:
         """The turn recorded as `seq`. Raises `RecordUnreadable` if there is none."""
-        record = self.journal.get(seq)
-        if not isinstance(record, TurnEnded):
-            raise RecordUnreadable(
-                self.realm_id, seq, f"a turn was expected, found {type(record).__name__}"
-            )
-        return record
+        return self.journal.turn(seq)
+
+
+def _key_name(key: str) -> bytes:
+    """The name of a key's row: keys are of any length, names are not."""
+    return hashlib.sha256(key.encode()).digest()

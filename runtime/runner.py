@@ -9,13 +9,22 @@ nursery tree and is cancelled with it, before the caller is told anything.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from runtime.errors import SessionBusy, SessionNotFound, TurnFailed
+from runtime.driver import TurnAborted
+from runtime.errors import AgentError, ModelError, SessionNotFound, TurnFailed, TurnInterrupted
 from runtime.ids import AgentId, HarnessId, SessionId
 from runtime.messages import Message
 from runtime.results import TurnResult, result_of
-from runtime.session import NO_SPEC, SessionMetadata, SessionSpec, SessionStatus
+from runtime.session import (
+    NO_SPEC,
+    PendingInput,
+    SessionHead,
+    SessionMetadata,
+    SessionSpec,
+    SessionStatus,
+)
 from stores import StoreError
 
 if TYPE_CHECKING:
@@ -49,7 +58,8 @@ class LocalSessionRunner(Protocol):
         """Run one turn on `content`; return when it is committed and readable.
 
         A key that was used before joins the outcome of that message. Cancelling cancels the turn;
-        it stays in flight in the journal and a later call with the same key continues it.
+        it stays in flight in the journal and the next call continues it first, whatever that one
+        says; a call with the same key returns its result.
 
         Raises:
             SessionNotFound: there is no such session.
@@ -96,6 +106,8 @@ class InProcessRunner:
 
     def __init__(self, realm: Realm) -> None:
         self._realm = realm
+        #: Sessions whose last turn here was cut off: what it queued may not be in the fold yet.
+        self._cut: set[SessionId] = set()
 
     async def create_session(
         self,
@@ -124,22 +136,58 @@ class InProcessRunner:
     ) -> TurnResult:
         realm = self._realm
         realm.state.head(session_id)
-        if realm.running(session_id) is not None:
-            raise SessionBusy(session_id)
-        admission = realm.accept(session_id, content, idempotency_key=idempotency_key)
-        if admission.settled is not None:
-            return realm.settled_result(admission.settled)
-        assert admission.pending is not None
-        inputs = [admission.pending]
+        if idempotency_key is not None:
+            settled = realm.settled(session_id, idempotency_key)
+            if settled is not None:
+                return realm.settled_result(settled)
+        with realm.hold(session_id):
+            if session_id in self._cut:
+                # What the turn before this one queued must be known before anything is decided.
+                await realm.store.barrier()
+                self._cut.discard(session_id)
+            admission = realm.accept(session_id, content, idempotency_key=idempotency_key)
+            if admission.settled is not None:
+                return realm.settled_result(admission.settled)
+            assert admission.pending is not None
+            self._cut.add(session_id)
+            try:
+                result = await self._work_off(session_id, admission.pending)
+            except AgentError:  # the turn ended, and that is on disk
+                self._cut.discard(session_id)
+                raise
+            self._cut.discard(session_id)
+            return result
+
+    async def _work_off(self, session_id: SessionId, pending: PendingInput) -> TurnResult:
+        """Run the turns that are due up to the one on `pending`; return the result of that one.
+
+        An interrupt ends them all: nobody is left who waits for an answer.
+        """
+        realm = self._realm
+        *earlier, inputs = _due(realm.state.head(session_id), pending)
+        for before in earlier:
+            try:
+                await self._turn(session_id, before)
+            except TurnInterrupted:
+                await realm.abandon(session_id, pending.input_id, "interrupted")
+                raise
+            except AgentError:
+                continue  # recorded; it does not block the inputs behind it
+        return await self._turn(session_id, inputs)
+
+    async def _turn(self, session_id: SessionId, inputs: Sequence[PendingInput]) -> TurnResult:
+        """One turn, ended whatever its model does: as the failure that it raised, if it raised."""
+        realm = self._realm
         try:
             record = await realm.driver(session_id, inputs).run(inputs)
-        except StoreError:
+        except (StoreError, TurnAborted):
             raise
-        except Exception as error:  # a model client may raise anything; the turn ends as failed
+        except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             await realm.store.barrier()
-            await realm.driver(session_id, inputs).fail(reason, inputs)
-            raise TurnFailed(reason, session_id) from error
+            await realm.give_up(session_id, inputs, reason)
+            retryable = isinstance(error, ModelError) and error.retryable
+            raise TurnFailed(reason, session_id, retryable=retryable) from error
         return result_of(record)
 
     async def list_sessions(
@@ -171,9 +219,29 @@ class InProcessRunner:
             head = self._realm.state.head(session_id)
         except SessionNotFound:
             return None
-        if self._realm.running(session_id) is not None:
+        if self._realm.busy(session_id):
             return SessionStatus.ACTIVE
         return head.status
 
     async def archive_session(self, session_id: SessionId, reason: str) -> None:
         await self._realm.archive(session_id, reason)
+
+
+def _due(head: SessionHead, last: PendingInput) -> list[tuple[PendingInput, ...]]:
+    """The inputs of the turns that are due up to the one on `last`, in order.
+
+    First the turn in flight, if one was cut off, then the inputs before `last` that no turn has
+    consumed, each in a turn of its own: nothing accepted is left behind.
+    """
+    waiting = dict(head.inputs or {})
+    waiting.setdefault(last.input_id, last)
+    turns: list[tuple[PendingInput, ...]] = []
+    if head.partial is not None:
+        first = [waiting.pop(key) for key in head.partial.input_ids if key in waiting]
+        turns.append(tuple(first))
+    if last.input_id in waiting:
+        for pending in waiting.values():
+            turns.append((pending,))
+            if pending.input_id == last.input_id:
+                break
+    return turns

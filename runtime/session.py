@@ -111,6 +111,8 @@ class SessionHead:
     spec: SessionSpec
     created_at_ns: int
     updated_at_ns: int
+    #: What makes spawning it idempotent: parent session and tool call; None if nothing spawned it.
+    spawn_key: str | None = None
     #: Sequence number of the latest turn record; 0 before the first turn.
     head: int = 0
     turns: int = 0

@@ -15,6 +15,7 @@ from typing import Any
 import attrs
 
 from runtime.errors import SessionNotFound
+from runtime.heads import pack_head, unpack_head
 from runtime.ids import InputId, SessionId
 from runtime.records import (
     InputAbandoned,
@@ -41,20 +42,35 @@ class KeyedInput:
     turn: int = 0
     abandoned: str | None = None
 
+    @property
+    def settled(self) -> bool:
+        """Whether its fate is decided."""
+        return self.turn != 0 or self.abandoned is not None
+
 
 class RealmState:
-    """All session heads of one realm, with the two indexes that make spawning and sending safe."""
+    """All session heads of one realm, with the two indexes that make spawning and sending safe.
+
+    A state may begin from rows that a checkpoint wrote: then records that are in a row already are
+    passed over (see `runtime.recovery` for the two kinds of rows).
+    """
 
     def __init__(self) -> None:
         self.heads: dict[SessionId, SessionHead] = {}
-        #: Idempotency keys seen, for joining the outcome of the first input with that key.
+        #: Idempotency keys seen since the last checkpoint, for joining the outcome of the first
+        #: input with that key; `lookup` finds those before it.
         self.keyed: dict[str, KeyedInput] = {}
+        self.lookup: Callable[[str], KeyedInput | None] = lambda _: None
         #: Spawn keys seen, so that a replayed spawn finds the child it already made.
         self.spawned: dict[str, SessionId] = {}
-        #: The same, the other way round.
-        self.spawn_keys: dict[SessionId, str] = {}
         #: Per root: descendants that are not archived, and all that were ever made.
         self.descendants: dict[SessionId, tuple[int, int]] = {}
+        #: The number of the last record applied.
+        self.applied = 0
+        #: Keys and other whole parts hold every record up to this one.
+        self.folded = 0
+        #: Sessions that differ from their row, with the first record in which they do, ascending.
+        self.dirty: dict[SessionId, int] = {}
         #: The literal table. A mob adds its own record types to the same one.
         self.transitions: dict[type, Callable[[int, Any], None]] = {
             SessionCreated: self._created,
@@ -73,6 +89,7 @@ class RealmState:
             SessionNotFound: the record speaks of a session this realm never created.
         """
         self.transitions[type(record)](seq, record)
+        self.applied = seq
 
     def head(self, session_id: SessionId) -> SessionHead:
         """The head of `session_id`. Raises `SessionNotFound`."""
@@ -81,60 +98,103 @@ class RealmState:
         except KeyError:
             raise SessionNotFound(session_id) from None
 
-    def _created(self, seq: int, record: SessionCreated) -> None:
-        self.heads[record.session_id] = SessionHead(
-            session_id=record.session_id,
-            harness_id=record.harness_id,
-            agent_id=record.agent_id,
-            title=record.title,
-            locale=record.locale,
-            lineage=record.lineage,
-            spec=record.spec,
-            created_at_ns=record.at_ns,
-            updated_at_ns=record.at_ns,
-            applied=seq,
-        )
-        if record.spawn_key is not None:
-            self.spawned[record.spawn_key] = record.session_id
-            self.spawn_keys[record.session_id] = record.spawn_key
-        if record.lineage.parent is not None:
-            parent = self.heads[record.lineage.parent]
+    def find_key(self, key: str) -> KeyedInput | None:
+        """Where the input with this idempotency key stands; None if there never was one."""
+        return self.keyed.get(key) or self.lookup(key)
+
+    # -- rows ------------------------------------------------------------------------------
+
+    def row(self, session_id: SessionId) -> bytes:
+        """The row of a session as it is now."""
+        return pack_head(self.heads[session_id])
+
+    def restore(self, row: bytes) -> None:
+        """Take a session row back. Rows must come in order of session id, which is that of making:
+        parents before their children."""
+        self._add(unpack_head(row))
+
+    def _add(self, head: SessionHead) -> None:
+        self.heads[head.session_id] = head
+        if head.spawn_key is not None:
+            self.spawned[head.spawn_key] = head.session_id
+        if head.lineage.parent is not None:
+            parent = self.heads[head.lineage.parent]
             if parent.children is None:
                 parent.children = []
-            parent.children.append(record.session_id)
-            self._count(record.lineage.budget_root, active=1, total=1)
+            parent.children.append(head.session_id)
+            self._count(head.lineage.budget_root, active=0 if head.archived else 1, total=1)
+
+    def _touch(self, seq: int, session_id: SessionId) -> SessionHead | None:
+        """The head to change, marked dirty; None if its row has this record already."""
+        head = self.heads.get(session_id)
+        if head is None:
+            raise SessionNotFound(session_id)
+        if seq <= head.applied:
+            return None
+        head.applied = seq
+        if session_id not in self.dirty:
+            self.dirty[session_id] = seq
+        return head
+
+    # -- transitions -----------------------------------------------------------------------
+
+    def _created(self, seq: int, record: SessionCreated) -> None:
+        if record.session_id in self.heads:
+            return
+        self._add(
+            SessionHead(
+                session_id=record.session_id,
+                harness_id=record.harness_id,
+                agent_id=record.agent_id,
+                title=record.title,
+                locale=record.locale,
+                lineage=record.lineage,
+                spec=record.spec,
+                created_at_ns=record.at_ns,
+                updated_at_ns=record.at_ns,
+                spawn_key=record.spawn_key,
+                applied=seq,
+            )
+        )
+        self.dirty[record.session_id] = seq
 
     def _archived(self, seq: int, record: SessionArchived) -> None:
-        head = self.head(record.session_id)
+        head = self._touch(seq, record.session_id)
+        if head is None:
+            return
         if not head.archived and head.lineage.parent is not None:
             self._count(head.lineage.budget_root, active=-1, total=0)
+        for input_id in list(head.inputs or ()):
+            reason = f"its session was archived: {record.reason}"
+            self._consume(head, input_id, turn=0, abandoned=reason)
         head.status = SessionStatus.ARCHIVED
         head.updated_at_ns = record.at_ns
         head.partial = None
-        head.applied = seq
 
     def _accepted(self, seq: int, record: InputAccepted) -> None:
-        head = self.heads[record.session_id]
+        key = record.idempotency_key
+        if key is not None and seq > self.folded:
+            self.keyed[key] = KeyedInput(record.session_id, record.input_id)
+        head = self._touch(seq, record.session_id)
+        if head is None:
+            return
         if head.inputs is None:
             head.inputs = {}
         head.inputs[record.input_id] = PendingInput(
-            record.input_id, record.text, record.sender, record.idempotency_key
+            record.input_id, record.text, record.sender, key
         )
-        head.applied = seq
-        if record.idempotency_key is not None:
-            self.keyed[record.idempotency_key] = KeyedInput(record.session_id, record.input_id)
 
     def _abandoned(self, seq: int, record: InputAbandoned) -> None:
-        head = self.head(record.session_id)
-        pending = self._consume(head, record.input_id)
-        if pending is not None and pending.idempotency_key is not None:
-            key = pending.idempotency_key
-            self.keyed[key] = attrs.evolve(self.keyed[key], abandoned=record.reason)
+        head = self._touch(seq, record.session_id)
+        if head is None:
+            return
+        self._consume(head, record.input_id, turn=0, abandoned=record.reason)
         head.updated_at_ns = record.at_ns
-        head.applied = seq
 
     def _progressed(self, seq: int, record: TurnProgressed) -> None:
-        head = self.head(record.session_id)
+        head = self._touch(seq, record.session_id)
+        if head is None:
+            return
         partial = head.partial
         if partial is None or partial.run_id != record.run_id:
             partial = head.partial = PartialTurn(
@@ -146,10 +206,11 @@ class RealmState:
         if head.status is not SessionStatus.ARCHIVED:
             head.status = SessionStatus.ACTIVE
         head.updated_at_ns = record.at_ns
-        head.applied = seq
 
     def _ended(self, seq: int, record: TurnEnded) -> None:
-        head = self.heads[record.session_id]
+        head = self._touch(seq, record.session_id)
+        if head is None:
+            return
         head.partial = None
         head.head = seq
         head.turns += 1
@@ -160,23 +221,23 @@ class RealmState:
             head.status = (
                 SessionStatus.FAILED if record.outcome is TurnOutcome.FAILED else SessionStatus.IDLE
             )
-        head.applied = seq
         for input_id in record.input_ids:
-            pending = self._consume(head, input_id)
-            if pending is not None and pending.idempotency_key is not None:
-                key = pending.idempotency_key
-                self.keyed[key] = attrs.evolve(self.keyed[key], turn=seq)
+            self._consume(head, input_id, turn=seq, abandoned=None)
+
+    def _consume(
+        self, head: SessionHead, input_id: InputId, *, turn: int, abandoned: str | None
+    ) -> None:
+        if head.inputs is None:
+            return
+        pending = head.inputs.pop(input_id, None)
+        if not head.inputs:
+            head.inputs = None
+        if pending is not None and pending.idempotency_key is not None:
+            self.keyed[pending.idempotency_key] = KeyedInput(
+                head.session_id, input_id, turn, abandoned
+            )
 
     def _count(self, root: SessionId | None, *, active: int, total: int) -> None:
         if root is not None:
             now_active, now_total = self.descendants.get(root, (0, 0))
             self.descendants[root] = (now_active + active, now_total + total)
-
-    @staticmethod
-    def _consume(head: SessionHead, input_id: InputId) -> PendingInput | None:
-        if head.inputs is None:
-            return None
-        pending = head.inputs.pop(input_id, None)
-        if not head.inputs:
-            head.inputs = None
-        return pending

@@ -11,7 +11,8 @@ anything that performs an effect; `runtime.driver` is the shell.
     MODEL --ModelReplied-------> MODEL     the answer does not fit its schema: say why, ask again
     MODEL --ModelReplied-------> ENDED     the answer stands
     TOOLS --ToolsFinished------> MODEL     journal the results, ask the model again
-    MODEL, TOOLS --Gave up-----> ENDED     failed or interrupted; open calls are closed
+    TOOLS --ToolsCut-----------> TOOLS     the batch is cut off: journal what had finished of it
+    MODEL, TOOLS --GaveUp------> ENDED     failed or interrupted; open calls are closed
 
 What `ALLOWED` does not list is an error in the shell and raises. The shape (one table, everything
 through one `step`) follows h11's `_state.py`.
@@ -27,10 +28,12 @@ from typing import Any, Final, TypeAlias
 import attrs
 
 from runtime.effects import CallModel, Effect, EndTurn, RunTools, SaveProgress
+from runtime.ids import ToolCallId
 from runtime.messages import (
     NO_USAGE,
     AssistantMessage,
     Message,
+    ToolCall,
     ToolOutcome,
     ToolResult,
     Usage,
@@ -117,6 +120,13 @@ class ToolsFinished:
 
 
 @attrs.frozen
+class ToolsCut:
+    """The batch ends early; these of its calls had finished. A resumed turn runs the rest."""
+
+    results: tuple[ToolResult, ...]
+
+
+@attrs.frozen
 class GaveUp:
     """The turn will not be answered: `outcome` is FAILED or INTERRUPTED, `reason` says why."""
 
@@ -124,7 +134,7 @@ class GaveUp:
     reason: str
 
 
-TurnInput: TypeAlias = Began | Resumed | ModelReplied | ToolsFinished | GaveUp
+TurnInput: TypeAlias = Began | Resumed | ModelReplied | ToolsFinished | ToolsCut | GaveUp
 Step: TypeAlias = tuple[TurnState, tuple[Effect, ...]]
 
 #: Which phases an input may lead to from a phase. Anything else is the shell's bug.
@@ -133,6 +143,7 @@ ALLOWED: Final[dict[tuple[Phase, type], frozenset[Phase]]] = {
     (Phase.READY, Resumed): frozenset({Phase.MODEL, Phase.TOOLS, Phase.ENDED}),
     (Phase.MODEL, ModelReplied): frozenset({Phase.TOOLS, Phase.MODEL, Phase.ENDED}),
     (Phase.TOOLS, ToolsFinished): frozenset({Phase.MODEL, Phase.ENDED}),
+    (Phase.TOOLS, ToolsCut): frozenset({Phase.TOOLS}),
     (Phase.MODEL, GaveUp): frozenset({Phase.ENDED}),
     (Phase.TOOLS, GaveUp): frozenset({Phase.ENDED}),
 }
@@ -166,17 +177,39 @@ def _resumed(state: TurnState, event: Resumed) -> Step:
     saved = len(messages)
     calls = open_calls(messages)
     if calls:
-        after = TurnState(state.rules, Phase.TOOLS, messages, event.usage, event.step, saved=saved)
+        after = TurnState(
+            state.rules,
+            Phase.TOOLS,
+            messages,
+            event.usage,
+            event.step,
+            rejected=_rejections(messages),
+            saved=saved,
+        )
         return after, (RunTools(calls),)
-    return _ask(state.rules, messages, event.usage, step=event.step, rejected=0, saved=saved)
+    rejected = _rejections(messages)
+    return _ask(state.rules, messages, event.usage, step=event.step, rejected=rejected, saved=saved)
+
+
+def _rejections(messages: tuple[Message, ...]) -> int:
+    """How many answers of the turn were sent back: after its first reply, only that adds users."""
+    count = 0
+    replied = False
+    for message in messages:
+        replied = replied or isinstance(message, AssistantMessage)
+        count += replied and isinstance(message, UserMessage)
+    return count
 
 
 def _replied(state: TurnState, event: ModelReplied) -> Step:
     reply = event.reply
     usage = state.usage + reply.usage
-    message = AssistantMessage(reply.text, reply.tool_calls, reply.model, reply.usage)
+    calls = reply.tool_calls
+    if calls:
+        calls = _distinct(calls, state.messages)
+    message = AssistantMessage(reply.text, calls, reply.model, reply.usage)
     messages = (*state.messages, message)
-    if reply.tool_calls:
+    if calls:
         return _run_tools(state, messages, usage)
     schema = state.rules.output_schema
     output: str | None = None
@@ -190,6 +223,25 @@ def _replied(state: TurnState, event: ModelReplied) -> Step:
         state.rules, Phase.ENDED, messages, usage, state.step, state.rejected, state.saved
     )
     return after, (EndTurn(TurnOutcome.COMPLETED, output=output),)
+
+
+def _distinct(calls: tuple[ToolCall, ...], earlier: tuple[Message, ...]) -> tuple[ToolCall, ...]:
+    """`calls` with ids that no other call of the turn has: some models number from 0 each time."""
+    taken = {
+        call.id
+        for message in earlier
+        if isinstance(message, AssistantMessage)
+        for call in message.tool_calls
+    }
+    made = []
+    for call in calls:
+        fresh, number = call.id, 1
+        while not fresh or fresh in taken:
+            number += 1
+            fresh = ToolCallId(f"{call.id or 'call'}~{number}")
+        taken.add(fresh)
+        made.append(call if fresh == call.id else attrs.evolve(call, id=fresh))
+    return tuple(made)
 
 
 def _run_tools(state: TurnState, messages: tuple[Message, ...], usage: Usage) -> Step:
@@ -243,6 +295,12 @@ def _finished(state: TurnState, event: ToolsFinished) -> Step:
     return after, (save, *effects)
 
 
+def _cut(state: TurnState, event: ToolsCut) -> Step:
+    messages = state.messages + event.results
+    after = attrs.evolve(state, messages=messages, saved=len(messages))
+    return after, (SaveProgress(event.results, state.usage, state.step, durable=False),)
+
+
 def _gave_up(state: TurnState, event: GaveUp) -> Step:
     return _end(state, event.outcome, event.reason)
 
@@ -280,5 +338,6 @@ _HANDLERS: Final[dict[type, Callable[[TurnState, Any], Step]]] = {
     Resumed: _resumed,
     ModelReplied: _replied,
     ToolsFinished: _finished,
+    ToolsCut: _cut,
     GaveUp: _gave_up,
 }

@@ -2,8 +2,8 @@
 
 Owns: `spawn_agent`. Must not: touch the runtime other than through `LocalSessionRunner`.
 
-A child is found again by (parent session, tool call id), so a call that is repeated after a crash
-continues the child it already made and never makes a second (CONTRACTS 1.9).
+A child is found again by its call (parent session, turn, call id), so one that is repeated after a
+crash continues the child it already made and never makes a second (CONTRACTS 1.9).
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class SpawnAgent:
         runner = context.runner
         parent = await runner.get_session(context.session_id)
         assert parent is not None, "a running session exists"
-        key = f"{context.session_id}:{context.call.id}"
+        key = context.key
         try:
             child = await runner.create_session(
                 self.harness_id or parent.harness_id,

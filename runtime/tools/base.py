@@ -38,6 +38,12 @@ class ToolContext:
     call: ToolCall
     runner: LocalSessionRunner
 
+    @property
+    def key(self) -> str:
+        """Names the call for ever, also when its turn is continued by another process: a call id
+        alone need not be unique beyond its turn."""
+        return f"{self.session_id}:{self.run_id}:{self.call.id}"
+
 
 class Tool(Protocol):
     """One tool. Safe for many tasks at once."""
@@ -105,9 +111,12 @@ class Toolbox:
             return _failed(call, f"there is no tool named {call.name!r}; available: {offered}")
         try:
             arguments = json.loads(call.arguments or "{}")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             return _failed(call, f"the arguments are not valid JSON: {error}")
-        reason = mistakes_in(tool.spec.parameters, arguments)
+        try:
+            reason = mistakes_in(tool.spec.parameters, arguments)
+        except (ValueError, RecursionError) as error:
+            return _failed(call, f"the arguments cannot be checked: {error}")
         if reason is not None:
             return _failed(call, f"the arguments do not fit: {reason}")
         return await self._guarded(tool, arguments, context)
@@ -117,21 +126,28 @@ class Toolbox:
         tool: Tool, arguments: Mapping[str, Any], context: ToolContext
     ) -> ToolResult:
         timeout_s = tool.timeout_s if tool.timeout_s is not None else float("inf")
-        with trio.move_on_after(timeout_s) as scope:
-            try:
+        try:
+            # Around the deadline too: what a tool's own tasks raise while they are being cancelled
+            # comes out there, in one group with the cancellation.
+            with trio.move_on_after(timeout_s):
                 text = as_text(await tool.run(arguments, context))
-            except ToolFailed as error:
-                return _failed(context.call, str(error))
-            except Exception as error:  # noqa: BLE001 whatever a tool raises, the model is told
-                return _failed(context.call, f"{type(error).__name__}: {error}")
-            return ToolResult(context.call.id, context.call.name, text)
-        assert scope.cancelled_caught
+                return ToolResult(context.call.id, context.call.name, text)
+        except ToolFailed as error:
+            return _failed(context.call, str(error))
+        except Exception as error:  # noqa: BLE001 whatever a tool raises, the model is told
+            return _failed(context.call, f"{type(error).__name__}: {error}")
+        except BaseExceptionGroup as group:
+            _, others = group.split(Exception)
+            assert others is not None, "a group of nothing but errors is an Exception"
+            raise others from None  # the call is being cancelled: its last words reach nobody
         return _failed(context.call, f"timed out after {timeout_s:g} s")
 
 
 def as_text(value: Any) -> str:
     """A tool's return value as the text the model reads: strings as they are, the rest as JSON."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    if not text.isascii():  # half a surrogate pair, from a file name for instance, fits no journal
+        text = text.encode("utf-8", "replace").decode()
     if len(text) > MAX_RESULT_CHARS:
         cut = len(text) - MAX_RESULT_CHARS
         return f"{text[:MAX_RESULT_CHARS]}\n[{cut} more characters were cut]"
@@ -139,4 +155,4 @@ def as_text(value: Any) -> str:
 
 
 def _failed(call: ToolCall, reason: str) -> ToolResult:
-    return ToolResult(call.id, call.name, f"error: {reason}", ToolOutcome.ERROR)
+    return ToolResult(call.id, call.name, as_text(f"error: {reason}"), ToolOutcome.ERROR)

@@ -1,0 +1,155 @@
+"""The stored forms of a realm's folded state: session heads and idempotency keys.
+
+Owns: packing and unpacking of the rows that a checkpoint writes. Must not: touch a store.
+
+Hand-written tuples, as for the per-turn records: reopening ten thousand sessions unpacks ten
+thousand of these. `FORMAT` is the first field of every row; a layout change raises it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgpack
+
+from runtime.codec import converter
+from runtime.messages import pack_message, pack_usage, unpack_message, unpack_usage
+from runtime.session import (
+    NO_LINEAGE,
+    NO_SPEC,
+    Lineage,
+    PartialTurn,
+    PendingInput,
+    SessionHead,
+    SessionSpec,
+    SessionStatus,
+)
+
+FORMAT: Final = 1
+
+_packb = msgpack.Packer(use_bin_type=True).pack
+_STATUSES: Final = {status.value: status for status in SessionStatus}
+
+
+def unpack_row(row: bytes) -> tuple[Any, ...]:
+    """The fields of a row after its format. Raises `ValueError` for another format."""
+    fields: tuple[Any, ...] = msgpack.unpackb(row, use_list=False, strict_map_key=False)
+    if fields[0] != FORMAT:
+        raise ValueError(f"format {fields[0]!r} is not known here")
+    return fields[1:]
+
+
+def pack_row(*fields: Any) -> bytes:
+    """A row of these fields, which are msgpack values."""
+    return _packb((FORMAT, *fields))
+
+
+def pack_head(head: SessionHead) -> bytes:
+    """The row of a session head. `children` is not in it: the children's rows name their parent."""
+    lineage = head.lineage
+    spec = None if head.spec == NO_SPEC else converter().unstructure(head.spec)
+    inputs = None
+    if head.inputs is not None:
+        inputs = [
+            (each.input_id, each.text, each.sender, each.idempotency_key)
+            for each in head.inputs.values()
+        ]
+    return pack_row(
+        head.session_id,
+        head.harness_id,
+        head.agent_id,
+        head.title,
+        head.locale,
+        None
+        if lineage == NO_LINEAGE
+        else (
+            lineage.parent,
+            lineage.forked_from,
+            lineage.fork_seq,
+            lineage.budget_root,
+            lineage.depth,
+        ),
+        spec,
+        head.created_at_ns,
+        head.updated_at_ns,
+        head.spawn_key,
+        head.head,
+        head.turns,
+        head.message_count,
+        pack_usage(head.usage),
+        head.status.value,
+        inputs,
+        _pack_partial(head.partial),
+        head.applied,
+    )
+
+
+def unpack_head(row: bytes) -> SessionHead:
+    """The head whose row is `row`, without its children. Raises `ValueError` if it is not one."""
+    (
+        session_id,
+        harness_id,
+        agent_id,
+        title,
+        locale,
+        lineage,
+        spec,
+        created_at_ns,
+        updated_at_ns,
+        spawn_key,
+        head,
+        turns,
+        message_count,
+        usage,
+        status,
+        inputs,
+        partial,
+        applied,
+    ) = unpack_row(row)
+    if status not in _STATUSES:
+        raise ValueError(f"unknown session status {status!r}")
+    return SessionHead(
+        session_id=session_id,
+        harness_id=harness_id,
+        agent_id=agent_id,
+        title=title,
+        locale=locale,
+        lineage=NO_LINEAGE if lineage is None else Lineage(*lineage),
+        spec=NO_SPEC if spec is None else converter().structure(spec, SessionSpec),
+        created_at_ns=created_at_ns,
+        updated_at_ns=updated_at_ns,
+        spawn_key=spawn_key,
+        head=head,
+        turns=turns,
+        message_count=message_count,
+        usage=unpack_usage(usage),
+        status=_STATUSES[status],
+        inputs=None if inputs is None else {each[0]: PendingInput(*each) for each in inputs},
+        partial=None if partial is None else _unpack_partial(partial),
+        applied=applied,
+    )
+
+
+def _pack_partial(partial: PartialTurn | None) -> Any:
+    if partial is None:
+        return None
+    return (
+        partial.run_id,
+        partial.input_ids,
+        [pack_message(message) for message in partial.messages],
+        pack_usage(partial.usage),
+        partial.step,
+        partial.started_at_ns,
+    )
+
+
+def _unpack_partial(packed: Any) -> PartialTurn:
+    run_id, input_ids, messages, usage, step, started_at_ns = packed
+    return PartialTurn(
+        run_id,
+        input_ids,
+        [unpack_message(message) for message in messages],
+        unpack_usage(usage),
+        step,
+        started_at_ns,
+    )

@@ -1,0 +1,105 @@
+"""Children being made: their limits, and the slots they hold before the fold knows them.
+
+Owns: `SpawnLimits`, the reservations and the spawn keys under way. Must not: append anything.
+
+A creation that is queued happens, also if nobody waits for it any more. So a slot, and the key it
+is made under, are given back when the fold learns of the session (which counts it from then on)
+and not when its creator goes away; otherwise a cap could be passed, or one key make two children.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from runtime.errors import LimitExceeded
+from runtime.ids import SessionId
+from runtime.records import SessionCreated
+from runtime.session import Lineage
+from runtime.state import RealmState
+from stores import Ticket
+
+
+@attrs.frozen
+class SpawnLimits:
+    """Bounds on a tree of child sessions (CONTRACTS 1.8).
+
+    `max_depth` counts generations below the root, at most 16; `max_active` counts descendants of
+    one root that are not archived, `max_total` all that were ever made.
+    """
+
+    max_depth: int = attrs.field(default=2)
+    max_active: int = 16
+    max_total: int = 200
+
+    @max_depth.validator
+    def _check_depth(self, _: Any, value: int) -> None:
+        if not 0 <= value <= 16:
+            raise ValueError(f"max_depth must be 0 to 16, not {value}")
+
+
+class Spawning:
+    """The sessions of one realm that are queued to be created."""
+
+    def __init__(self, state: RealmState, limits: SpawnLimits) -> None:
+        self.limits = limits
+        self._state = state
+        #: Invariant: exactly the sessions that are reserved and not in the fold.
+        self.creating: dict[SessionId, SessionCreated] = {}
+        #: Those among them that have a spawn key.
+        self.keyed: dict[str, tuple[SessionId, Ticket]] = {}
+        #: How many of them count against each root.
+        self._reserved: dict[SessionId, int] = {}
+
+    def reserve(self, record: SessionCreated) -> None:
+        """Check the limits and take a slot, in one breath.
+
+        Raises:
+            LimitExceeded: depth or count; no slot was taken.
+        """
+        root = record.lineage.budget_root
+        if root is not None:
+            self._check(record.lineage, root)
+            self._reserved[root] = self._reserved.get(root, 0) + 1
+        self.creating[record.session_id] = record
+
+    def queued(self, record: SessionCreated, ticket: Ticket) -> None:
+        """The record is in the queue; a store without one has told the fold already."""
+        if record.spawn_key is not None and record.session_id in self.creating:
+            self.keyed[record.spawn_key] = (record.session_id, ticket)
+
+    def release(self, session_id: SessionId) -> None:
+        """Give the slot back: the fold knows the session now, or it was never queued."""
+        record = self.creating.pop(session_id, None)
+        if record is None:
+            return
+        root = record.lineage.budget_root
+        if root is not None:
+            self._reserved[root] -= 1
+            if not self._reserved[root]:
+                del self._reserved[root]
+        if record.spawn_key is not None:
+            self.keyed.pop(record.spawn_key, None)
+
+    def _check(self, lineage: Lineage, root: SessionId) -> None:
+        limits = self.limits
+        if lineage.depth > limits.max_depth:
+            raise LimitExceeded(
+                f"a child at depth {lineage.depth} is deeper than max_depth = {limits.max_depth}",
+                limit="max_depth",
+                allowed=limits.max_depth,
+            )
+        reserved = self._reserved.get(root, 0)
+        active, total = self._state.descendants.get(root, (0, 0))
+        for name, count, allowed in (
+            ("max_active", active, limits.max_active),
+            ("max_total", total, limits.max_total),
+        ):
+            if count + reserved >= allowed:
+                raise LimitExceeded(
+                    f"{count + reserved} children stand under session {root} and {name} is"
+                    f" {allowed}; archive some or raise the limit",
+                    limit=name,
+                    allowed=allowed,
+                )
