@@ -4,6 +4,7 @@ MobError (runtime.errors)
 +-- DefinitionInvalid       the mob file is wrong; `mistakes` says where, one by one
 +-- DefinitionChanged       the file no longer is what the stored mob was made from
 +-- MobNotFound             the store holds no mob of this id
++-- MobClosed               the block of `open_mob` was left; the mob itself goes on when reopened
 +-- MemberNotFound          the mob has no member of this name
 +-- MemberExists            the name is taken, or about to be
 +-- MemberFailed            the supervisor gave the member's turn up
@@ -67,6 +68,18 @@ class MobNotFound(MobError):
         super().__init__(f"no mob {mob_id!r} in the store at {location}; {there}")
         self.mob_id = mob_id
         self.known = known
+
+
+class MobClosed(MobError):
+    """This handle was closed. What the mob had accepted is on disk and continues when it is opened
+    again; `mob_id` names it."""
+
+    def __init__(self, mob_id: str) -> None:
+        super().__init__(
+            f"the handle of mob {mob_id!r} is closed, its open_mob block was left; what was"
+            " accepted before is continued when the mob is opened again"
+        )
+        self.mob_id = mob_id
 
 
 class MemberNotFound(MobError):

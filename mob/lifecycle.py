@@ -40,17 +40,20 @@ ADMITS: Final[dict[MobState, frozenset[str]]] = {
 
 
 class VerbRefused(MobError):
-    """The mob's state does not allow the verb; both are fields."""
+    """The mob's state does not allow the verb; both are fields.
 
-    def __init__(self, state: MobState, verb: str, hint: str = "") -> None:
+    `doing` says what is under way if that is why, such as ``being stopped``.
+    """
+
+    def __init__(self, state: MobState, verb: str, doing: str = "") -> None:
         wanted = [
             other.value
             for other in MobState
             if verb in ADMITS[other] or (other, verb) in TRANSITIONS
         ]
         super().__init__(
-            f"a mob that is {state.value} does not allow {verb!r}; it is allowed when the mob is "
-            f"{' or '.join(wanted) or 'in no state'}{hint}"
+            f"a mob that is {doing or state.value} does not allow {verb!r}; it is allowed when the"
+            f" mob is {' or '.join(wanted) or 'in no state'}"
         )
         self.state = state
         self.verb = verb

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 import attrs
 import trio
 
 from mob.activation import Activations, Job, LiveMember
 from mob.definition import NAME, MobDefinition
-from mob.errors import AskCycle, MemberExists, MemberNotFound
+from mob.errors import AskCycle, MemberExists, MemberNotFound, MobClosed
 from mob.harness import Harnesses
 from mob.lifecycle import MobState, VerbRefused, admit, after
 from mob.records import MemberRetired, MemberSpawned, MobCreated, MobStateChanged, RunReported
@@ -33,6 +33,7 @@ from runtime.realm import Admission, Realm
 from runtime.records import SessionArchived, SessionCreated, TurnEnded
 from runtime.results import TurnResult
 from runtime.session import NO_SPEC, PendingInput, SessionHead
+from stores import Ticket
 
 #: Seconds that `stop` lets turns in flight finish before it cancels them. A model call takes
 #: seconds; what is cancelled is continued at `resume`, so nothing is lost either way.
@@ -74,14 +75,20 @@ class Mob:
         self._harnesses = harnesses
         self._gate = gate
         self._activations = Activations(realm, nursery, self._policy)
-        self._spawning: set[str] = set()
-        self._stopping = False
+        #: Names whose joining is queued, and those whose leaving is: until the roster knows.
+        self._joining: set[str] = set()
+        self._leaving: dict[str, Ticket] = {}
+        #: What is under way instead of the recorded state, for people; None at rest.
+        self._changing: str | None = None
+        self._closed = False
         realm.configure = self.configure
-        transitions = realm.state.transitions
-        self._fold_turn = transitions[TurnEnded]
-        self._fold_archived = transitions[SessionArchived]
-        transitions[TurnEnded] = self._turn_ended
-        transitions[SessionArchived] = self._session_archived
+        for kind, then in (
+            (TurnEnded, self._turn_ended),
+            (SessionArchived, self._session_archived),
+            (MemberSpawned, self._member_spawned),
+            (MemberRetired, self._member_retired),
+        ):
+            self._after_fold(kind, then)
 
     # -- what it is ------------------------------------------------------------------------
 
@@ -174,12 +181,15 @@ class Mob:
     @contextmanager
     def waiting(self, asker: str, names: Sequence[str]) -> Iterator[None]:
         """Note that `asker`'s turn waits for `names`, so that a circle of questions is refused."""
-        live = self._live(self._row(asker))
-        live.waiting_for.update(names)
+        waiting_for = self._live(self._row(asker)).waiting_for
+        waiting_for.update(names)
         try:
             yield
         finally:
-            live.waiting_for.difference_update(names)
+            waiting_for.subtract(names)
+            for name in names:
+                if not waiting_for[name]:
+                    del waiting_for[name]
 
     def interrupt(self, member: str) -> bool:
         """Cancel the member's turn in flight; it ends as interrupted. False if it had none."""
@@ -220,16 +230,13 @@ class Mob:
         for name, _ in wanted:
             if not NAME.fullmatch(name):
                 raise MobError(f"{name!r} is not a name: use letters, digits, - and _, at most 63")
-            if name in self.roster.members or name in self._spawning:
+            if name in self.roster.members or name in self._joining:
                 raise MemberExists(name)
-        names = [name for name, _ in wanted]
-        self._spawning.update(names)
-        try:
-            created, joined = self._spawn_records(wanted)
-            await self.realm.append(*created, *joined).wait()
-        finally:
-            self._spawning.difference_update(names)
-        self._harnesses.forget()
+        created, joined = self._spawn_records(wanted)
+        ticket = self.realm.append(*created, *joined)
+        if not ticket.done:
+            self._joining.update(name for name, _ in wanted)
+        await ticket.wait()
         return [record.session_id for record in created]
 
     def _spawn_records(
@@ -250,24 +257,27 @@ class Mob:
     async def retire(self, name: str, reason: str = "retired") -> None:
         """Remove a member: unroutable at once, its turn and children cancelled, its history kept.
 
-        Idempotent: retiring a member that has left already does nothing.
+        Idempotent: retiring a member that has left already does nothing. Whoever waits for an
+        answer is told `SessionError`, also if this call is cancelled.
 
         Raises:
             MemberNotFound: no member of this name was ever in the mob.
             VerbRefused: the mob's state does not allow it.
         """
         self._admit("retire")
+        if name in self._leaving:
+            await self._leaving[name].wait()
+            return
         if name in self.roster.retired and name not in self.roster.members:
             return
         row = self._row(name)
-        live = self._activations.remove(name)
+        self._activations.leave(name)
         now = self.realm.ports.clock.now_ns()
         ended = self.realm.archive_records(row.session_id, reason)
-        await self.realm.append(*ended, MemberRetired(name, reason, now)).wait()
-        self._harnesses.forget()
-        gone = SessionError(f"member {name!r} was retired: {reason}", row.session_id)
-        while live is not None and live.jobs:
-            live.jobs.popleft().settle(None, gone)
+        ticket = self.realm.append(*ended, MemberRetired(name, reason, now))
+        if not ticket.done:
+            self._leaving[name] = ticket
+        await ticket.wait()
 
     # -- life ------------------------------------------------------------------------------
 
@@ -292,6 +302,8 @@ class Mob:
                 live.jobs.extend(
                     Job(pending, nested=False) for pending in _in_order(head, head.inputs)
                 )
+                if head.partial is not None:
+                    live.current = live.jobs[0]
         if self.state is MobState.RUNNING:
             self._activations.wake()
 
@@ -301,12 +313,10 @@ class Mob:
         What is cancelled stays in flight on disk and is continued at `resume`. A stopped mob stays
         stopped across restarts. If a step fails the checkpointers are armed again and the mob runs.
         """
-        after(self.state, "stop")
-        if self._stopping:
-            raise VerbRefused(self.state, "stop", "; it is being stopped already")
+        self._begin_change("stop", "being stopped")
         activations = self._activations
         busy = activations.at_work()
-        self._stopping = activations.draining = True
+        activations.draining = True
         try:
             with trio.move_on_after(deadline_s):
                 await activations.quiet()
@@ -318,7 +328,8 @@ class Mob:
             await self.realm.store.barrier()
             await self._record_state("stop", "asked to stop")
         finally:
-            self._stopping = activations.draining = activations.halted = False
+            self._changing = None
+            activations.draining = activations.halted = False
             if self.state is not MobState.STOPPED:
                 self._gate.rearm()
                 activations.wake()
@@ -330,11 +341,12 @@ class Mob:
         Raises:
             VerbRefused: the mob is not stopped.
         """
-        after(self.state, "resume")
+        self._begin_change("resume", "being resumed")
         self._gate.rearm()
         try:
             await self._record_state("resume", "asked to resume")
         finally:
+            self._changing = None
             if self.state is not MobState.RUNNING:
                 await self._gate.cancel()
         self._activations.wake()
@@ -350,6 +362,8 @@ class Mob:
         self._activations.halt()
         await self._activations.quiet()
         await self._gate.cancel()
+        self._closed = True
+        self._activations.close(MobClosed(self.id))
 
     async def report_run(self, key: str) -> None:
         """Record that the answer to the run with this idempotency key has been shown."""
@@ -358,15 +372,27 @@ class Mob:
     # -- inside ----------------------------------------------------------------------------
 
     def _admit(self, verb: str) -> None:
-        if self._stopping:
-            raise VerbRefused(self.state, verb, "; it is being stopped")
+        if self._closed:
+            raise MobClosed(self.id)
+        if self._changing is not None:
+            raise VerbRefused(self.state, verb, self._changing)
         admit(self.state, verb)
 
+    def _begin_change(self, verb: str, doing: str) -> None:
+        """Admit a verb that changes the state; no other is admitted until it has ended."""
+        if self._closed:
+            raise MobClosed(self.id)
+        after(self.state, verb)
+        if self._changing is not None:
+            raise VerbRefused(self.state, verb, self._changing)
+        self._changing = doing
+
     def _row(self, name: str) -> Member:
-        try:
-            return self.roster.members[name]
-        except KeyError:
-            raise MemberNotFound(name, self.members) from None
+        row = self.roster.members.get(name)
+        if row is None or name in self._leaving:
+            known = tuple(other for other in self.members if other not in self._leaving)
+            raise MemberNotFound(name, known)
+        return row
 
     def _live(self, row: Member) -> LiveMember:
         live = self._activations.members.get(row.name)
@@ -386,7 +412,7 @@ class Mob:
         if pending is None:
             return admission, None
         live = self._live(row)
-        if admission.ticket is None:
+        if key is not None:
             for job in live.jobs:
                 if job.pending.input_id == pending.input_id:
                     job.nested = job.nested or nested
@@ -413,25 +439,53 @@ class Mob:
 
     def _waits_for(self, name: str, target: str) -> bool:
         """Whether `name`'s turn waits, over however many others, for `target`."""
-        if name == target:
-            return True
-        live = self._activations.members.get(name)
-        return live is not None and any(
-            self._waits_for(other, target) for other in live.waiting_for
-        )
+        seen: set[str] = set()
+        ahead = [name]
+        while ahead:
+            name = ahead.pop()
+            if name == target:
+                return True
+            live = self._activations.members.get(name)
+            if live is not None and name not in seen:
+                ahead.extend(live.waiting_for)
+            seen.add(name)
+        return False
 
     async def _record_state(self, verb: str, reason: str) -> None:
         state = after(self.state, verb)
         now = self.realm.ports.clock.now_ns()
-        await self.realm.append(MobStateChanged(state.value, reason, now)).wait()
+        ticket = self.realm.append(MobStateChanged(state.value, reason, now))
+        with trio.CancelScope(shield=True):
+            # Nothing takes the record back, so whoever is cancelled now must still leave the mob
+            # as the record says. No deadline: the store settles every ticket, and a commit that
+            # has begun cannot be hastened.
+            await ticket.wait()
 
-    def _turn_ended(self, seq: int, record: TurnEnded) -> None:
-        self._fold_turn(seq, record)
+    def _after_fold(self, kind: type, then: Callable[[Any], None]) -> None:
+        """Call `then` with every record of `kind` that is committed from now on."""
+        fold = self.realm.state.transitions[kind]
+
+        def both(seq: int, record: Any) -> None:
+            fold(seq, record)
+            then(record)
+
+        self.realm.state.transitions[kind] = both
+
+    def _turn_ended(self, record: TurnEnded) -> None:
         self._gate.turn_ended(record.session_id)
 
-    def _session_archived(self, seq: int, record: SessionArchived) -> None:
-        self._fold_archived(seq, record)
+    def _session_archived(self, record: SessionArchived) -> None:
         self._gate.archived(record.session_id)
+
+    def _member_spawned(self, record: MemberSpawned) -> None:
+        self._joining.discard(record.name)
+        self._harnesses.forget()
+
+    def _member_retired(self, record: MemberRetired) -> None:
+        self._leaving.pop(record.name, None)
+        self._harnesses.forget()
+        why = f"member {record.name!r} was retired: {record.reason}"
+        self._activations.left(record.name, SessionError(why, self.roster.retired.get(record.name)))
 
 
 def _in_order(head: SessionHead, inputs: dict[InputId, PendingInput]) -> list[PendingInput]:
