@@ -66,7 +66,7 @@ class AskPeers:
 
     async def run(self, arguments: Mapping[str, Any], context: ToolContext) -> str:
         """Raises `ToolFailed` if the only peer has failed, or if asking would wait in a circle."""
-        key = f"{context.session_id}:{context.call.id}"
+        key = context.key
         try:
             jobs = self.mob.question(self.asker, self.names, arguments["message"], key)
         except AskCycle as error:
