@@ -13,7 +13,7 @@ task ends when the queue is empty.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ from mob.records import MemberExited
 from mob.roster import Member
 from mob.supervision import Exit, GiveUp, RestartPolicy, decide
 from runtime.driver import Doing, TurnAborted
-from runtime.errors import ModelError
+from runtime.errors import ModelError, SessionError
 from runtime.records import TurnEnded
 from runtime.results import TurnResult, result_of
 from runtime.session import PendingInput
@@ -71,19 +71,35 @@ class Job:
 class LiveMember:
     """The running side of a roster row; made when the member first gets work."""
 
-    __slots__ = ("active", "backoff", "gone", "jobs", "recent", "row", "waiting_for")
+    __slots__ = (
+        "active",
+        "backoff",
+        "current",
+        "farewell",
+        "gone",
+        "jobs",
+        "recent",
+        "row",
+        "waiting_for",
+    )
 
     def __init__(self, row: Member) -> None:
         self.row = row
         self.jobs: deque[Job] = deque()
+        #: The job whose turn has begun; one of `jobs`. Nothing else is begun before it has ended,
+        #: because a session has one turn in flight, which may be there from an earlier activation.
+        self.current: Job | None = None
         self.active = False
+        #: Whether the member leaves: its queue is not worked on any more.
         self.gone = False
+        #: What its jobs are told; None until its leaving is on disk.
+        self.farewell: Exception | None = None
         #: Around the wait before a restart; None at any other time.
         self.backoff: trio.CancelScope | None = None
         #: When it was restarted, on Trio's clock, ascending; bounded by the restart intensity.
         self.recent: tuple[float, ...] = ()
-        #: Members whose answers this one's turn waits for.
-        self.waiting_for: set[str] = set()
+        #: How many answers of which members this one's turn waits for.
+        self.waiting_for: Counter[str] = Counter()
 
 
 class Activations:
@@ -101,7 +117,7 @@ class Activations:
         self.members: dict[str, LiveMember] = {}
         self.active = 0
         self._quiet: trio.Event | None = None
-        #: While draining, only nested jobs are begun; while halted, none.
+        #: While draining, turns in flight go on and only nested jobs are begun; while halted, none.
         self.draining = False
         self.halted = False
 
@@ -126,13 +142,32 @@ class Activations:
             if live.active:
                 self._cut(live, "halted")
 
-    def remove(self, name: str) -> LiveMember | None:
-        """Forget a member that leaves, ending its activation; its jobs are the caller's to tell."""
-        live = self.members.pop(name, None)
+    def leave(self, name: str) -> None:
+        """End the activation of a member that leaves; nothing of its queue is begun any more."""
+        live = self.members.get(name)
         if live is not None:
             live.gone = True
             self._cut(live, "retired")
-        return live
+
+    def left(self, name: str, farewell: Exception) -> None:
+        """Its leaving is on disk: forget the member and tell whoever waits for it `farewell`."""
+        live = self.members.pop(name, None)
+        if live is not None:
+            live.gone = True
+            live.farewell = farewell
+            if not live.active:
+                self._tell_all(live, farewell)
+
+    def close(self, error: Exception) -> None:
+        """Begin nothing any more and tell whoever still waits `error`."""
+        self.halted = True
+        for live in self.members.values():
+            self._tell_all(live, error)
+
+    def _tell_all(self, live: LiveMember, error: Exception) -> None:
+        live.current = None
+        while live.jobs:
+            live.jobs.popleft().settle(None, error)
 
     def _cut(self, live: LiveMember, cause: str) -> None:
         self._realm.abort(live.row.session_id, cause)
@@ -162,6 +197,8 @@ class Activations:
         """The job to begin now, if there is one."""
         if self.halted or live.gone:
             return None
+        if live.current is not None:
+            return live.current
         if not self.draining:
             return live.jobs[0] if live.jobs else None
         return next((job for job in live.jobs if job.nested), None)
@@ -173,18 +210,21 @@ class Activations:
         finally:
             live.active = False
             self.active -= 1
+            if live.farewell is not None:
+                self._tell_all(live, live.farewell)
             if self._quiet is not None and not self.active:
                 self._quiet.set()
                 self._quiet = None
 
     async def _work(self, live: LiveMember, job: Job) -> None:
+        live.current = job
         inputs = (job.pending,)
         try:
             record = await self._realm.driver(live.row.session_id, inputs).run(inputs)
         except StoreError:
             raise
         except TurnAborted as aborted:
-            if not self.halted and not live.gone:
+            if not self.halted:
                 await self._exited(live, job, str(aborted), retryable=True)
         except Exception as error:  # noqa: BLE001 a member's crash is an exit record
             retryable = error.retryable if isinstance(error, ModelError) else True
@@ -192,9 +232,12 @@ class Activations:
         else:
             self._finish(live, job, record)
 
-    def _finish(self, live: LiveMember, job: Job, record: TurnEnded) -> None:
+    def _finish(
+        self, live: LiveMember, job: Job, record: TurnEnded | None, error: Exception | None = None
+    ) -> None:
         live.jobs.remove(job)
-        job.settle(record)
+        live.current = None
+        job.settle(record, error)
 
     async def _exited(self, live: LiveMember, job: Job, cause: str, *, retryable: bool) -> None:
         """Record a bad exit and do what the supervisor decides.
@@ -203,7 +246,7 @@ class Activations:
         next one starts from what is there and not from what was there a moment ago.
         """
         await self._realm.store.barrier()
-        if live.gone:
+        if _leaves(live):
             return None
         if job.pending.input_id not in (self._realm.state.head(live.row.session_id).inputs or ()):
             return self._settle_from_disk(live, job)
@@ -220,13 +263,15 @@ class Activations:
                 self._realm.ports.clock.now_ns(),
             )
         ).wait()
+        if _leaves(live):
+            return None
         if isinstance(decision, GiveUp):
             await self._give_up(live, job, decision.reason)
             return None
         live.recent = decision.recent
         self._realm.live(live.row.session_id).now_doing(Doing.RESTARTING, cause)
         with trio.CancelScope() as live.backoff:
-            if not self.halted and not live.gone:
+            if not self.halted and not _leaves(live):
                 await trio.sleep(decision.delay_s)
         live.backoff = None
         return None
@@ -234,12 +279,20 @@ class Activations:
     async def _give_up(self, live: LiveMember, job: Job, reason: str) -> None:
         inputs = (job.pending,)
         await self._realm.give_up(live.row.session_id, inputs, reason)
-        live.jobs.remove(job)
-        job.settle(None, MemberFailed(live.row.name, reason, live.row.session_id))
+        error = MemberFailed(live.row.name, reason, live.row.session_id)
+        self._finish(live, job, None, error)
 
     def _settle_from_disk(self, live: LiveMember, job: Job) -> None:
-        """The turn had been committed when its activation ended: tell whoever waits."""
+        """The input's fate was on disk when the activation ended: tell whoever waits."""
         head = self._realm.state.head(live.row.session_id)
-        record = self._realm.turn(head.head)
-        assert job.pending.input_id in record.input_ids
-        self._finish(live, job, record)
+        record = self._realm.turn(head.head) if head.head else None
+        if record is not None and job.pending.input_id in record.input_ids:
+            self._finish(live, job, record)
+        else:
+            error = SessionError("the input was abandoned", live.row.session_id)
+            self._finish(live, job, None, error)
+
+
+def _leaves(live: LiveMember) -> bool:
+    """`live.gone`, read again: it may have changed while a record was on its way to the disk."""
+    return live.gone

@@ -130,9 +130,8 @@ class Journal:
             if not events:
                 await self._store.wait_beyond(self._stream, after)
 
-    def replay(self) -> int:
-        """Apply every committed record from the beginning; return how many there were."""
-        after = 0
+    def replay(self, after: int = 0) -> int:
+        """Apply every committed record above `after`; return the number of the last one."""
         while events := self.read(after):
             for event in events:
                 self._apply(event.seq, event.record)

@@ -10,6 +10,7 @@ place in the order) is decided between two checkpoints, so no two callers can be
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Literal, cast
@@ -19,6 +20,7 @@ import attrs
 from runtime.checkpoint import CheckpointGate
 from runtime.driver import LiveSession, SessionConfig, TurnDriver
 from runtime.errors import SessionBusy, SessionError
+from runtime.heads import pack_row, unpack_row
 from runtime.ids import AgentId, HarnessId, InputId, RealmId, SessionId
 from runtime.journal import Journal
 from runtime.messages import Message
@@ -33,6 +35,7 @@ from runtime.records import (
     SessionCreated,
     TurnEnded,
 )
+from runtime.recovery import Recovery, WholeRows
 from runtime.results import TurnResult, result_of
 from runtime.runner import InProcessRunner, LocalSessionRunner
 from runtime.session import (
@@ -89,8 +92,13 @@ class Realm:
         self.state = RealmState()
         self.spawning = Spawning(self.state, limits or SpawnLimits())
         self.journal = Journal(store, realm_id, (*RUNTIME_RECORDS, *record_types), self.state.apply)
+        self.recovery = Recovery(store, realm_id, self.state, self.journal)
+        self.recovery.add(WholeRows(b"k/", self._changed_keys, lambda _name, _row: None))
+        self.state.lookup = self._stored_key
         self.runner: LocalSessionRunner = InProcessRunner(self)
         self.checkpoints: CheckpointGate | None = None
+        #: Told of every live copy when it is made, so that a watcher can set its `emit`.
+        self.on_live: Callable[[LiveSession], None] | None = None
         #: What a session runs with; set by whoever owns the realm, before the first turn.
         self.configure = configure
         #: Least recently used first, so that dropping the surplus is a pop from the front.
@@ -110,8 +118,29 @@ class Realm:
         return self.journal.append(*records)
 
     def recover(self) -> int:
-        """Fold the journal from disk; return how many records there were. Call once, first."""
-        return self.journal.replay()
+        """Fold what is on disk; return how many records the journal has. Call once, first."""
+        return self.recovery.load()
+
+    async def checkpoint(self) -> None:
+        """Write everything that recovery would have to replay; opening is then quickest."""
+        while await self.recovery.write():
+            pass
+
+    def _changed_keys(self) -> list[tuple[bytes, bytes | None]]:
+        """The rows of the idempotency keys that changed; from here on they are read when needed."""
+        rows: list[tuple[bytes, bytes | None]] = [
+            (_key_name(key), pack_row(key, at.session_id, at.input_id, at.turn, at.abandoned))
+            for key, at in self.state.keyed.items()
+        ]
+        self.state.keyed = {}
+        return rows
+
+    def _stored_key(self, key: str) -> KeyedInput | None:
+        row = self.recovery.key_row(b"k/", _key_name(key))
+        if row is None:
+            return None
+        session_id, input_id, turn, abandoned = unpack_row(row)[1:]
+        return KeyedInput(session_id, input_id, turn, abandoned)
 
     # -- creating and ending ---------------------------------------------------------------
 
@@ -286,12 +315,14 @@ class Realm:
         admission = Admission(session_id, pending, ticket)
         if idempotency_key is not None:
             if len(self._keyed) >= 64:  # forget those that the fold knows by now
-                self._keyed = {k: a for k, a in self._keyed.items() if k not in self.state.keyed}
+                self._keyed = {
+                    k: a for k, a in self._keyed.items() if self.state.find_key(k) is None
+                }
             self._keyed[idempotency_key] = admission
         return admission
 
     def _join(self, key: str) -> Admission | None:
-        known = self.state.keyed.get(key)
+        known = self.state.find_key(key)
         if known is None:
             return self._keyed.get(key)
         self._keyed.pop(key, None)
@@ -413,6 +444,8 @@ class Realm:
         if found is None:
             head = self.state.head(session_id)
             found = LiveSession(head, self.history(head), self.key_of(head))
+            if self.on_live is not None:
+                self.on_live(found)
             if len(self._live) >= LIVE_SESSIONS:
                 self._evict()
         self._live[session_id] = found
@@ -474,9 +507,14 @@ class Realm:
         parent = head.lineage.parent
         if parent is None:
             return f"{self.realm_id}/{head.agent_id or head.title or head.session_id}"
-        made_by = self.state.spawn_keys.get(head.session_id, head.title or head.session_id)
+        made_by = head.spawn_key or head.title or head.session_id
         return f"{self.key_of(self.state.heads[parent])}/{made_by.rsplit('/', 1)[-1]}"
 
     def turn(self, seq: int) -> TurnEnded:
         """The turn recorded as `seq`. Raises `RecordUnreadable` if there is none."""
         return self.journal.turn(seq)
+
+
+def _key_name(key: str) -> bytes:
+    """The name of a key's row: keys are of any length, names are not."""
+    return hashlib.sha256(key.encode()).digest()
