@@ -34,8 +34,13 @@ def result(text: str) -> None:
     Raises:
         OutputClosed: nobody reads it any more.
     """
+    result_raw(safe(text) if sys.stdout.isatty() else text)
+
+
+def result_raw(text: str) -> None:
+    """Write a line to stdout as it is, colours and all. Raises `OutputClosed` as `result` does."""
     try:
-        print(safe(text) if sys.stdout.isatty() else text, flush=True)
+        print(text, flush=True)
     except BrokenPipeError:
         forget_stdout()
         raise OutputClosed("standard output was closed before the result was written") from None

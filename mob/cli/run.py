@@ -28,6 +28,7 @@ from mob.cli.display import Display, Kind, open_display
 from mob.cli.options import DEFAULT_STATE, Json, Models, State, bindings
 from mob.cli.output import jsonable, plural, result, result_json
 from mob.cli.validate import read
+from mob.cli.weights import have_weights
 from mob.lifecycle import MobState
 from mob.mob import DRAIN_S, Mob
 from mob.models import override
@@ -90,6 +91,7 @@ async def run(
     asked = _Asked(json, display == "json")
     code = exits.INTERRUPTED
     async with stoppable(shown) as stopper:
+        await have_weights(definition.models, shown)
         async with AsyncExitStack() as stack:
             store = await stack.enter_async_context(open_lmdb(state))
             asked.after = store.last(b"realm/" + definition.id.encode())
@@ -145,7 +147,7 @@ async def _run(mob: Mob, prompt: str, display: Display, stopper: Stopper, asked:
     failure: SessionError | None = None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(display.run, mob, asked.after)
-        await _resume(mob, display, joined=key in mob.realm.state.keyed)
+        await resume(mob, display, joined=key in mob.realm.state.keyed)
         stopper.work = trio.CancelScope()
         with stopper.work:
             try:
@@ -171,7 +173,7 @@ async def _run(mob: Mob, prompt: str, display: Display, stopper: Stopper, asked:
     return exits.DONE
 
 
-async def _resume(mob: Mob, display: Display, *, joined: bool) -> None:
+async def resume(mob: Mob, display: Display, *, joined: bool) -> None:
     """Bring a mob that was stopped back to work, and say what it has left to do."""
     unfinished = sum(bool(head.inputs) for head in mob.realm.state.heads.values())
     if mob.state is MobState.STOPPED:

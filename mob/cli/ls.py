@@ -1,0 +1,59 @@
+"""`mob ls`: the mobs of a store.
+
+Owns: the verb. Must not: write to the store.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mob.app import StoredMob
+from mob.cli.options import DEFAULT_STATE, Json, State
+from mob.cli.output import count, narrate, result, result_json
+from mob.cli.owner import owner_of
+from mob.cli.stored import every_mob, looking_into, updated_ns, when
+
+EXAMPLES = """    mob ls
+    mob ls --state /var/lib/mob --json | jq -r '.[].id'
+"""
+
+
+def ls(*, state: State = DEFAULT_STATE, json: Json = False) -> int:
+    """List the mobs of a store: state, members, turns, tokens, last change.
+
+    Works while another process runs the mobs: it reads what is committed.
+    """
+    with looking_into(state) as store:
+        rows = [_row(stored) for stored in every_mob(store)]
+    owner = owner_of(state)
+    if json:
+        result_json([{**row, "owner_pid": owner} for row in rows])
+        return 0
+    if not rows:
+        narrate(f"mob: the store at {state} holds no mob yet")
+        return 0
+    wide = max(3, *(len(row["id"]) for row in rows))
+    result(f"{'MOB':{wide}}  {'STATE':8} {'MEMBERS':>7} {'TURNS':>6} {'TOKENS':>6}  UPDATED")
+    for row in rows:
+        result(
+            f"{row['id']:{wide}}  {row['state']:8} {row['members']:>7} {row['turns']:>6}"
+            f" {count(row['tokens']):>6}  {when(row['updated_at_ns'])}"
+        )
+    who = "no process has" if owner is None else f"process {owner} has"
+    narrate(f"mob: {who} this store open")
+    return 0
+
+
+def _row(stored: StoredMob) -> dict[str, Any]:
+    heads = stored.state.heads.values()
+    return {
+        "id": stored.mob_id,
+        "state": stored.roster.mob_state.value,
+        "members": len(stored.roster.members),
+        "sessions": len(heads),
+        "unfinished": sum(head.inputs is not None for head in heads),
+        "turns": sum(head.turns for head in heads),
+        "tokens": sum(head.usage.total_tokens for head in heads),
+        "records": stored.last,
+        "updated_at_ns": updated_ns(stored),
+    }

@@ -1,0 +1,210 @@
+"""`mob show`: a stored mob, or one of its members with its transcript.
+
+Owns: the verb. Must not: write to the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from mob.app import StoredMob, stored_mob
+from mob.cli.options import DEFAULT_STATE, Json, State
+from mob.cli.output import count, jsonable, one_line, plural, result, result_json
+from mob.cli.stored import looking_into, split_name, updated_ns, when
+from mob.errors import MemberNotFound
+from runtime.ids import SessionId
+from runtime.messages import AssistantMessage, Message, SystemMessage, ToolResult, UserMessage
+from runtime.session import SessionHead
+
+EXAMPLES = """    mob show research
+    mob show research/lead --messages 50
+    mob show research/r-0 --json | jq '.messages[-1].text'
+"""
+
+_INDENT = "    "
+
+
+def show(
+    name: Annotated[str, Parameter(name="MOB[/MEMBER]", help="A mob, or one of its members.")],
+    /,
+    *,
+    state: State = DEFAULT_STATE,
+    messages: Annotated[
+        int, Parameter(help="How many of a member's latest messages to show.")
+    ] = 20,
+    json: Json = False,
+) -> int:
+    """Show a mob, or one member with its transcript.
+
+    Works while another process runs the mob: it reads what is committed. A retired
+    member's history can be shown too.
+    """
+    mob_id, member = split_name(name)
+    with looking_into(state) as store:
+        stored = stored_mob(store, mob_id)
+        if member is None:
+            shape = _mob(stored)
+        else:
+            shape = _member(stored, member, max(0, messages))
+    if json:
+        result_json(shape)
+    elif member is None:
+        _print_mob(shape)
+    else:
+        _print_member(shape)
+    return 0
+
+
+def _mob(stored: StoredMob) -> dict[str, Any]:
+    heads = stored.state.heads
+    members = [
+        {
+            "name": row.name,
+            "profile": row.profile,
+            "session_id": row.session_id,
+            **_head(heads[row.session_id]),
+            "restarts": row.restarts,
+            "last_exit": row.last_exit,
+        }
+        for row in stored.roster.members.values()
+    ]
+    return {
+        "id": stored.mob_id,
+        "state": stored.roster.mob_state.value,
+        "created_at_ns": stored.roster.created_at_ns,
+        "updated_at_ns": updated_ns(stored),
+        "records": stored.last,
+        "sessions": len(heads),
+        "runs_reported": len(stored.roster.reported),
+        "members": members,
+        "retired": list(stored.roster.retired),
+    }
+
+
+def _head(head: SessionHead) -> dict[str, Any]:
+    return {
+        "status": head.status.value,
+        "turns": head.turns,
+        "usage": jsonable(head.usage),
+        "inputs_waiting": len(head.inputs or ()),
+        "turn_in_flight": head.partial is not None,
+        "children": len(head.children or ()),
+    }
+
+
+def _member(stored: StoredMob, name: str, most: int) -> dict[str, Any]:
+    row = stored.roster.members.get(name)
+    session_id = row.session_id if row is not None else stored.roster.retired.get(name)
+    if session_id is None:
+        raise MemberNotFound(name, tuple(stored.roster.members))
+    head = stored.state.heads[session_id]
+    transcript = _transcript(stored, head)
+    return {
+        "mob": stored.mob_id,
+        "name": name,
+        "profile": head.harness_id,
+        "session_id": session_id,
+        "retired": row is None,
+        "restarts": 0 if row is None else row.restarts,
+        "last_exit": None if row is None else row.last_exit,
+        **_head(head),
+        "child_sessions": [_child(stored, child) for child in head.children or ()],
+        "message_count": len(transcript),
+        "messages": [_message(each) for each in transcript[len(transcript) - most :]]
+        if most < len(transcript)
+        else [_message(each) for each in transcript],
+    }
+
+
+def _child(stored: StoredMob, session_id: SessionId) -> dict[str, Any]:
+    head = stored.state.heads[session_id]
+    return {"session_id": session_id, "title": head.title, **_head(head)}
+
+
+def _transcript(stored: StoredMob, head: SessionHead) -> list[Message]:
+    """All messages, oldest first, those of the turn in flight included."""
+    turns = []
+    seq = head.head
+    while seq:
+        turn = stored.journal.get(seq)
+        turns.append(turn.messages)
+        seq = turn.prev
+    messages = [message for each in reversed(turns) for message in each]
+    return messages + (head.partial.messages if head.partial is not None else [])
+
+
+def _message(message: Message) -> dict[str, Any]:
+    roles: dict[type, str] = {
+        UserMessage: "user",
+        AssistantMessage: "assistant",
+        ToolResult: "tool",
+        SystemMessage: "system",
+    }
+    return {"role": roles[type(message)], **jsonable(message)}
+
+
+def _print_mob(shape: dict[str, Any]) -> None:
+    result(f"mob {shape['id']}: {shape['state']}")
+    result(f"created {when(shape['created_at_ns'])}, changed {when(shape['updated_at_ns'])}")
+    result(
+        f"{plural(shape['sessions'], 'session')}, {plural(shape['records'], 'record')},"
+        f" {plural(shape['runs_reported'], 'run')} reported"
+    )
+    for member in shape["members"]:
+        result(f"{member['name']} ({member['profile']}): {_in_short(member)}")
+        if member["last_exit"] is not None:
+            result(f"{_INDENT}last crash: {one_line(member['last_exit'])}")
+    if shape["retired"]:
+        result(f"retired: {', '.join(shape['retired'])}")
+
+
+def _in_short(shape: dict[str, Any]) -> str:
+    usage = shape["usage"]
+    parts = [
+        shape["status"],
+        plural(shape["turns"], "turn"),
+        f"{count(usage['input_tokens'] + usage['output_tokens'])} tokens",
+    ]
+    if shape["children"]:
+        parts.append(f"{shape['children']} child sessions")
+    if shape["turn_in_flight"]:
+        parts.append("a turn in flight")
+    if shape["inputs_waiting"]:
+        parts.append(f"{plural(shape['inputs_waiting'], 'input')} not answered")
+    if shape.get("restarts"):
+        parts.append(plural(shape["restarts"], "restart"))
+    return ", ".join(parts)
+
+
+def _print_member(shape: dict[str, Any]) -> None:
+    gone = ", retired" if shape["retired"] else ""
+    result(f"{shape['mob']}/{shape['name']} ({shape['profile']}{gone}): {_in_short(shape)}")
+    result(f"session {shape['session_id']}")
+    if shape["last_exit"] is not None:
+        result(f"last crash: {one_line(shape['last_exit'])}")
+    for child in shape["child_sessions"]:
+        result(f"child {child['title'] or child['session_id']}: {_in_short(child)}")
+    left_out = shape["message_count"] - len(shape["messages"])
+    if left_out:
+        result(f"... {plural(left_out, 'earlier message')}; --messages {shape['message_count']}")
+    for line in _lines(shape["messages"]):
+        result(line)
+
+
+def _lines(messages: Iterable[dict[str, Any]]) -> Iterable[str]:
+    for message in messages:
+        yield ""
+        who = message["role"]
+        if who == "user":
+            who = f"user {message['sender']}" if message["sender"] else "user"
+        elif who == "tool":
+            outcome = "" if message["outcome"] == "ok" else f" ({message['outcome']})"
+            who = f"tool {message['name']}{outcome}"
+        yield f"[{who}]"
+        if message["text"]:
+            yield message["text"]
+        for call in message.get("tool_calls", ()):
+            yield f"-> {call['name']} {call['arguments']}"
