@@ -6,14 +6,14 @@ any behaviour of a mob.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import attrs
 import trio
 
 from mob.definition import MobDefinition, changed_parts
-from mob.errors import DefinitionChanged, MobNotFound
+from mob.errors import DefinitionChanged, DefinitionInvalid, Mistake, MobNotFound
 from mob.harness import Harnesses, load_tools
 from mob.mob import Mob
 from mob.models import open_models
@@ -121,8 +121,24 @@ async def _same_blueprint(
         return
     if not adopt:
         raise DefinitionChanged(definition.id, changed_parts(roster.blueprint, blueprint))
+    if mistakes := tuple(_missing_profiles(definition, roster)):
+        raise DefinitionInvalid(definition.source, mistakes)
     now = realm.ports.clock.now_ns()
     await realm.append(BlueprintAdopted(blueprint, now)).wait()
+
+
+def _missing_profiles(definition: MobDefinition, roster: Roster) -> Iterator[Mistake]:
+    """The profiles that members run on and `definition` has not: they could not do a turn."""
+    using: dict[str, list[str]] = {}
+    for row in roster.members.values():
+        if row.profile not in definition.profiles:
+            using.setdefault(row.profile, []).append(row.name)
+    for profile, names in using.items():
+        yield Mistake(
+            f"profiles.{profile}",
+            f"is missing, and members of the stored mob run on it: {', '.join(names)}",
+            "keep it, or retire them first",
+        )
 
 
 @asynccontextmanager

@@ -166,11 +166,11 @@ class TurnDriver:
             with scope:
                 ending = await self._drive(self._first(inputs))
             if ending is None:
-                if live.aborted is not None:
+                # An interrupt has been confirmed to whoever asked, so it wins over an abort.
+                if live.aborted is not None and live.interrupted is None:
                     raise TurnAborted(live.aborted)
                 reason = live.interrupted or "interrupted"
                 ending = self._give_up(TurnOutcome.INTERRUPTED, reason)
-            live.doing = Doing.SAVING
             return await self._commit(ending)
         finally:
             if live.scope is scope:
@@ -192,6 +192,7 @@ class TurnDriver:
         finally:
             live.scope = None
             del live.history[live.base :]
+            live.doing = Doing.IDLE
 
     def _first(self, inputs: Sequence[PendingInput]) -> TurnInput:
         partial = self._live.head.partial
@@ -295,6 +296,7 @@ class TurnDriver:
 
     async def _commit(self, ending: EndTurn) -> TurnEnded:
         live, state = self._live, self._state
+        live.doing = Doing.SAVING
         head = live.head
         record = TurnEnded(
             head.session_id,

@@ -18,7 +18,7 @@ from typing import Any, Final, Literal, cast
 import attrs
 
 from runtime.checkpoint import CheckpointGate
-from runtime.driver import LiveSession, SessionConfig, TurnDriver
+from runtime.driver import Doing, LiveSession, SessionConfig, TurnDriver
 from runtime.errors import SessionBusy, SessionError
 from runtime.heads import pack_row, unpack_row
 from runtime.ids import AgentId, HarnessId, InputId, RealmId, SessionId
@@ -266,7 +266,8 @@ class Realm:
     def _drop(self, session_id: SessionId) -> None:
         live = self._live.pop(session_id, None)
         if live is not None and live.scope is not None:
-            live.interrupted = "the session was archived"
+            if live.aborted is None:
+                live.interrupted = "the session was archived"
             live.scope.cancel()
 
     # -- inputs ----------------------------------------------------------------------------
@@ -409,13 +410,18 @@ class Realm:
         return live if live is not None and live.scope is not None else None
 
     def interrupt(self, session_id: SessionId, reason: str = "interrupted") -> bool:
-        """Cancel the turn in flight, if there is one; it ends as INTERRUPTED. True if there was."""
+        """Cancel the turn in flight, if there is one; it ends as INTERRUPTED. True if there was.
+
+        A turn whose end is on its way to the disk is not in flight any more.
+        """
         live = self.running(session_id)
         if live is None and session_id in self._held:
             self._held[session_id] = self._held[session_id] or reason
             return True
-        if live is None or live.interrupted is not None:
-            return live is not None
+        if live is None or live.doing is Doing.SAVING:
+            return False
+        if live.interrupted is not None:
+            return True
         assert live.scope is not None
         live.interrupted = reason
         live.scope.cancel()
@@ -423,9 +429,9 @@ class Realm:
 
     def abort(self, session_id: SessionId, cause: str) -> bool:
         """Cancel the turn in flight without ending it: its driver raises `TurnAborted`, and a new
-        one continues it from the journal. False if there was none."""
+        one continues it from the journal. False if there was none, as for `interrupt`."""
         live = self.running(session_id)
-        if live is None:
+        if live is None or live.doing is Doing.SAVING:
             return False
         assert live.scope is not None
         live.aborted = cause

@@ -11,6 +11,7 @@ from typing import Any
 import trio
 
 from stores import Batch, Committed, MemoryStore, StoreError, Ticket
+from stores.writer import again
 
 
 class HeldTicket:
@@ -26,7 +27,7 @@ class HeldTicket:
     async def wait(self) -> tuple[int, ...]:
         await self.settled.wait()
         if self.error is not None:
-            raise type(self.error)(*self.error.args)
+            raise again(self.error)
         assert self.inner is not None
         return await self.inner.wait()
 
@@ -73,7 +74,7 @@ class HeldStore:
 
     def submit(self, batch: Batch, committed: Committed | None = None) -> Ticket:
         if self.broken is not None:
-            raise type(self.broken)(*self.broken.args)
+            raise again(self.broken)
         if not self.holding:
             return self.inner.submit(batch, committed)
         ticket = HeldTicket(tuple(batch), committed)

@@ -29,7 +29,7 @@ Said: TypeAlias = str | ModelReply | Exception
 Answer: TypeAlias = Callable[[ModelRequest], Said | Awaitable[Said]]
 
 
-def table(members: tuple[str, ...] = ("a", "b", "c"), **parts: Any) -> dict[str, Any]:
+def table(names: tuple[str, ...] = ("a", "b", "c"), **parts: Any) -> dict[str, Any]:
     """A mob file as parsed TOML: members of one profile ``p`` on the model ``m``, all wired.
 
     `restart`, `profile` and `profiles` bend the profiles; anything else is a top-level table.
@@ -37,10 +37,10 @@ def table(members: tuple[str, ...] = ("a", "b", "c"), **parts: Any) -> dict[str,
     profile = {"model": "m", **parts.pop("profile", {})}
     profile["restart"] = {"backoff_s": 1.0, "within_s": 60.0, **parts.pop("restart", {})}
     made: dict[str, Any] = {
-        "mob": {"id": "t", "lead": members[0]},
+        "mob": {"id": "t", "lead": names[0]},
         "models": {"m": {"model": "sim:echo"}},
         "profiles": {"p": profile, **parts.pop("profiles", {})},
-        "members": {name: {"profile": "p"} for name in members},
+        "members": {name: {"profile": "p"} for name in names},
         "wiring": {"default": "allow"},
     }
     made.update(parts)
@@ -48,10 +48,10 @@ def table(members: tuple[str, ...] = ("a", "b", "c"), **parts: Any) -> dict[str,
 
 
 def define(
-    *members: str, folder: Path | None = None, lead: str | None = None, **parts: Any
+    *names: str, folder: Path | None = None, lead: str | None = None, **parts: Any
 ) -> MobDefinition:
     """A checked definition; see `table`."""
-    data = table(members or ("a", "b", "c"), **parts)
+    data = table(names or ("a", "b", "c"), **parts)
     if lead is not None:
         data["mob"]["lead"] = lead
     return MobDefinition.from_table(data, folder=folder)
@@ -142,9 +142,11 @@ def check_inputs(store: Store, mob_id: str = "t") -> None:
 def state_of(mob: Mob) -> tuple[Any, ...]:
     """Everything that the fold of a mob's journal knows, for comparing two of them."""
     state, roster = mob.realm.state, mob.roster
+    inputs = records(mob.realm.store, InputAccepted, mob.id)
+    keys = {record.idempotency_key for record in inputs if record.idempotency_key is not None}
     return (
         state.heads,
-        state.keyed,
+        {key: state.find_key(key) for key in keys},
         state.spawned,
         state.descendants,
         roster.members,
