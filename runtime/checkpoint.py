@@ -53,7 +53,10 @@ class CheckpointGate:
         #: turn is in no snapshot.
         self._dirty: dict[SessionId, int] = {}
         self._due: dict[SessionId, None] = {}
+        #: Sessions that ended, for good: a turn that is recorded after that changes nothing here.
         self._archived: set[SessionId] = set()
+        #: Sessions whose latest save failed, and how.
+        self.failures: dict[SessionId, Exception] = {}
         self._open = True
         self._wake = trio.Event()
         self._saving = trio.Lock()
@@ -70,6 +73,8 @@ class CheckpointGate:
 
     def turn_ended(self, session_id: SessionId) -> None:
         """Note a committed turn; cheap, called for every one."""
+        if self._archived and session_id in self._archived:
+            return
         turns = self._dirty.get(session_id, 0) + 1
         self._dirty[session_id] = turns
         if turns >= self._every_turns and session_id not in self._due:
@@ -81,11 +86,14 @@ class CheckpointGate:
 
     def archived(self, session_id: SessionId) -> None:
         """The session ended: its last snapshot is due, and after that its gate is gone for good."""
-        if session_id in self._dirty:
-            self._due[session_id] = None
-            self._archived.add(session_id)
-            if self._open:
-                self._wake.set()
+        if session_id in self._archived:
+            return
+        self._archived.add(session_id)
+        # Counted like a turn: a save in flight does not show the end and must not be the last.
+        self._dirty[session_id] = self._dirty.get(session_id, 0) + 1
+        self._due[session_id] = None
+        if self._open:
+            self._wake.set()
 
     def checkpoint_all(self) -> None:
         """Make every dirty session due."""
@@ -100,46 +108,75 @@ class CheckpointGate:
             pass
 
     def rearm(self) -> None:
-        """Open the gate again; whatever was turned away meanwhile is due now."""
+        """Open the gate again; whatever was turned away or failed meanwhile is due now."""
+        self._due.update(dict.fromkeys(self.failures))
         self._open = True
         if self._due:
             self._wake.set()
 
     async def flush(self) -> None:
-        """Save everything that is dirty now and return when it is saved. A no-op when closed."""
+        """Save everything that is dirty now and return when it is saved. A no-op when closed.
+
+        Raises:
+            Exception: what the first save that failed raised, once the others are done.
+        """
         self.checkpoint_all()
-        while self._due and self._open:
-            await self._save_some()
+        failed: dict[SessionId, Exception] = {}
+        async with self._saving:  # a batch in flight may hold older turns of the same sessions
+            self.checkpoint_all()
+            while self._due and self._open:
+                failed.update(await self._save_some())
+        for error in failed.values():
+            raise error
 
     async def run(self) -> None:
-        """Save what is due, for ever; cancel it to end. A save that fails leaves it dirty."""
+        """Save what is due, for ever; cancel it to end.
+
+        A save that fails leaves the session dirty and is tried again when its next turn ends: a
+        snapshot store takes no part in control flow, so its failure ends nothing here (`failures`
+        says what is wrong).
+        """
         while True:
             await self._wake.wait()
             self._wake = trio.Event()
-            while self._due and self._open:
-                await self._save_some()
+            async with self._saving:
+                while self._due and self._open:
+                    await self._save_some()
             while self._open and self._recovery is not None and self._recovery.tail > TAIL // 2:
                 async with self._saving:
                     await self._recovery.write()
 
-    async def _save_some(self) -> None:
-        """Save up to `TOGETHER` due sessions at once, so that they share commits."""
-        async with self._saving, trio.open_nursery() as nursery:
+    async def _save_some(self) -> dict[SessionId, Exception]:
+        """Save up to `TOGETHER` due sessions at once, so that they share commits; returns what
+        failed. Call it with the lock held."""
+        failed: dict[SessionId, Exception] = {}
+        async with trio.open_nursery() as nursery:
             for session_id in list(itertools.islice(self._due, TOGETHER)):
-                if self._open:
-                    nursery.start_soon(self._save, session_id)
+                nursery.start_soon(self._save, session_id, failed)
+        return failed
 
-    async def _save(self, session_id: SessionId) -> None:
+    async def _save(self, session_id: SessionId, failed: dict[SessionId, Exception]) -> None:
         turns = self._dirty.get(session_id, 0)
-        if turns:
+        # What becomes due from here on is newer than this snapshot and due again.
+        self._due.pop(session_id, None)
+        if not turns:
+            return
+        saved = False
+        try:
             await self._sessions.save(self._snapshot(session_id))
-        self._saved(session_id, turns)
+            saved = True
+        except Exception as error:  # noqa: BLE001 the store may be a user's and raise anything
+            self.failures[session_id] = failed[session_id] = error
+        finally:
+            if saved:
+                self._saved(session_id, turns)
+            elif session_id not in failed:  # cancelled
+                self._due[session_id] = None
 
     def _saved(self, session_id: SessionId, turns: int) -> None:
-        self._due.pop(session_id, None)
-        left = self._dirty.get(session_id, 0) - turns
-        if left > 0 and session_id not in self._archived:
+        self.failures.pop(session_id, None)
+        left = self._dirty[session_id] - turns
+        if left:
             self._dirty[session_id] = left
         else:
-            self._dirty.pop(session_id, None)
-            self._archived.discard(session_id)
+            del self._dirty[session_id]

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgpack
 
 if TYPE_CHECKING:
     from cattrs import Converter
+
+T = TypeVar("T")
 
 
 @functools.cache
@@ -49,11 +51,20 @@ def cold_codec(cls: type) -> tuple[Callable[[Any], bytes], Callable[[bytes], Any
         return msgpack.packb(converter().unstructure(value, unstructure_as=cls))
 
     def unpack(payload: bytes) -> Any:
-        from cattrs.errors import ForbiddenExtraKeysError
-
-        try:
-            return converter().structure(msgpack.unpackb(payload), cls)
-        except (KeyError, TypeError, ForbiddenExtraKeysError) as error:
-            raise ValueError(f"not a {cls.__name__}: {error!r}") from error
+        return structured(msgpack.unpackb(payload), cls)
 
     return pack, unpack
+
+
+def structured(value: Any, cls: type[T]) -> T:
+    """The instance of attrs class `cls` that unpacked `value` stands for.
+
+    Raises:
+        ValueError: it does not fit the class exactly.
+    """
+    from cattrs.errors import ForbiddenExtraKeysError
+
+    try:
+        return converter().structure(value, cls)
+    except (LookupError, TypeError, AttributeError, ForbiddenExtraKeysError) as error:
+        raise ValueError(f"not a {cls.__name__}: {error!r}") from error

@@ -112,6 +112,14 @@ Message: TypeAlias = SystemMessage | UserMessage | AssistantMessage | ToolResult
 Packed: TypeAlias = Any
 
 _SYSTEM, _USER, _ASSISTANT, _TOOL = 0, 1, 2, 3
+_NONE = type(None)
+#: The types of the fields behind each tag; what is not listed is an error, not a guess.
+_LAYOUTS: dict[int, tuple[tuple[type, ...], ...]] = {
+    _SYSTEM: ((int, str, str), (int, str, _NONE)),
+    _USER: ((int, str, str), (int, str, _NONE)),
+    _ASSISTANT: ((int, str, tuple, str, tuple), (int, str, tuple, _NONE, tuple)),
+    _TOOL: ((int, str, str, str, int),),
+}
 _OUTCOMES = {outcome.value: outcome for outcome in ToolOutcome}
 
 
@@ -120,6 +128,9 @@ def pack_usage(usage: Usage) -> Packed:
 
 
 def unpack_usage(packed: Packed) -> Usage:
+    """The usage whose tuple form is `packed`. Raises `ValueError` if it is not one."""
+    if list(map(type, packed)) != [int, int, int, int]:
+        raise ValueError(f"not a usage: {packed!r}")
     return Usage(*packed)
 
 
@@ -141,19 +152,27 @@ def unpack_message(packed: Packed) -> Message:
     """The message whose tuple form is `packed`.
 
     Raises:
-        ValueError: the tag or an outcome is unknown (written by a later version, or damaged).
+        ValueError: the tag, an outcome or the layout is unknown (written by a later version, or
+            damaged).
     """
+    types = tuple(map(type, packed))
+    if types not in _LAYOUTS.get(packed[0], ()):
+        raise ValueError(f"not a message: {packed!r}")
     tag = packed[0]
     if tag == _USER:
         return UserMessage(packed[1], packed[2])
     if tag == _ASSISTANT:
-        calls = tuple(ToolCall(ToolCallId(i), name, arguments) for i, name, arguments in packed[2])
+        calls = tuple([_unpack_call(call) for call in packed[2]])
         return AssistantMessage(packed[1], calls, packed[3], unpack_usage(packed[4]))
     if tag == _TOOL:
         return ToolResult(ToolCallId(packed[1]), packed[2], packed[3], _outcome(packed[4]))
-    if tag == _SYSTEM:
-        return SystemMessage(packed[1], packed[2])
-    raise ValueError(f"unknown message tag {tag!r}")
+    return SystemMessage(packed[1], packed[2])
+
+
+def _unpack_call(packed: Packed) -> ToolCall:
+    if tuple(map(type, packed)) != (str, str, str):
+        raise ValueError(f"not a tool call: {packed!r}")
+    return ToolCall(*packed)
 
 
 def _outcome(value: int) -> ToolOutcome:

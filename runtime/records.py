@@ -134,6 +134,12 @@ _packb = msgpack.Packer(use_bin_type=True).pack
 _OUTCOMES: Final = {outcome.value: outcome for outcome in TurnOutcome}
 
 
+_TEXT: Final = (str,)
+_OPTIONAL: Final = (str, type(None))
+_NUMBER: Final = (int,)
+_TUPLE: Final = (tuple,)
+
+
 def _unpackb(payload: bytes) -> Any:
     return msgpack.unpackb(payload, use_list=False, strict_map_key=False)
 
@@ -151,8 +157,25 @@ def _pack_input(record: InputAccepted) -> bytes:
     )
 
 
+def _fields(payload: bytes, *kinds: tuple[type, ...]) -> tuple[Any, ...]:
+    """The fields of a packed tuple, each of one of its kinds; anything else is an error."""
+    fields = _unpackb(payload)
+    if type(fields) is not tuple or len(fields) != len(kinds):
+        raise ValueError(f"expected {len(kinds)} fields, found {fields!r}")
+    for field, kind in zip(fields, kinds, strict=True):
+        if type(field) not in kind:
+            raise ValueError(f"expected one of {kind}, found {field!r}")
+    return fields
+
+
+def _texts(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if any(type(value) is not str for value in values):
+        raise ValueError(f"expected texts, found {values!r}")
+    return values
+
+
 def _unpack_input(payload: bytes) -> InputAccepted:
-    return InputAccepted(*_unpackb(payload))
+    return InputAccepted(*_fields(payload, _TEXT, _TEXT, _TEXT, _OPTIONAL, _OPTIONAL, _NUMBER))
 
 
 def _pack_progress(record: TurnProgressed) -> bytes:
@@ -170,11 +193,13 @@ def _pack_progress(record: TurnProgressed) -> bytes:
 
 
 def _unpack_progress(payload: bytes) -> TurnProgressed:
-    session_id, run_id, input_ids, messages, usage, step, at_ns = _unpackb(payload)
+    session_id, run_id, input_ids, messages, usage, step, at_ns = _fields(
+        payload, _TEXT, _TEXT, _TUPLE, _TUPLE, _TUPLE, _NUMBER, _NUMBER
+    )
     return TurnProgressed(
         session_id,
         run_id,
-        input_ids,
+        _texts(input_ids),
         tuple(map(unpack_message, messages)),
         unpack_usage(usage),
         step,
@@ -201,8 +226,10 @@ def _pack_turn(record: TurnEnded) -> bytes:
 
 
 def _unpack_turn(payload: bytes) -> TurnEnded:
-    session, run, prev, outcome, messages, usage, inputs, output, error, started, ended = _unpackb(
-        payload
+    session, run, prev, outcome, messages, usage, inputs, output, error, started, ended = _fields(
+        payload,
+        *(_TEXT, _TEXT, _NUMBER, _NUMBER, _TUPLE, _TUPLE, _TUPLE),
+        *(_OPTIONAL, _OPTIONAL, _NUMBER, _NUMBER),
     )
     if outcome not in _OUTCOMES:
         raise ValueError(f"unknown turn outcome {outcome!r}")
@@ -213,7 +240,7 @@ def _unpack_turn(payload: bytes) -> TurnEnded:
         _OUTCOMES[outcome],
         tuple(map(unpack_message, messages)),
         unpack_usage(usage),
-        inputs,
+        _texts(inputs),
         output,
         error,
         started,

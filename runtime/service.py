@@ -11,13 +11,20 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
 import attrs
 
 from runtime.driver import SessionConfig
-from runtime.errors import PersistenceDisabled, SessionNotRunning
+from runtime.errors import (
+    PersistenceDisabled,
+    RecordUnreadable,
+    SessionError,
+    SessionNotRunning,
+    SessionStoreError,
+)
 from runtime.ids import HarnessId, RealmId, SessionId
 from runtime.journal import Event
 from runtime.messages import Message, Usage
@@ -27,9 +34,10 @@ from runtime.ports import Ports
 from runtime.realm import Realm
 from runtime.results import TurnResult, last_text
 from runtime.session import SessionHead, SessionSpec
+from runtime.structured import check_schema
 from runtime.tools.base import Tool, Toolbox
 from runtime.turn import TurnRules
-from stores import Store
+from stores import Store, StoreError
 
 #: The realm and the harness of sessions that belong to no mob.
 REALM: Final = RealmId("sessions")
@@ -148,6 +156,7 @@ class SessionService(Protocol):
 
         Raises:
             ModelUnavailable: the model cannot be used; nothing was created.
+            SessionError: the output schema cannot be used; nothing was created.
             AgentError: the first turn failed; carries the id of the session, which is usable.
         """
         ...
@@ -215,30 +224,29 @@ class RealmSessionService:
 
     async def create_session(self, request: CreateSessionRequest) -> TurnResult:
         build = request.build
+        if build.output_schema is not None:
+            mistake = check_schema(build.output_schema)
+            if mistake is not None:
+                raise SessionError(f"output_schema is {mistake}; nothing was created")
         if build.llm_client_override is None:
             self._model(request.model)
         options = dict(build.provider_params)
         if request.max_tokens is not None:
             options["max_tokens"] = request.max_tokens
         schema = None if build.output_schema is None else json.dumps(build.output_schema)
-        head = await self.realm.create(
-            HARNESS,
-            title=request.title,
-            spec=SessionSpec(
-                request.model,
-                request.system_prompt,
-                schema,
-                build.structured_output_retries,
-                options,
-            ),
+        spec = SessionSpec(
+            request.model, request.system_prompt, schema, build.structured_output_retries, options
         )
+        with _store_errors(None):
+            head = await self.realm.create(HARNESS, title=request.title, spec=spec)
         self._overrides[head.session_id] = build
         if request.initial_turn is InitialTurnPolicy.DEFER:
             return TurnResult(head.session_id, None, "")
         return await self.start_turn(head.session_id, StartTurnRequest(request.prompt))
 
     async def start_turn(self, session_id: SessionId, request: StartTurnRequest) -> TurnResult:
-        return await self.realm.runner.send_message(session_id, request.prompt)
+        with _store_errors(session_id):
+            return await self.realm.runner.send_message(session_id, request.prompt)
 
     async def interrupt(self, session_id: SessionId) -> None:
         self.realm.state.head(session_id)
@@ -247,23 +255,27 @@ class RealmSessionService:
 
     async def read(self, session_id: SessionId) -> SessionView:
         head = self.realm.state.head(session_id)
-        text = last_text(self.realm.turn(head.head)) if head.head else None
+        with _store_errors(session_id):
+            text = last_text(self.realm.turn(head.head)) if head.head else None
         info = SessionInfo(
             session_id,
             head.created_at_ns,
             head.updated_at_ns,
             head.message_count,
-            self.realm.running(session_id) is not None,
+            self.realm.busy(session_id),
             head.archived,
             text or None,
         )
         return SessionView(info, SessionUsage(head.usage.total_tokens, head.usage))
 
     async def read_history(self, session_id: SessionId, limit: int | None = None) -> list[Message]:
-        return self.realm.messages(session_id, limit, "newest")[::-1]
+        with _store_errors(session_id):
+            return self.realm.messages(session_id, limit, "oldest")
 
     async def archive(self, session_id: SessionId) -> None:
-        await self.realm.archive(session_id, "archived")
+        with _store_errors(session_id):
+            await self.realm.archive(session_id, "archived")
+        self._overrides.pop(session_id, None)
 
     async def subscribe_session_events(
         self, session_id: SessionId, after: int = 0
@@ -292,7 +304,7 @@ class RealmSessionService:
             head.updated_at_ns,
             head.message_count,
             head.usage.total_tokens,
-            self.realm.running(head.session_id) is not None,
+            self.realm.busy(head.session_id),
         )
 
     def _configure(self, head: SessionHead) -> SessionConfig:
@@ -327,3 +339,12 @@ class PersistentSessionService(RealmSessionService):
                 f"a persistent session service needs a durable store; {store.location} is not one"
             )
         super().__init__(store, ports=ports)
+
+
+@contextmanager
+def _store_errors(session_id: SessionId | None) -> Iterator[None]:
+    """Give what the store raises the code that surfaces know (CONTRACTS 4.7)."""
+    try:
+        yield
+    except (StoreError, RecordUnreadable) as error:
+        raise SessionStoreError(str(error), session_id) from error

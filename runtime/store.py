@@ -4,25 +4,33 @@ Owns: the protocol (seed: agent-base, `SessionStore`) and its implementation ove
 which serves memory and LMDB alike. Must not: take part in control flow; the journal makes a turn
 durable, a snapshot only makes recovery short.
 
-Layout. One row per session says what it is and how many messages each of its segments holds; a
-segment is immutable and holds the messages of one save. So `save` writes what is new since the
-stored row, in one commit, whatever the length of the history.
+Layout. One row per session says what it is, how many messages each of its segments holds, and the
+checksum of the last of them; a segment is immutable and holds the messages of one save. So `save`
+writes what is new since the stored row, in one commit, whatever the length of the history.
+
+A history is taken for the continuation of the stored one if its head did not go back, it did not
+shrink, and the message where the stored one ended is the same; otherwise it is written whole. Only
+an edit further back, which a journal cannot make, would go unseen.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import attrs
 import msgpack
 
-from runtime.codec import converter
+from runtime.codec import converter, structured
 from runtime.errors import SessionError
 from runtime.ids import RealmId, SessionId
 from runtime.messages import Message, pack_message, unpack_message
 from runtime.session import Session
-from stores import Damaged, Delete, Put, Store
+from stores import Conflict, Damaged, Delete, Expect, Operation, Put, Store
+
+#: What bytes of another layout can cause while they are understood.
+_MISFITS: Final = (ValueError, TypeError, LookupError, AttributeError)
 
 #: `SessionStore.list` shadows the builtin inside the classes below.
 _Keys: TypeAlias = list[bytes]
@@ -60,10 +68,13 @@ class SessionStore(Protocol):
 
 @attrs.frozen
 class _Row:
-    """The stored row: the session without messages, and the message count of each segment."""
+    """The stored row: the session without messages, the message count of each segment, and the
+    checksum of the last message (0 if there is none). `packed` is the row's bytes."""
 
     session: Session
     segments: tuple[int, ...]
+    tail: int
+    packed: bytes
 
     @property
     def count(self) -> int:
@@ -82,23 +93,33 @@ class StoredSessions:
             raise SessionError(
                 "a session without an id cannot be saved; create it in a realm first"
             )
+        while True:
+            try:
+                await self._store.commit(self._operations(session))
+            except Conflict:  # somebody saved it meanwhile: what is new is another question now
+                continue
+            return
+
+    def _operations(self, session: Session) -> list[Operation]:
+        key = self._row_key(session.session_id)
         old = self._row(session.session_id)
-        messages = session.messages
-        operations: list[Put | Delete] = []
+        operations: list[Operation] = [Expect(key, old.packed if old is not None else None)]
         segments = old.segments if old is not None else ()
         if old is not None and not _extends(session, old):
             operations.extend(Delete(key) for key in self._segment_keys(session.session_id, old))
             segments = ()
-        fresh = messages[sum(segments) :]
+        fresh = session.messages[sum(segments) :]
         if fresh:
-            key = self._segment_key(session.session_id, len(segments))
             packed: bytes = msgpack.packb([pack_message(message) for message in fresh])
-            operations.append(Put(key, packed))
+            operations.append(Put(self._segment_key(session.session_id, len(segments)), packed))
             segments = (*segments, len(fresh))
-        bare = attrs.evolve(session, messages=())
-        row = converter().unstructure({"session": bare, "segments": segments})
-        operations.append(Put(self._row_key(session.session_id), msgpack.packb(row)))
-        await self._store.commit(operations)
+        row = {
+            "session": converter().unstructure(attrs.evolve(session, messages=())),
+            "segments": segments,
+            "tail": _checksum(session.messages[-1]) if session.messages else 0,
+        }
+        operations.append(Put(key, msgpack.packb(row)))
+        return operations
 
     async def load(self, session_id: SessionId) -> Session | None:
         row = self._row(session_id)
@@ -132,9 +153,14 @@ class StoredSessions:
             return None
         try:
             row: dict[str, Any] = msgpack.unpackb(packed)
-            return _Row(converter().structure(row["session"], Session), tuple(row["segments"]))
-        except (ValueError, KeyError, TypeError) as error:
+            segments = tuple(row.pop("segments"))
+            tail = row.pop("tail")
+            session = structured(row.pop("session"), Session)
+            if row or any(type(count) is not int or count < 1 for count in (*segments, tail + 1)):
+                raise ValueError("the row has another layout")
+        except _MISFITS as error:
             raise Damaged(f"the snapshot of session {session_id}", repr(error)) from error
+        return _Row(session, segments, tail, packed)
 
     def _segment(self, key: bytes, count: int) -> _Messages:
         packed = self._store.get(key)
@@ -142,7 +168,7 @@ class StoredSessions:
             raise Damaged(repr(key), "a segment of a session snapshot is missing")
         try:
             messages = [unpack_message(item) for item in msgpack.unpackb(packed, use_list=False)]
-        except (ValueError, TypeError, IndexError) as error:
+        except _MISFITS as error:
             raise Damaged(repr(key), repr(error)) from error
         if len(messages) != count:
             raise Damaged(repr(key), f"{count} messages were saved, {len(messages)} are there")
@@ -159,6 +185,12 @@ class StoredSessions:
 
 
 def _extends(session: Session, old: _Row) -> bool:
-    """Whether the stored messages are the beginning of the new ones: heads only move forward on
-    one branch, so a head that did not go back and a count that did not shrink are enough."""
-    return session.head >= old.session.head and len(session.messages) >= old.count
+    """Whether the stored messages are the beginning of the new ones."""
+    count = old.count
+    if session.head < old.session.head or len(session.messages) < count:
+        return False
+    return not count or _checksum(session.messages[count - 1]) == old.tail
+
+
+def _checksum(message: Message) -> int:
+    return zlib.crc32(msgpack.packb(pack_message(message)))
