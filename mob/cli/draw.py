@@ -15,10 +15,12 @@ from mob.cli.output import age, count, one_line, plural
 from mob.view import MobView, Node
 
 #: Below these widths in characters a column is left out.
-_WORDS_FROM: Final = 64
-_TOKENS_FROM: Final = 40
+_WORDS_FROM: Final = 84
+_TOKENS_FROM: Final = 64
 #: Characters of a tool's or child's name in the tree.
 _NAME: Final = 28
+#: Columns of the state of a mob that moves.
+_STATE: Final = 20
 
 _STYLES: Final = {
     "model": "cyan",
@@ -41,15 +43,16 @@ def tree_table(
     view: MobView, now_s: float, width: int, height: int | None = None, *, expand: bool = True
 ) -> Table:
     """The mob's members and child sessions, one a row, cut to `height` rows."""
+    live = any(node.busy for node in view.members)
     words = width >= _WORDS_FROM
     tokens = width >= _TOKENS_FROM
-    table = Table(box=None, expand=expand, pad_edge=False, padding=(0, 2, 0, 0), title=None)
-    table.add_column(_heading(view), no_wrap=True, overflow="ellipsis", ratio=None)
-    table.add_column("state", no_wrap=True, overflow="ellipsis")
+    table = Table(box=None, width=width if expand else None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(_heading(view, short=not words), no_wrap=True, overflow="ellipsis", ratio=None)
+    # Kept wide enough for most states, so that columns do not jump while one watches.
+    table.add_column("state", no_wrap=True, overflow="ellipsis", min_width=_STATE if live else 4)
     if tokens:
-        table.add_column("turns", justify="right", no_wrap=True)
-        table.add_column("tokens", justify="right", no_wrap=True)
-        table.add_column("restarts", justify="right", no_wrap=True)
+        for heading in ("turns", "tokens", "restarts"):
+            table.add_column(heading, justify="right", no_wrap=True, min_width=len(heading))
     if words:
         table.add_column("last words", no_wrap=True, overflow="ellipsis", ratio=1)
     rows = list(_rows(view.members))
@@ -64,14 +67,16 @@ def tree_table(
         table.add_row(*cells)
     left = len(rows) - room
     if left > 0 or view.hidden:
-        more = plural(max(left, 0), "row") + (f", {view.hidden} members" if view.hidden else "")
-        table.add_row(Text(f"... and {more} more", "dim"))
+        more = [plural(left, "row")] if left > 0 else []
+        more += [plural(view.hidden, "member")] if view.hidden else []
+        table.add_row(Text(f"... {' and '.join(more)} not shown", "dim"))
     return table
 
 
-def _heading(view: MobView) -> Text:
+def _heading(view: MobView, *, short: bool) -> Text:
     text = Text(view.mob_id, "bold")
-    text.append(f" {view.state}, {count(view.usage.total_tokens)} tokens", "not bold dim")
+    spent = "" if short else f", {count(view.usage.total_tokens)} tokens"
+    text.append(f" {view.state}{spent}", "not bold dim")
     return text
 
 

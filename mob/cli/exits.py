@@ -116,7 +116,7 @@ def paragraph(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
     if isinstance(error, StoreFull):
-        return f"{error} (what was acknowledged before is safe; the same command goes on from it)"
+        return f"{error}; then run the same command again, it goes on from what was acknowledged"
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror or error}"
     text = str(error).strip() or type(error).__name__

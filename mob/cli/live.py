@@ -27,12 +27,17 @@ from runtime.session import SessionHead
 
 #: Seconds between two looks: about 7 a second is as smooth as text gets.
 FRAME_S: Final = 0.14
+#: Columns left free at the right: a terminal echoes Ctrl-C as two characters where the cursor is,
+#: and wrapping them would move the tree down a line under the next frame.
+_ECHO: Final = 4
 #: Seconds between two frames that differ in their ages only.
 _AGES_S: Final = 1.0
 #: Share of the time that looking may take.
 _RESTS: Final = 8
 #: Characters of streamed text kept per session.
 _TAIL: Final = 240
+#: Characters of it shown: the end, since the beginning was seen already.
+_SHOWN: Final = 40
 #: Sessions whose last words are remembered, before all are forgotten and looked up again.
 _MAX_WORDS: Final = 4096
 
@@ -53,7 +58,7 @@ class LiveTree:
         if self._live is None:
             narrate(f"mob: {text}")
         else:
-            self._console.print(f"mob: {safe(text)}", markup=False, highlight=False)
+            self._console.print(f"mob: {safe(text)}", markup=False, highlight=False, soft_wrap=True)
 
     async def run(self, mob: Mob, after: int) -> None:
         """See `mob.cli.display.Display.run`."""
@@ -91,6 +96,7 @@ class LiveTree:
 
     def _draw(self, live: Live, view: MobView) -> None:
         width, height = live.console.size
+        width -= _ECHO
         live.update(tree_table(view, trio.current_time(), width, height - 2), refresh=True)
 
     def _look(self, mob: Mob) -> MobView:
@@ -106,7 +112,9 @@ class LiveTree:
         def streamed(session_id: SessionId) -> str:
             running = mob.realm.running(session_id)
             since, text = self._streams.get(session_id, (0.0, ""))
-            return text if running is not None and running.since == since else ""
+            if running is None or running.since != since:
+                return ""
+            return text if len(text) <= _SHOWN else f"...{text[-_SHOWN:]}"
 
         return live_view(mob, words, streamed=streamed, most=self._console.size.height)
 
