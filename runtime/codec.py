@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgpack
 
+from runtime.messages import Message
+
 if TYPE_CHECKING:
     from cattrs import Converter
 
@@ -29,7 +31,15 @@ def converter() -> Converter:
     made = Converter(forbid_extra_keys=True, detailed_validation=False)
     for primitive in (str, int, bool, float, bytes):
         made.register_structure_hook(primitive, _exactly(primitive))
+    made.register_structure_hook_func(lambda kind: kind == tuple[Message, ...], _no_messages)
     return made
+
+
+def _no_messages(value: Any, _: Any) -> tuple[Message, ...]:
+    """A union of classes has no cold form: whoever stores a session packs its messages apart."""
+    if value:
+        raise ValueError("messages do not go through this codec")
+    return ()
 
 
 def _exactly(primitive: type) -> Callable[[Any, Any], Any]:

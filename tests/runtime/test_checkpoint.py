@@ -1,0 +1,264 @@
+"""Checkpointer gates: CONTRACTS 5.9 and 5.10."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import attrs
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from runtime.checkpoint import TOGETHER, CheckpointGate
+from runtime.ids import SessionId
+from runtime.session import Session, SessionStatus
+from tests.runtime.test_session_store import SESSION
+
+A, B = SessionId("a"), SessionId("b")
+
+
+@attrs.define
+class Saves:
+    """A session store that notes each save when it is finished; `gate` holds saves up."""
+
+    done: list[tuple[SessionId, int, SessionStatus]] = attrs.field(factory=list)
+    begun: int = 0
+    hold: trio.Event | None = None
+    broken: Exception | None = None
+
+    async def save(self, session: Session) -> None:
+        self.begun += 1
+        if self.hold is not None:
+            await self.hold.wait()
+        await trio.lowlevel.checkpoint()
+        if self.broken is not None:
+            raise self.broken
+        self.done.append((session.session_id, session.turns, session.status))
+
+    async def load(self, session_id: SessionId) -> Session | None:
+        raise NotImplementedError
+
+    async def list(self) -> Sequence[SessionId]:
+        raise NotImplementedError
+
+    async def delete(self, session_id: SessionId) -> bool:
+        raise NotImplementedError
+
+    @property
+    def turns(self) -> list[tuple[SessionId, int]]:
+        return [(session_id, turns) for session_id, turns, _ in self.done]
+
+
+@attrs.define
+class Bench:
+    """One gate over sessions that are nothing but a turn count and a status."""
+
+    every: int = 2
+    saves: Saves = attrs.field(factory=Saves)
+    turns: dict[SessionId, int] = attrs.field(factory=dict)
+    ended: set[SessionId] = attrs.field(factory=set)
+    gate: CheckpointGate = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.gate = CheckpointGate(self.saves, self._snapshot, self.every)
+
+    def _snapshot(self, session_id: SessionId) -> Session:
+        status = SessionStatus.ARCHIVED if session_id in self.ended else SessionStatus.IDLE
+        turns = self.turns.get(session_id, 0)
+        return attrs.evolve(SESSION, session_id=session_id, turns=turns, status=status)
+
+    def turn(self, session_id: SessionId) -> None:
+        self.turns[session_id] = self.turns.get(session_id, 0) + 1
+        self.gate.turn_ended(session_id)
+
+    def archive(self, session_id: SessionId) -> None:
+        self.ended.add(session_id)
+        self.gate.archived(session_id)
+
+
+@asynccontextmanager
+async def running(bench: Bench) -> AsyncIterator[None]:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bench.gate.run)
+        yield
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_session_is_saved_every_so_many_turns_and_not_again_while_unchanged() -> None:
+    """CONTRACTS 5.9: an unchanged session is not saved again."""
+    bench = Bench()
+    async with running(bench):
+        bench.turn(A)
+        await wait_all_tasks_blocked()
+        assert bench.saves.done == []
+        assert bench.gate.dirty == 1
+        bench.turn(A)
+        await wait_all_tasks_blocked()
+        assert bench.saves.turns == [(A, 2)]
+        assert bench.gate.dirty == 0
+        await bench.gate.flush()
+        bench.gate.rearm()
+        bench.gate.checkpoint_all()
+        await wait_all_tasks_blocked()
+        assert bench.saves.turns == [(A, 2)]
+
+
+async def test_a_closed_gate_saves_nothing_and_rearming_saves_what_it_turned_away() -> None:
+    """CONTRACTS 5.9 and 5.10."""
+    bench = Bench()
+    async with running(bench):
+        await bench.gate.cancel()
+        assert not bench.gate.open
+        for _ in range(3):
+            bench.turn(A)
+        bench.turn(B)
+        bench.gate.checkpoint_all()
+        await bench.gate.flush()
+        bench.archive(B)
+        await wait_all_tasks_blocked()
+        assert bench.saves.begun == 0
+        bench.gate.rearm()
+        await wait_all_tasks_blocked()
+        assert sorted(bench.saves.turns) == [(A, 3), (B, 1)]
+        assert bench.gate.dirty == 0
+
+
+async def test_closing_lets_the_save_in_flight_finish_and_begins_no_other() -> None:
+    """CONTRACTS 5.9."""
+    bench = Bench(every=1)
+    bench.saves.hold = trio.Event()
+    async with running(bench):
+        bench.turn(A)
+        await wait_all_tasks_blocked()
+        assert bench.saves.begun == 1
+        bench.turn(B)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(bench.gate.cancel)
+            await wait_all_tasks_blocked()
+            assert bench.saves.done == []
+            bench.saves.hold.set()
+        assert bench.saves.turns == [(A, 1)]
+        await wait_all_tasks_blocked()
+        assert bench.saves.begun == 1
+        assert bench.gate.dirty == 1
+
+
+async def test_gates_are_per_mob() -> None:
+    """CONTRACTS 5.10: stopping one mob never silences another on the same store."""
+    one, other = Bench(every=1), Bench(every=1)
+    async with running(one), running(other):
+        await one.gate.cancel()
+        one.turn(A)
+        other.turn(B)
+        await wait_all_tasks_blocked()
+        assert one.saves.done == []
+        assert other.saves.turns == [(B, 1)]
+
+
+async def test_an_archived_session_is_saved_once_more_and_never_again() -> None:
+    """CONTRACTS 5.9: an archived session's gate is gone for good; 4.5: no late checkpoint."""
+    bench = Bench(every=1)
+    async with running(bench):
+        bench.turn(A)
+        await wait_all_tasks_blocked()
+        bench.archive(A)
+        await wait_all_tasks_blocked()
+        assert bench.saves.done[-1] == (A, 1, SessionStatus.ARCHIVED)
+        assert len(bench.saves.done) == 2
+        bench.turn(A)
+        bench.archive(A)
+        bench.gate.checkpoint_all()
+        await bench.gate.flush()
+        await bench.gate.cancel()
+        bench.gate.rearm()
+        await wait_all_tasks_blocked()
+        assert len(bench.saves.done) == 2
+        assert bench.gate.dirty == 0
+
+
+async def test_what_happens_during_a_save_is_saved_after_it() -> None:
+    bench = Bench(every=1)
+    bench.saves.hold = trio.Event()
+    async with running(bench):
+        bench.turn(A)
+        bench.turn(B)
+        await wait_all_tasks_blocked()
+        bench.turn(A)
+        bench.archive(B)
+        bench.saves.hold.set()
+    first, last = bench.saves.done[:2], bench.saves.done[2:]
+    assert set(first) == {(A, 1, SessionStatus.IDLE), (B, 1, SessionStatus.IDLE)}
+    assert set(last) == {(A, 2, SessionStatus.IDLE), (B, 1, SessionStatus.ARCHIVED)}
+    assert bench.gate.dirty == 0
+
+
+async def test_flush_returns_when_everything_is_saved_also_what_ended_during_a_save() -> None:
+    bench = Bench(every=10)
+    bench.saves.hold = trio.Event()
+    async with running(bench):
+        bench.turn(A)
+        bench.gate.checkpoint_all()
+        await wait_all_tasks_blocked()
+        assert bench.saves.begun == 1
+        bench.turn(A)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(bench.gate.flush)
+            await wait_all_tasks_blocked()
+            bench.saves.hold.set()
+        assert bench.saves.turns == [(A, 1), (A, 2)]
+        assert bench.gate.dirty == 0
+
+
+async def test_flush_works_without_the_saving_task_and_in_batches() -> None:
+    bench = Bench(every=10)
+    for number in range(TOGETHER + 1):
+        bench.turn(SessionId(f"s{number}"))
+    await bench.gate.flush()
+    assert len(bench.saves.done) == TOGETHER + 1
+
+
+async def test_a_save_that_fails_ends_nothing_and_stays_dirty() -> None:
+    """CONTRACTS 2: the store takes no part in control flow."""
+    bench = Bench(every=1)
+    bench.saves.broken = OSError("disk")
+    async with running(bench):
+        bench.turn(A)
+        await wait_all_tasks_blocked()
+        assert bench.gate.dirty == 1
+        assert bench.gate.failures == {A: bench.saves.broken}
+        with pytest.raises(OSError, match="disk"):
+            await bench.gate.flush()
+        bench.saves.broken = None
+        bench.turn(A)
+        await wait_all_tasks_blocked()
+        assert bench.saves.turns == [(A, 2)]
+        assert bench.gate.dirty == 0
+        assert bench.gate.failures == {}
+
+
+async def test_rearming_tries_again_what_failed() -> None:
+    bench = Bench(every=1)
+    bench.saves.broken = OSError("disk")
+    async with running(bench):
+        bench.turn(A)
+        await wait_all_tasks_blocked()
+        await bench.gate.cancel()
+        bench.saves.broken = None
+        bench.gate.rearm()
+        await wait_all_tasks_blocked()
+        assert bench.saves.turns == [(A, 1)]
+
+
+async def test_a_cancelled_save_is_due_again() -> None:
+    bench = Bench(every=1)
+    bench.saves.hold = trio.Event()
+    with trio.move_on_after(0):
+        bench.turn(A)
+        await bench.gate.flush()
+    bench.saves.hold = None
+    assert bench.gate.dirty == 1
+    async with running(bench):
+        bench.gate.rearm()
+    assert bench.saves.turns == [(A, 1)]

@@ -1,0 +1,229 @@
+"""The journal's records: exact round trips, frozen bytes, and refusal of what does not fit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtime.errors import RecordUnreadable
+from runtime.ids import AgentId, HarnessId, InputId, RunId, SessionId
+from runtime.journal import Journal
+from runtime.messages import (
+    AssistantMessage,
+    SystemMessage,
+    ToolOutcome,
+    ToolResult,
+    Usage,
+    UserMessage,
+)
+from runtime.records import (
+    RUNTIME_RECORDS,
+    InputAbandoned,
+    InputAccepted,
+    Record,
+    SessionArchived,
+    SessionCreated,
+    TurnEnded,
+    TurnOutcome,
+    TurnProgressed,
+)
+from runtime.session import Lineage, SessionSpec
+from stores import Append, MemoryStore
+from tests.runtime import strategies
+from tests.runtime.fakes import REALM, call
+
+TYPES = {record_type.cls: record_type for record_type in RUNTIME_RECORDS}
+
+
+@given(strategies.records)
+def test_every_record_comes_back_equal(record: Record) -> None:
+    record_type = TYPES[type(record)]
+    assert record_type.unpack(record_type.pack(record)) == record
+
+
+EXAMPLES: list[Any] = [
+    SessionCreated(
+        SessionId("s1"),
+        HarnessId("researcher"),
+        AgentId("r-0"),
+        "title",
+        "en",
+        Lineage(SessionId("p"), SessionId("f"), 7, SessionId("b"), 2),
+        SessionSpec("sim:echo", "be brief", "{}", 3, {"temperature": 0.5}),
+        "p:run:c1",
+        11,
+    ),
+    SessionArchived(SessionId("s1"), "finished", 12),
+    InputAccepted(SessionId("s1"), InputId("i1"), "grüß dich", "lead", None, 13),
+    InputAbandoned(SessionId("s1"), InputId("i1"), "too late", 14),
+    TurnProgressed(
+        SessionId("s1"),
+        RunId("u1"),
+        (InputId("i1"),),
+        (
+            UserMessage("hi", "lead"),
+            AssistantMessage("", (call("c1", "add", "[1]"),), "sim:x", Usage(1, 2, 3, 4)),
+        ),
+        Usage(1, 2, 3, 4),
+        1,
+        15,
+    ),
+    TurnEnded(
+        SessionId("s1"),
+        RunId("u1"),
+        5,
+        TurnOutcome.INTERRUPTED,
+        (
+            SystemMessage("be brief", "host"),
+            ToolResult(call("c1").id, "add", "3", ToolOutcome.UNKNOWN),
+        ),
+        Usage(1, 2, 3, 4),
+        (InputId("i1"), InputId("i2")),
+        '{"n": 1}',
+        "stop",
+        16,
+        17,
+    ),
+]
+
+#: Kind number and bytes of version 1, as the examples above are stored. A journal of today must be
+#: readable for ever: a layout that differs needs a new version and a migration, not a new fixture.
+VERSION_1: dict[type, tuple[int, str]] = {
+    SessionCreated: (
+        1,
+        (
+            "89aa73657373696f6e5f6964a27331aa6861726e6573735f6964aa72657365617263686572a86167656e745f"
+            "6964a3722d30a57469746c65a57469746c65a66c6f63616c65a2656ea76c696e6561676585a6706172656e74"
+            "a170ab666f726b65645f66726f6da166a8666f726b5f73657107ab6275646765745f726f6f74a162a5646570"
+            "746802a47370656385a56d6f64656ca873696d3a6563686fac696e737472756374696f6e73a8626520627269"
+            "6566ad6f75747075745f736368656d61a27b7dae6f75747075745f7265747269657303a76f7074696f6e7381"
+            "ab74656d7065726174757265cb3fe0000000000000a9737061776e5f6b6579a8703a72756e3a6331a561745f"
+            "6e730b"
+        ),
+    ),
+    SessionArchived: (
+        2,
+        ("83aa73657373696f6e5f6964a27331a6726561736f6ea866696e6973686564a561745f6e730c"),
+    ),
+    InputAccepted: (3, "96a27331a26931ab6772c3bcc39f2064696368a46c656164c00d"),
+    InputAbandoned: (
+        4,
+        (
+            "84aa73657373696f6e5f6964a27331a8696e7075745f6964a26931a6726561736f6ea8746f6f206c617465a5"
+            "61745f6e730e"
+        ),
+    ),
+    TurnProgressed: (
+        5,
+        (
+            "97a27331a2753191a26931929301a26869a46c6561649502a09193a26331a3616464a35b315da573696d3a78"
+            "94010203049401020304010f"
+        ),
+    ),
+    TurnEnded: (
+        6,
+        (
+            "9ba27331a275310502929300a86265206272696566a4686f73749503a26331a3616464a13303940102030492"
+            "a26931a26932a87b226e223a20317da473746f701011"
+        ),
+    ),
+}
+
+
+def test_every_kind_has_its_own_number_and_an_example() -> None:
+    assert {record_type.kind for record_type in RUNTIME_RECORDS} == {1, 2, 3, 4, 5, 6}
+    assert {type(example) for example in EXAMPLES} == set(TYPES) == set(VERSION_1)
+
+
+@pytest.mark.parametrize("record", EXAMPLES)
+def test_the_bytes_of_version_1_never_change(record: Record) -> None:
+    record_type = TYPES[type(record)]
+    kind, stored = VERSION_1[type(record)]
+    assert (record_type.kind, record_type.version) == (kind, 1)
+    assert record_type.unpack(bytes.fromhex(stored)) == record
+    assert record_type.pack(record).hex() == stored
+
+
+HOT = [InputAccepted, TurnProgressed, TurnEnded]
+
+
+def fields_of(record: Record) -> list[Any]:
+    unpacked: list[Any] = msgpack.unpackb(TYPES[type(record)].pack(record))
+    return unpacked
+
+
+@pytest.mark.parametrize("record", [e for e in EXAMPLES if type(e) in HOT])
+@given(data=st.data())
+def test_a_hot_record_with_a_wrong_field_is_unreadable(record: Record, data: st.DataObject) -> None:
+    fields = fields_of(record)
+    index = data.draw(st.integers(0, len(fields) - 1))
+    fields[index] = data.draw(
+        st.sampled_from([3.5, True, [None], [[9]], {"a": 1}, {0: 1}, b"x", [["a"]], [[0, 1, 2]]])
+    )
+    assert_unreadable(TYPES[type(record)].kind, msgpack.packb(fields))
+
+
+@pytest.mark.parametrize("record", [e for e in EXAMPLES if type(e) in HOT])
+def test_a_hot_record_with_more_or_fewer_fields_is_unreadable(record: Record) -> None:
+    fields = fields_of(record)
+    for wrong in ([*fields, 1], fields[:-1], [], {}, None, 7):
+        assert_unreadable(TYPES[type(record)].kind, msgpack.packb(wrong))
+
+
+@pytest.mark.parametrize("record", [e for e in EXAMPLES if type(e) not in HOT])
+@given(data=st.data())
+def test_a_cold_record_with_a_wrong_key_or_type_is_unreadable(
+    record: Record, data: st.DataObject
+) -> None:
+    fields: dict[str, Any] = msgpack.unpackb(TYPES[type(record)].pack(record))
+    key = data.draw(st.sampled_from(sorted(fields)))
+    if data.draw(st.booleans()):
+        fields[key] = data.draw(st.sampled_from([3.5, True, [1], {"a": 1}, b"x"]))
+    elif data.draw(st.booleans()):
+        del fields[key]
+    else:
+        fields["one_more"] = 1
+    assert_unreadable(TYPES[type(record)].kind, msgpack.packb(fields))
+
+
+@pytest.mark.parametrize("kind", [record_type.kind for record_type in RUNTIME_RECORDS])
+@pytest.mark.parametrize("payload", [b"", b"\xc1", b"\x01", b"\x90\x90", b"\xc0", b"\xa1\xff"])
+def test_bytes_that_are_no_record_are_unreadable(kind: int, payload: bytes) -> None:
+    assert_unreadable(kind, payload)
+
+
+@pytest.mark.parametrize(("kind", "version"), [(7, 1), (255, 1), (0, 1), (6, 2), (6, 0)])
+def test_an_unknown_kind_or_version_names_the_record_and_what_to_do(
+    kind: int, version: int
+) -> None:
+    """CONTRACTS 1.6: what is unknown is an error, never a default."""
+    found = assert_unreadable(kind, TYPES[TurnEnded].pack(EXAMPLES[-1]), version)
+    assert f"kind {kind} version {version}" in str(found)
+
+
+def test_an_unknown_outcome_is_unreadable() -> None:
+    fields = fields_of(EXAMPLES[-1])
+    fields[3] = 3
+    assert_unreadable(6, msgpack.packb(fields))
+
+
+def test_a_renamed_enumeration_keeps_its_numbers() -> None:
+    assert [outcome.value for outcome in TurnOutcome] == [0, 1, 2]
+    assert [outcome.value for outcome in ToolOutcome] == [0, 1, 2, 3]
+    assert attrs.fields_dict(TurnEnded).keys() >= {"prev", "input_ids", "usage"}
+
+
+def assert_unreadable(kind: int, payload: bytes, version: int = 1) -> RecordUnreadable:
+    """What an intact entry with these bytes is for the reader of a journal."""
+    store = MemoryStore()
+    store.submit([Append(b"realm/test", kind, payload, version)])
+    journal = Journal(store, REALM, RUNTIME_RECORDS, lambda _seq, _record: None)
+    with pytest.raises(RecordUnreadable, match="record 1: ") as found:
+        journal.read()
+    assert (found.value.realm, found.value.seq) == (REALM, 1)
+    return found.value
