@@ -98,7 +98,7 @@ async def open_mob(
         mob = Mob(definition, realm, roster, harnesses, gate, nursery)
         nursery.start_soon(gate.run, name="checkpointer")
         if records:
-            mob.recover()
+            await mob.recover()
         else:
             await mob.create()
         try:

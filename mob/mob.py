@@ -28,8 +28,9 @@ from runtime.checkpoint import CheckpointGate
 from runtime.driver import SessionConfig
 from runtime.errors import MobError, SessionError
 from runtime.ids import AgentId, HarnessId, InputId, SessionId
+from runtime.inputs import Admission
 from runtime.journal import Event
-from runtime.realm import Admission, Realm
+from runtime.realm import Realm
 from runtime.records import SessionArchived, SessionCreated, TurnEnded
 from runtime.results import TurnResult
 from runtime.session import NO_SPEC, PendingInput, SessionHead
@@ -293,8 +294,8 @@ class Mob:
             MobStateChanged(state.value, "created", now),
         ).wait()
 
-    def recover(self) -> None:
-        """Take up the work that the journal says is unfinished. Does nothing when stopped."""
+    async def recover(self) -> None:
+        """Take up the work the journal says is unfinished; when stopped, only close the gate."""
         for row in self.roster.members.values():
             head = self.realm.state.heads[row.session_id]
             if head.inputs:
@@ -306,6 +307,8 @@ class Mob:
                     live.current = live.jobs[0]
         if self.state is MobState.RUNNING:
             self._activations.wake()
+        else:
+            await self._gate.cancel()
 
     async def stop(self, deadline_s: float = DRAIN_S) -> StopReport:
         """Stop durably: refuse work, drain turns in flight until the deadline, cancel the rest.
@@ -407,7 +410,9 @@ class Mob:
         self, row: Member, text: str, sender: str | None, key: str | None, *, nested: bool
     ) -> tuple[Admission, Job | None]:
         """Let an input in and queue its job, or find the job of the input it joins."""
-        admission = self.realm.accept(row.session_id, text, sender=sender, idempotency_key=key)
+        admission = self.realm.inputs.accept(
+            row.session_id, text, sender=sender, idempotency_key=key
+        )
         pending = admission.pending
         if pending is None:
             return admission, None
@@ -433,7 +438,7 @@ class Mob:
 
         async def recorded() -> TurnResult:
             await trio.lowlevel.checkpoint()
-            return self.realm.settled_result(settled)
+            return self.realm.inputs.result(settled)
 
         return recorded
 

@@ -10,33 +10,27 @@ place in the order) is decided between two checkpoints, so no two callers can be
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Literal, cast
 
-import attrs
-
 from runtime.checkpoint import CheckpointGate
 from runtime.driver import Doing, LiveSession, SessionConfig, TurnDriver
 from runtime.errors import SessionBusy, SessionError
-from runtime.heads import pack_row, unpack_row
-from runtime.ids import AgentId, HarnessId, InputId, RealmId, SessionId
+from runtime.ids import AgentId, HarnessId, RealmId, SessionId
+from runtime.inputs import Inputs
 from runtime.journal import Journal
 from runtime.messages import Message
 from runtime.models.base import Model
 from runtime.ports import Ports
 from runtime.records import (
     RUNTIME_RECORDS,
-    InputAbandoned,
-    InputAccepted,
     RecordType,
     SessionArchived,
     SessionCreated,
     TurnEnded,
 )
-from runtime.recovery import Recovery, WholeRows
-from runtime.results import TurnResult, result_of
+from runtime.recovery import Recovery
 from runtime.runner import InProcessRunner, LocalSessionRunner
 from runtime.session import (
     NO_SPEC,
@@ -47,7 +41,7 @@ from runtime.session import (
     SessionSpec,
 )
 from runtime.spawning import Spawning, SpawnLimits
-from runtime.state import KeyedInput, RealmState
+from runtime.state import RealmState
 from stores import Store, Ticket
 
 #: Sessions whose messages stay in memory after their turn. Everything is in the journal, so the
@@ -57,20 +51,6 @@ LIVE_SESSIONS = 4096
 
 #: For giving a turn up, which calls no model.
 _NO_CONFIG: Final = SessionConfig(cast(Model, None))
-
-
-@attrs.frozen
-class Admission:
-    """An input that was let in, or the earlier one with the same key that it joined.
-
-    Exactly one of `pending` (work to do, or being done) and `settled` (already decided) is set.
-    `ticket` is None when the input had been accepted before.
-    """
-
-    session_id: SessionId
-    pending: PendingInput | None
-    ticket: Ticket | None
-    settled: KeyedInput | None = None
 
 
 class Realm:
@@ -93,8 +73,7 @@ class Realm:
         self.spawning = Spawning(self.state, limits or SpawnLimits())
         self.journal = Journal(store, realm_id, (*RUNTIME_RECORDS, *record_types), self.state.apply)
         self.recovery = Recovery(store, realm_id, self.state, self.journal)
-        self.recovery.add(WholeRows(b"k/", self._changed_keys, lambda _name, _row: None))
-        self.state.lookup = self._stored_key
+        self.inputs = Inputs(self.journal, self.recovery, self.state, self.ports)
         self.runner: LocalSessionRunner = InProcessRunner(self)
         self.checkpoints: CheckpointGate | None = None
         #: Told of every live copy when it is made, so that a watcher can set its `emit`.
@@ -106,7 +85,6 @@ class Realm:
         #: Sessions that a caller was admitted to and in which no driver runs at this moment, with
         #: the reason if they were interrupted meanwhile. See `hold`.
         self._held: dict[SessionId, str | None] = {}
-        self._keyed: dict[str, Admission] = {}
         transitions = self.state.transitions
         self._fold_created = transitions[SessionCreated]
         transitions[SessionCreated] = self._session_created
@@ -125,22 +103,6 @@ class Realm:
         """Write everything that recovery would have to replay; opening is then quickest."""
         while await self.recovery.write():
             pass
-
-    def _changed_keys(self) -> list[tuple[bytes, bytes | None]]:
-        """The rows of the idempotency keys that changed; from here on they are read when needed."""
-        rows: list[tuple[bytes, bytes | None]] = [
-            (_key_name(key), pack_row(key, at.session_id, at.input_id, at.turn, at.abandoned))
-            for key, at in self.state.keyed.items()
-        ]
-        self.state.keyed = {}
-        return rows
-
-    def _stored_key(self, key: str) -> KeyedInput | None:
-        row = self.recovery.key_row(b"k/", _key_name(key))
-        if row is None:
-            return None
-        session_id, input_id, turn, abandoned = unpack_row(row)[1:]
-        return KeyedInput(session_id, input_id, turn, abandoned)
 
     # -- creating and ending ---------------------------------------------------------------
 
@@ -269,85 +231,6 @@ class Realm:
             if live.aborted is None:
                 live.interrupted = "the session was archived"
             live.scope.cancel()
-
-    # -- inputs ----------------------------------------------------------------------------
-
-    def accept(
-        self,
-        session_id: SessionId,
-        text: str,
-        *,
-        sender: str | None = None,
-        idempotency_key: str | None = None,
-    ) -> Admission:
-        """Let an input in: number it, queue its record, return at once.
-
-        The input is durable when the admission's ticket is; work on it may begin before that,
-        because nobody has been told yet. A key that was seen before joins the first input's fate.
-
-        Raises:
-            SessionNotFound: there is no such session.
-            SessionError: the session is archived, or the key was used in another one.
-        """
-        head = self.state.head(session_id)
-        if idempotency_key is not None:
-            known = self._join(idempotency_key)
-            if known is not None:
-                if known.session_id != session_id:
-                    raise SessionError(
-                        f"idempotency key {idempotency_key!r} was used for an input of session"
-                        f" {known.session_id}; use another one here",
-                        session_id,
-                    )
-                return known
-        if head.archived:
-            raise SessionError(f"session {session_id} is archived and takes no input", session_id)
-        pending = PendingInput(InputId(self.ports.ids.new()), text, sender, idempotency_key)
-        ticket = self.append(
-            InputAccepted(
-                session_id,
-                pending.input_id,
-                text,
-                sender,
-                idempotency_key,
-                self.ports.clock.now_ns(),
-            )
-        )
-        admission = Admission(session_id, pending, ticket)
-        if idempotency_key is not None:
-            if len(self._keyed) >= 64:  # forget those that the fold knows by now
-                self._keyed = {
-                    k: a for k, a in self._keyed.items() if self.state.find_key(k) is None
-                }
-            self._keyed[idempotency_key] = admission
-        return admission
-
-    def _join(self, key: str) -> Admission | None:
-        known = self.state.find_key(key)
-        if known is None:
-            return self._keyed.get(key)
-        self._keyed.pop(key, None)
-        if known.turn or known.abandoned is not None:
-            return Admission(known.session_id, None, None, known)
-        inputs = self.state.heads[known.session_id].inputs
-        assert inputs is not None, "a keyed input that is not settled is pending"
-        return Admission(known.session_id, inputs[known.input_id], None)
-
-    async def abandon(self, session_id: SessionId, input_id: InputId, reason: str) -> None:
-        """Give an accepted input up for good, durably."""
-        now = self.ports.clock.now_ns()
-        await self.append(InputAbandoned(session_id, input_id, reason, now)).wait()
-
-    def settled(self, session_id: SessionId, key: str) -> KeyedInput | None:
-        """The input of the session that came with this idempotency key, if its fate is decided."""
-        known = self._join(key)
-        return known.settled if known is not None and known.session_id == session_id else None
-
-    def settled_result(self, keyed: KeyedInput) -> TurnResult:
-        """What became of an input whose fate is decided. Raises as `runtime.results.result_of`."""
-        if keyed.abandoned is not None:
-            raise SessionError(f"the input was abandoned: {keyed.abandoned}", keyed.session_id)
-        return result_of(self.turn(keyed.turn))
 
     # -- turns -----------------------------------------------------------------------------
 
@@ -519,8 +402,3 @@ class Realm:
     def turn(self, seq: int) -> TurnEnded:
         """The turn recorded as `seq`. Raises `RecordUnreadable` if there is none."""
         return self.journal.turn(seq)
-
-
-def _key_name(key: str) -> bytes:
-    """The name of a key's row: keys are of any length, names are not."""
-    return hashlib.sha256(key.encode()).digest()

@@ -22,12 +22,13 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 import attrs
+import trio
 
 from runtime.heads import pack_row, unpack_row
 from runtime.ids import RealmId
 from runtime.journal import Journal
 from runtime.state import RealmState
-from stores import Damaged, Delete, Put, Store
+from stores import Damaged, Delete, Put, Store, Ticket
 
 #: Records that a reader may have to replay. Replaying takes about 8 CPU microseconds a record, so
 #: this is half a second; a smaller bound writes more rows per turn in a large swarm.
@@ -60,6 +61,9 @@ class Recovery:
         self._whole: list[WholeRows] = []
         #: Every record up to here is in some row on disk.
         self.position = 0
+        self._lock = trio.Lock()
+        #: The latest step; it may still be on its way if whoever waited for it was cancelled.
+        self._ticket: Ticket | None = None
 
     def add(self, rows: WholeRows) -> None:
         """Have another part of the state written and loaded with the sessions."""
@@ -90,8 +94,7 @@ class Recovery:
     def step(self, most: int = ROWS) -> list[Put | Delete]:
         """The operations of one checkpoint: longest dirty sessions first, at most `most` of them.
 
-        Empty if there is nothing to write. Commit them as one batch, in the order of the steps,
-        and call `written` with the position they hold once they are on disk.
+        Empty if there is nothing to write. They are one batch; the last one holds the position.
         """
         state = self._state
         if self.position >= state.applied:
@@ -111,15 +114,22 @@ class Recovery:
         return operations
 
     async def write(self, most: int = ROWS) -> bool:
-        """Write one step; whether there was anything to write."""
-        operations = self.step(most)
-        if not operations:
-            return False
-        await self._store.commit(operations)
-        last = operations[-1]
-        assert isinstance(last, Put)
-        self.position, _ = unpack_row(last.value)
-        return True
+        """Write one step; whether there was anything to write. Steps never overlap.
+
+        Cancelling leaves the step in the store's queue; the next one waits for it.
+        """
+        async with self._lock:
+            if self._ticket is not None:
+                await self._ticket.wait()
+            operations = self.step(most)
+            if not operations:
+                return False
+            self._ticket = self._store.submit(operations)
+            await self._ticket.wait()
+            last = operations[-1]
+            assert isinstance(last, Put)
+            self.position = unpack_row(last.value)[0]
+            return True
 
     def key_row(self, prefix: bytes, name: bytes) -> bytes | None:
         """A whole row as stored, for parts that are read one by one and not at opening."""

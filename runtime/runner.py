@@ -137,17 +137,17 @@ class InProcessRunner:
         realm = self._realm
         realm.state.head(session_id)
         if idempotency_key is not None:
-            settled = realm.settled(session_id, idempotency_key)
+            settled = realm.inputs.settled(session_id, idempotency_key)
             if settled is not None:
-                return realm.settled_result(settled)
+                return realm.inputs.result(settled)
         with realm.hold(session_id):
             if session_id in self._cut:
                 # What the turn before this one queued must be known before anything is decided.
                 await realm.store.barrier()
                 self._cut.discard(session_id)
-            admission = realm.accept(session_id, content, idempotency_key=idempotency_key)
+            admission = realm.inputs.accept(session_id, content, idempotency_key=idempotency_key)
             if admission.settled is not None:
-                return realm.settled_result(admission.settled)
+                return realm.inputs.result(admission.settled)
             assert admission.pending is not None
             self._cut.add(session_id)
             try:
@@ -169,7 +169,7 @@ class InProcessRunner:
             try:
                 await self._turn(session_id, before)
             except TurnInterrupted:
-                await realm.abandon(session_id, pending.input_id, "interrupted")
+                await realm.inputs.abandon(session_id, pending.input_id, "interrupted")
                 raise
             except AgentError:
                 continue  # recorded; it does not block the inputs behind it

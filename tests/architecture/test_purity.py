@@ -20,6 +20,7 @@ PURE = (
     "runtime.codec",
     "runtime.effects",
     "runtime.errors",
+    "runtime.heads",
     "runtime.ids",
     "runtime.messages",
     "runtime.models.base",

@@ -1,0 +1,161 @@
+"""Durable inputs: let in, joined by key, consumed or abandoned.
+
+Owns: admission of inputs, idempotency keys and where the input of each stands. Must not: run a turn
+or decide when one runs.
+
+An input is on disk before anybody is told that it was accepted. A key that was seen before, in this
+process or an earlier one, joins the fate of the first input that came with it. Keys are kept in
+memory only until the next checkpoint; after that they are rows that are read when asked for, so a
+member that is asked a million questions does not remember a million keys.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import attrs
+
+from runtime.errors import SessionError
+from runtime.heads import pack_row, unpack_row
+from runtime.ids import InputId, SessionId
+from runtime.journal import Journal
+from runtime.ports import Ports
+from runtime.records import InputAbandoned, InputAccepted
+from runtime.recovery import Recovery, WholeRows
+from runtime.results import TurnResult, result_of
+from runtime.session import PendingInput
+from runtime.state import KeyedInput, RealmState
+from stores import Ticket
+
+#: Admissions with a key that are remembered before those that the fold knows by now are dropped.
+_REMEMBERED = 64
+
+
+@attrs.frozen
+class Admission:
+    """An input that was let in, or the earlier one with the same key that it joined.
+
+    Exactly one of `pending` (work to do, or being done) and `settled` (already decided) is set.
+    `ticket` is None when the input had been accepted before.
+    """
+
+    session_id: SessionId
+    pending: PendingInput | None
+    ticket: Ticket | None
+    settled: KeyedInput | None = None
+
+
+class Inputs:
+    """The inputs of one realm."""
+
+    def __init__(
+        self, journal: Journal, recovery: Recovery, state: RealmState, ports: Ports
+    ) -> None:
+        self._journal = journal
+        self._recovery = recovery
+        self._state = state
+        self._ports = ports
+        #: Admitted with a key; an entry is needed until the fold has its record.
+        self._admitted: dict[str, Admission] = {}
+        #: Keys whose rows are on their way to the disk: neither in the fold nor in the store.
+        self._writing: dict[str, KeyedInput] = {}
+        recovery.add(WholeRows(b"k/", self._changed, lambda _name, _row: None))
+        state.lookup = self._stored
+
+    def accept(
+        self,
+        session_id: SessionId,
+        text: str,
+        *,
+        sender: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Admission:
+        """Let an input in: number it, queue its record, return at once.
+
+        The input is durable when the admission's ticket is; work on it may begin before that,
+        because nobody has been told yet. A key that was seen before joins the first input's fate.
+
+        Raises:
+            SessionNotFound: there is no such session.
+            SessionError: the session is archived, or the key was used in another one.
+        """
+        head = self._state.head(session_id)
+        if idempotency_key is not None:
+            known = self._join(idempotency_key)
+            if known is not None:
+                if known.session_id != session_id:
+                    raise SessionError(
+                        f"idempotency key {idempotency_key!r} was used for an input of session"
+                        f" {known.session_id}; use another one here",
+                        session_id,
+                    )
+                return known
+        if head.archived:
+            raise SessionError(f"session {session_id} is archived and takes no input", session_id)
+        pending = PendingInput(InputId(self._ports.ids.new()), text, sender, idempotency_key)
+        now = self._ports.clock.now_ns()
+        ticket = self._journal.append(
+            InputAccepted(session_id, pending.input_id, text, sender, idempotency_key, now)
+        )
+        admission = Admission(session_id, pending, ticket)
+        if idempotency_key is not None:
+            self._remember(idempotency_key, admission)
+        return admission
+
+    async def abandon(self, session_id: SessionId, input_id: InputId, reason: str) -> None:
+        """Give an accepted input up for good, durably."""
+        now = self._ports.clock.now_ns()
+        await self._journal.append(InputAbandoned(session_id, input_id, reason, now)).wait()
+
+    def settled(self, session_id: SessionId, key: str) -> KeyedInput | None:
+        """The input of the session that came with this idempotency key, if its fate is decided."""
+        known = self._join(key)
+        return known.settled if known is not None and known.session_id == session_id else None
+
+    def result(self, keyed: KeyedInput) -> TurnResult:
+        """What became of an input whose fate is decided. Raises as `runtime.results.result_of`."""
+        if keyed.abandoned is not None:
+            raise SessionError(f"the input was abandoned: {keyed.abandoned}", keyed.session_id)
+        return result_of(self._journal.turn(keyed.turn))
+
+    def _join(self, key: str) -> Admission | None:
+        known = self._state.find_key(key)
+        if known is None:
+            return self._admitted.get(key)
+        self._admitted.pop(key, None)
+        if known.settled:
+            return Admission(known.session_id, None, None, known)
+        inputs = self._state.heads[known.session_id].inputs
+        assert inputs is not None, "a keyed input that is not settled is pending"
+        return Admission(known.session_id, inputs[known.input_id], None)
+
+    def _remember(self, key: str, admission: Admission) -> None:
+        if len(self._admitted) >= _REMEMBERED:
+            find = self._state.find_key
+            self._admitted = {k: each for k, each in self._admitted.items() if find(k) is None}
+        self._admitted[key] = admission
+
+    # -- rows ------------------------------------------------------------------------------
+
+    def _changed(self) -> list[tuple[bytes, bytes | None]]:
+        """The rows of the keys that changed. The ones handed out before are on disk by now."""
+        self._writing, self._state.keyed = self._state.keyed, {}
+        return [
+            (_name(key), pack_row(key, at.session_id, at.input_id, at.turn, at.abandoned))
+            for key, at in self._writing.items()
+        ]
+
+    def _stored(self, key: str) -> KeyedInput | None:
+        known = self._writing.get(key)
+        if known is not None:
+            return known
+        row = self._recovery.key_row(b"k/", _name(key))
+        if row is None:
+            return None
+        session_id, input_id, turn, abandoned = unpack_row(row)[1:]
+        return KeyedInput(session_id, input_id, turn, abandoned)
+
+
+def _name(key: str) -> bytes:
+    """The name of a key's row: keys are of any length, names are not."""
+    return hashlib.sha256(key.encode()).digest()
