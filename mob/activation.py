@@ -178,6 +178,10 @@ class Activations:
         """The names of the members that have an activation."""
         return [name for name, live in self.members.items() if live.active]
 
+    def in_flight(self) -> list[str]:
+        """The names of the members at work whose turn has begun."""
+        return [name for name, live in self.members.items() if live.active and live.current]
+
     async def quiet(self) -> None:
         """Park until no member is at work."""
         while self.active:

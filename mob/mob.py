@@ -318,12 +318,12 @@ class Mob:
         """
         self._begin_change("stop", "being stopped")
         activations = self._activations
-        busy = activations.at_work()
+        busy = activations.in_flight()
         activations.draining = True
         try:
             with trio.move_on_after(deadline_s):
                 await activations.quiet()
-            late = activations.at_work()
+            late = activations.in_flight()
             activations.halt()
             await activations.quiet()
             await self._gate.flush()
