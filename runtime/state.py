@@ -141,21 +141,22 @@ class RealmState:
     def _created(self, seq: int, record: SessionCreated) -> None:
         if record.session_id in self.heads:
             return
-        self._add(
-            SessionHead(
-                session_id=record.session_id,
-                harness_id=record.harness_id,
-                agent_id=record.agent_id,
-                title=record.title,
-                locale=record.locale,
-                lineage=record.lineage,
-                spec=record.spec,
-                created_at_ns=record.at_ns,
-                updated_at_ns=record.at_ns,
-                spawn_key=record.spawn_key,
-                applied=seq,
-            )
+        head = SessionHead(
+            session_id=record.session_id,
+            harness_id=record.harness_id,
+            agent_id=record.agent_id,
+            title=record.title,
+            locale=record.locale,
+            lineage=record.lineage,
+            spec=record.spec,
+            created_at_ns=record.at_ns,
+            updated_at_ns=record.at_ns,
+            spawn_key=record.spawn_key,
+            applied=seq,
         )
+        if record.lineage.parent is not None and self.head(record.lineage.parent).archived:
+            head.status = SessionStatus.ARCHIVED  # its parent ended while it was being made
+        self._add(head)
         self.dirty[record.session_id] = seq
 
     def _archived(self, seq: int, record: SessionArchived) -> None:
@@ -183,6 +184,8 @@ class RealmState:
         head.inputs[record.input_id] = PendingInput(
             record.input_id, record.text, record.sender, key
         )
+        if head.archived:  # it ended while the input was on its way to the disk
+            self._consume(head, record.input_id, turn=0, abandoned="its session was archived")
 
     def _abandoned(self, seq: int, record: InputAbandoned) -> None:
         head = self._touch(seq, record.session_id)

@@ -5,12 +5,12 @@ which serves memory and LMDB alike. Must not: take part in control flow; the jou
 durable, a snapshot only makes recovery short.
 
 Layout. One row per session says what it is, how many messages each of its segments holds, and the
-checksum of the last of them; a segment is immutable and holds the messages of one save. So `save`
-writes what is new since the stored row, in one commit, whatever the length of the history.
+checksum of its last `TAIL` messages; a segment is immutable and holds the messages of one save. So
+`save` writes what is new since the stored row, in one commit, whatever the length of the history.
 
 A history is taken for the continuation of the stored one if its head did not go back, it did not
-shrink, and the message where the stored one ended is the same; otherwise it is written whole. Only
-an edit further back, which a journal cannot make, would go unseen.
+shrink, and the messages just before the point where the stored one ended are the same; otherwise it
+is written whole. To compare all of them would make a save cost what the history is long.
 """
 
 from __future__ import annotations
@@ -28,6 +28,10 @@ from runtime.ids import RealmId, SessionId
 from runtime.messages import Message, pack_message, unpack_message
 from runtime.session import Session
 from stores import Conflict, Damaged, Delete, Expect, Operation, Put, Store
+
+#: Messages at the end of a stored history that tell whether another one continues it. A branch that
+#: forked off further back and then said the same 16 things would be mistaken; none does.
+TAIL: Final = 16
 
 #: What bytes of another layout can cause while they are understood.
 _MISFITS: Final = (ValueError, TypeError, LookupError, AttributeError)
@@ -69,7 +73,7 @@ class SessionStore(Protocol):
 @attrs.frozen
 class _Row:
     """The stored row: the session without messages, the message count of each segment, and the
-    checksum of the last message (0 if there is none). `packed` is the row's bytes."""
+    checksum of the last messages. `packed` is the row's bytes."""
 
     session: Session
     segments: tuple[int, ...]
@@ -116,7 +120,7 @@ class StoredSessions:
         row = {
             "session": converter().unstructure(attrs.evolve(session, messages=())),
             "segments": segments,
-            "tail": _checksum(session.messages[-1]) if session.messages else 0,
+            "tail": _checksum(session.messages),
         }
         operations.append(Put(key, msgpack.packb(row)))
         return operations
@@ -189,8 +193,8 @@ def _extends(session: Session, old: _Row) -> bool:
     count = old.count
     if session.head < old.session.head or len(session.messages) < count:
         return False
-    return not count or _checksum(session.messages[count - 1]) == old.tail
+    return _checksum(session.messages[:count]) == old.tail
 
 
-def _checksum(message: Message) -> int:
-    return zlib.crc32(msgpack.packb(pack_message(message)))
+def _checksum(messages: tuple[Message, ...]) -> int:
+    return zlib.crc32(msgpack.packb([pack_message(message) for message in messages[-TAIL:]]))

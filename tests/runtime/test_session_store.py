@@ -226,7 +226,7 @@ async def test_two_saves_at_once_leave_one_of_them_whole(autojump_clock: object)
             assert await sessions.load(SESSION.session_id) in order
 
 
-@given(st.lists(st.tuples(st.booleans(), strategies.many), max_size=6))
+@given(st.lists(st.tuples(st.booleans(), strategies.many), max_size=5))
 def test_any_course_of_saves_loads_what_was_saved_last(
     saves: list[tuple[bool, tuple[Message, ...]]],
 ) -> None:
