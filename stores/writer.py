@@ -298,8 +298,9 @@ class Watch:
             try:
                 await event.wait()
             finally:
-                # The last one to give up takes the event along.
-                if not event.is_set() and not event.statistics().tasks_waiting:
+                # The last one to give up takes the event along. Of several that are cancelled at
+                # once each is the last, and a later waiter may have made a new event by then.
+                if not event.statistics().tasks_waiting and self._events.get(stream) is event:
                     del self._events[stream]
         if self._end is not None:
             raise again(self._end) from self._end

@@ -22,7 +22,7 @@ from stores import (
     StoreFull,
     StoreMisuse,
 )
-from stores.writer import GroupTicket, MapFull, Outcome, Serving, Writer
+from stores.writer import GroupTicket, MapFull, Outcome, Serving, Watch, Writer
 
 
 class GatedEngine:
@@ -381,3 +381,12 @@ async def test_those_who_wait_for_growth_leave_nothing_behind(engine: GatedEngin
             with trio.move_on_after(0):
                 await writer.watch.wait(b"s")
         assert writer.watch._events == {}
+
+
+async def test_watchers_that_are_cancelled_together_leave_quietly() -> None:
+    watch = Watch()
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(watch.wait, b"s")
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
