@@ -127,8 +127,10 @@ async def _story(
         await resume(mob, display, joined=key in mob.realm.state.keyed)
         stopper.work = trio.CancelScope()
         with stopper.work:
-            nursery.start_soon(_assassin, mob, display, after)
-            await mob.ask(mob.definition.lead, _PROMPT, idempotency_key=key)
+            async with trio.open_nursery() as story:
+                story.start_soon(_assassin, mob, display, after)
+                await mob.ask(mob.definition.lead, _PROMPT, idempotency_key=key)
+                story.cancel_scope.cancel()
         if stopper.work.cancelled_caught:
             await save(mob, display)
         nursery.cancel_scope.cancel()

@@ -28,7 +28,7 @@ _INDENT = "    "
 
 
 def show(
-    name: Annotated[str, Parameter(name="MOB[/MEMBER]", help="A mob, or one of its members.")],
+    name: Annotated[str, Parameter(name="NAME", help="MOB, or MOB/MEMBER for one member.")],
     /,
     *,
     state: State = DEFAULT_STATE,
