@@ -13,7 +13,6 @@ A Python definition goes through the same checks as a file (`MobDefinition.check
 from __future__ import annotations
 
 import json
-import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -21,17 +20,11 @@ from typing import Any
 
 import attrs
 
+from mob.checks import mistakes_of
 from mob.errors import DefinitionInvalid, Mistake
 from mob.supervision import DEFAULT_POLICY, RestartPolicy, RestartWhen
-from mob.tables import TableReader, nearest
-from runtime.structured import check_schema
+from mob.tables import TableReader
 from runtime.turn import MAX_STEPS
-
-#: Names of members, profiles, models and tools: they appear in tool names and paths.
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
-#: Tools that exist by configuration and not by a [tools.X] table.
-SPAWN_AGENT = "spawn_agent"
-ASK_PREFIX = "ask_"
 
 
 @attrs.frozen
@@ -97,6 +90,12 @@ class MemberDefinition:
     replicas: int | None = None
     instructions: str = ""
 
+    def names(self, base: str) -> tuple[str, ...]:
+        """The names that the table ``[members.BASE]`` stands for."""
+        if self.replicas is None:
+            return (base,)
+        return tuple([f"{base}-{index}" for index in range(self.replicas)])
+
 
 @attrs.frozen
 class WiringDefinition:
@@ -153,7 +152,9 @@ class MobDefinition:
         """Build and check a definition from parsed TOML. Raises `DefinitionInvalid`."""
         mistakes: list[Mistake] = []
         definition = _read(TableReader("", data, mistakes), folder or Path(), source)
-        mistakes.extend(definition.mistakes())
+        # Where a value was wrong another stands in for it, about which there is nothing to say.
+        told = {mistake.path for mistake in mistakes}
+        mistakes.extend(each for each in definition.mistakes() if each.path not in told)
         if mistakes:
             raise DefinitionInvalid(source, tuple(mistakes))
         return definition
@@ -169,7 +170,7 @@ class MobDefinition:
         return {
             name: member.profile
             for base, member in self.members.items()
-            for name in replica_names(base, member)
+            for name in member.names(base)
         }
 
     def member_instructions(self) -> dict[str, str]:
@@ -178,7 +179,7 @@ class MobDefinition:
             name: member.instructions
             for base, member in self.members.items()
             if member.instructions
-            for name in replica_names(base, member)
+            for name in member.names(base)
         }
 
     def peers(self) -> dict[str, tuple[str, ...]]:
@@ -186,7 +187,7 @@ class MobDefinition:
         names = list(self.member_names())
         if self.wiring.default == "allow":
             return {name: tuple(other for other in names if other != name) for name in names}
-        groups = {base: replica_names(base, member) for base, member in self.members.items()}
+        groups = {base: member.names(base) for base, member in self.members.items()}
         linked: dict[str, set[str]] = {name: set() for name in names}
         for one, other in self.wiring.edges:
             for left in groups.get(one, (one,)):
@@ -207,20 +208,7 @@ class MobDefinition:
 
     def mistakes(self) -> Iterable[Mistake]:
         """What does not fit together, each with its path."""
-        yield from _check_names(self)
-        yield from _check_references(self)
-        for name, profile in self.profiles.items():
-            if profile.output_schema is not None:
-                reason = check_schema(profile.output_schema)
-                if reason is not None:
-                    yield Mistake(f"profiles.{name}.output_schema", reason)
-
-
-def replica_names(base: str, member: MemberDefinition) -> tuple[str, ...]:
-    """The names that one [members.X] table stands for."""
-    if member.replicas is None:
-        return (base,)
-    return tuple(f"{base}-{index}" for index in range(member.replicas))
+        return mistakes_of(self)
 
 
 def changed_parts(old: str, new: str) -> tuple[str, ...]:
@@ -261,27 +249,23 @@ def _read(top: TableReader, folder: Path, source: str) -> MobDefinition:
 
 
 def _read_model(table: TableReader) -> ModelDefinition:
-    limit = table.number("max_concurrency", 1, least=1) if "max_concurrency" in table else None
     model = ModelDefinition(
         model=table.required("model", str, "sim:echo"),
         base_url=table.take("base_url", str),
         api_key_env=table.take("api_key_env", str),
-        max_concurrency=limit,
+        max_concurrency=table.take("max_concurrency", int),
         options=table.take("options", dict, {}),
     )
-    table.take("max_concurrency", int, 1)
     table.done()
     return model
 
 
 def _read_tool(table: TableReader) -> ToolDefinition:
-    function = table.required("function", str, "tools.py:tool")
-    if not re.fullmatch(r"[^:]+\.py:[A-Za-z_]\w*", function):
-        table.wrong("function", f"{function!r} is not of the form file.py:function_name")
-    timeout_s = table.take("timeout_s", float)
-    if timeout_s is not None and timeout_s <= 0:
-        table.wrong("timeout_s", f"must be above 0, found {timeout_s:g}")
-    tool = ToolDefinition(function, table.take("idempotent", bool, False), timeout_s)
+    tool = ToolDefinition(
+        table.required("function", str, "tools.py:tool"),
+        table.take("idempotent", bool, False),
+        table.take("timeout_s", float),
+    )
     table.done()
     return tool
 
@@ -296,8 +280,8 @@ def _read_profile(table: TableReader, folder: Path) -> ProfileDefinition:
         tools=table.texts("tools"),
         tool_choice=table.texts("tool_choice"),
         output_schema=_read_schema(table, folder),
-        output_retries=table.number("output_retries", 2, least=0),
-        max_steps=table.number("max_steps", MAX_STEPS, least=1),
+        output_retries=table.take("output_retries", int, 2),
+        max_steps=table.take("max_steps", int, MAX_STEPS),
         subagents=subagents,
         restart=_read_restart(table.table("restart")),
         options=table.take("options", dict, {}),
@@ -344,8 +328,8 @@ def _read_text(table: TableReader, key: str, path: Path) -> str:
 def _read_subagents(table: TableReader) -> SubagentDefinition:
     subagents = SubagentDefinition(
         profile=table.take("profile", str),
-        max_depth=table.number("max_depth", 2, least=1, most=16),
-        max_children=table.number("max_children", 16, least=1),
+        max_depth=table.take("max_depth", int, 2),
+        max_children=table.take("max_children", int, 16),
     )
     table.done()
     return subagents
@@ -356,21 +340,21 @@ def _read_restart(table: TableReader) -> RestartPolicy:
     policies = [when.value for when in RestartWhen]
     restart = RestartPolicy(
         when=RestartWhen(table.choice("policy", default.when.value, policies)),
-        max_restarts=table.number("max", default.max_restarts, least=0),
-        within_s=table.number("within_s", default.within_s, least=0.001),
-        backoff_s=table.number("backoff_s", default.backoff_s, least=0),
-        max_backoff_s=table.number("max_backoff_s", default.max_backoff_s, least=0),
+        max_restarts=table.take("max", int, default.max_restarts),
+        within_s=table.take("within_s", float, default.within_s),
+        backoff_s=table.take("backoff_s", float, default.backoff_s),
+        max_backoff_s=table.take("max_backoff_s", float, default.max_backoff_s),
     )
     table.done()
     return restart
 
 
 def _read_member(table: TableReader) -> MemberDefinition:
-    replicas = table.number("replicas", 1, least=1) if "replicas" in table else None
     member = MemberDefinition(
-        table.required("profile", str, ""), replicas, table.take("instructions", str, "")
+        table.required("profile", str, ""),
+        table.take("replicas", int),
+        table.take("instructions", str, ""),
     )
-    table.take("replicas", int, 1)
     table.done()
     return member
 
@@ -382,74 +366,12 @@ def _read_wiring(table: TableReader) -> WiringDefinition:
             edges.append((edge[0], edge[1]))
         else:
             table.wrong(f"edges[{index}]", f"expected a pair of member names, found {edge!r}")
-    wiring = WiringDefinition(table.choice("default", "deny", ("allow", "deny")), tuple(edges))
+    wiring = WiringDefinition(table.take("default", str, "deny"), tuple(edges))
     table.done()
     return wiring
 
 
 def _read_checkpoint(table: TableReader) -> CheckpointDefinition:
-    checkpoint = CheckpointDefinition(table.number("every_turns", 64, least=1))
+    checkpoint = CheckpointDefinition(table.take("every_turns", int, 64))
     table.done()
     return checkpoint
-
-
-def _check_names(definition: MobDefinition) -> Iterable[Mistake]:
-    rule = "letters, digits, - and _, beginning with a letter or digit, at most 63"
-    if not NAME.fullmatch(definition.id):
-        yield Mistake("mob.id", f"{definition.id!r} is not a name", rule)
-    for table in ("models", "profiles", "members", "tools"):
-        for name in getattr(definition, table):
-            if not NAME.fullmatch(name):
-                yield Mistake(f"{table}.{name}", f"{name!r} is not a name", rule)
-    for name in definition.tools:
-        if name == SPAWN_AGENT or name.startswith(ASK_PREFIX):
-            yield Mistake(f"tools.{name}", "the name is taken by a built-in tool", "rename it")
-
-
-def _check_references(definition: MobDefinition) -> Iterable[Mistake]:
-    names = definition.member_names()
-    if not definition.members:
-        yield Mistake("members", "a mob needs at least one member", "add [members.NAME]")
-    elif definition.lead not in names:
-        yield _unknown("mob.lead", "member", definition.lead, names)
-    for name, profile in definition.profiles.items():
-        path = f"profiles.{name}"
-        if profile.model not in definition.models:
-            yield _unknown(f"{path}.model", "model alias", profile.model, definition.models)
-        for tool in profile.tools:
-            if tool not in definition.tools:
-                yield _unknown(f"{path}.tools", "tool", tool, definition.tools)
-        child = profile.subagents.profile if profile.subagents is not None else None
-        if child is not None and child not in definition.profiles:
-            yield _unknown(f"{path}.subagents.profile", "profile", child, definition.profiles)
-        yield from _check_choices(definition, name, profile)
-    for name, member in definition.members.items():
-        if member.profile not in definition.profiles:
-            yield _unknown(
-                f"members.{name}.profile", "profile", member.profile, definition.profiles
-            )
-    yield from _check_edges(definition, [*definition.members, *names])
-
-
-def _check_edges(definition: MobDefinition, known: list[str]) -> Iterable[Mistake]:
-    for index, edge in enumerate(definition.wiring.edges):
-        for end in edge:
-            if end not in known:
-                yield _unknown(f"wiring.edges[{index}]", "member", end, known)
-
-
-def _check_choices(
-    definition: MobDefinition, name: str, profile: ProfileDefinition
-) -> Iterable[Mistake]:
-    """A forced tool must be one that some session of this profile is offered."""
-    offered = {"auto", "none", "required", *profile.tools}
-    if profile.subagents is not None:
-        offered.add(SPAWN_AGENT)
-    offered.update(f"{ASK_PREFIX}{other}" for other in definition.profiles)
-    for choice in profile.tool_choice:
-        if choice not in offered:
-            yield _unknown(f"profiles.{name}.tool_choice", "tool", choice, offered)
-
-
-def _unknown(path: str, what: str, word: str, known: Iterable[str]) -> Mistake:
-    return Mistake(path, f"there is no {what} {word!r}", nearest(word, known))

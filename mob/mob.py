@@ -17,7 +17,8 @@ import attrs
 import trio
 
 from mob.activation import Activations, Job, LiveMember
-from mob.definition import NAME, MobDefinition
+from mob.checks import NAME
+from mob.definition import MobDefinition
 from mob.errors import AskCycle, MemberExists, MemberNotFound, MobClosed
 from mob.harness import Harnesses
 from mob.lifecycle import MobState, VerbRefused, admit, after

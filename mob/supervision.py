@@ -80,5 +80,6 @@ def decide(policy: RestartPolicy, recent: tuple[float, ...], exit_: Exit) -> Dec
             f"{exit_.cause} (restarted {len(recent)} times within {policy.within_s:g} s, which is"
             " the limit)"
         )
-    delay_s = min(policy.backoff_s * 2 ** len(recent), policy.max_backoff_s)
+    # Capped because 2.0 ** 1024 overflows; by then any delay has long been at its maximum.
+    delay_s = min(policy.backoff_s * 2.0 ** min(len(recent), 1000), policy.max_backoff_s)
     return Restart(delay_s, (*recent, exit_.at_s))

@@ -67,15 +67,6 @@ class TableReader:
             return default
         return self.take(key, kind, default)
 
-    def number(self, key: str, default: T, *, least: float, most: float = float("inf")) -> T:
-        """An int or float (as `default` is) between `least` and `most`, both included."""
-        value = self.take(key, type(default), default)
-        if not least <= value <= most:  # type: ignore[operator]
-            bounds = f"at least {least:g}" if most == float("inf") else f"{least:g} to {most:g}"
-            self.wrong(key, f"must be {bounds}, found {value}")
-            return default
-        return value
-
     def choice(self, key: str, default: str, allowed: Iterable[str]) -> str:
         """Text that is one of `allowed`."""
         value = self.take(key, str, default)

@@ -1,0 +1,156 @@
+"""What must hold of a definition beyond the types of its values.
+
+Owns: every rule about names, numbers and references, for files and for definitions in Python alike.
+Must not: read a file, or change a definition.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+from mob.errors import Mistake
+from mob.tables import nearest
+from runtime.structured import check_schema
+
+if TYPE_CHECKING:
+    from mob.definition import MobDefinition, ProfileDefinition
+
+#: Names of members, profiles, models and tools: they appear in tool names and paths.
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+#: Tools that exist by configuration and not by a [tools.X] table.
+SPAWN_AGENT: Final = "spawn_agent"
+ASK_PREFIX: Final = "ask_"
+
+INF: Final = float("inf")
+#: Members that one table may stand for: a million is what the design aims at in one process.
+MAX_REPLICAS: Final = 1_000_000
+
+
+def mistakes_of(definition: MobDefinition) -> Iterable[Mistake]:
+    """What does not hold, each with its path."""
+    yield from _check_names(definition)
+    yield from _check_values(definition)
+    if all((member.replicas or 1) <= MAX_REPLICAS for member in definition.members.values()):
+        yield from _check_references(definition)
+    for name, profile in definition.profiles.items():
+        if profile.output_schema is not None:
+            reason = check_schema(profile.output_schema)
+            if reason is not None:
+                yield Mistake(f"profiles.{name}.output_schema", reason)
+
+
+def _check_names(definition: MobDefinition) -> Iterable[Mistake]:
+    rule = "letters, digits, - and _, beginning with a letter or digit, at most 63"
+    if not NAME.fullmatch(definition.id):
+        yield Mistake("mob.id", f"{definition.id!r} is not a name", rule)
+    for table in ("models", "profiles", "members", "tools"):
+        for name in getattr(definition, table):
+            if not NAME.fullmatch(name):
+                yield Mistake(f"{table}.{name}", f"{name!r} is not a name", rule)
+    for name in definition.tools:
+        if name == SPAWN_AGENT or name.startswith(ASK_PREFIX):
+            yield Mistake(f"tools.{name}", "the name is taken by a built-in tool", "rename it")
+
+
+def _check_values(definition: MobDefinition) -> Iterable[Mistake]:
+    for path, value, least, most in _bounded(definition):
+        if value is not None and not least <= value <= most:
+            bounds = f"at least {least:g}" if most == INF else f"{least:g} to {most:g}"
+            yield Mistake(path, f"must be {bounds}, found {value:g}")
+    for name, tool in definition.tools.items():
+        if not re.fullmatch(r"[^:]+\.py:[A-Za-z_]\w*", tool.function):
+            form = f"{tool.function!r} is not of the form file.py:function_name"
+            yield Mistake(f"tools.{name}.function", form)
+    ways = ("allow", "deny")
+    if definition.wiring.default not in ways:
+        word = definition.wiring.default
+        yield Mistake("wiring.default", f"{word!r} is not possible", nearest(word, ways))
+
+
+def _bounded(definition: MobDefinition) -> Iterable[tuple[str, float | None, float, float]]:
+    """Every number with a bound: its path, its value, the least and the most it may be."""
+    for name, model in definition.models.items():
+        yield f"models.{name}.max_concurrency", model.max_concurrency, 1, INF
+    for name, tool in definition.tools.items():
+        yield f"tools.{name}.timeout_s", tool.timeout_s, 0.001, INF
+    for name, profile in definition.profiles.items():
+        path = f"profiles.{name}"
+        yield f"{path}.output_retries", profile.output_retries, 0, INF
+        yield f"{path}.max_steps", profile.max_steps, 1, INF
+        if profile.subagents is not None:
+            yield f"{path}.subagents.max_depth", profile.subagents.max_depth, 1, 16
+            yield f"{path}.subagents.max_children", profile.subagents.max_children, 1, INF
+        restart = profile.restart
+        yield f"{path}.restart.max", restart.max_restarts, 0, INF
+        yield f"{path}.restart.within_s", restart.within_s, 0.001, INF
+        yield f"{path}.restart.backoff_s", restart.backoff_s, 0, INF
+        yield f"{path}.restart.max_backoff_s", restart.max_backoff_s, 0, INF
+    for name, member in definition.members.items():
+        yield f"members.{name}.replicas", member.replicas, 1, MAX_REPLICAS
+    yield "checkpoint.every_turns", definition.checkpoint.every_turns, 1, INF
+
+
+def _check_members(definition: MobDefinition) -> Iterable[Mistake]:
+    """No two tables may stand for the same member: one would take the other's place."""
+    taken: dict[str, str] = {}
+    for base, member in definition.members.items():
+        for name in member.names(base):
+            if taken.setdefault(name, base) != base:
+                why = f"the name {name!r} is taken by members.{taken[name]}"
+                yield Mistake(f"members.{base}", why, "rename one of them")
+                break
+
+
+def _check_references(definition: MobDefinition) -> Iterable[Mistake]:
+    names = definition.member_names()
+    if not definition.members:
+        yield Mistake("members", "a mob needs at least one member", "add [members.NAME]")
+    elif definition.lead not in names:
+        yield _unknown("mob.lead", "member", definition.lead, names)
+    yield from _check_members(definition)
+    for name, profile in definition.profiles.items():
+        path = f"profiles.{name}"
+        if profile.model not in definition.models:
+            yield _unknown(f"{path}.model", "model alias", profile.model, definition.models)
+        for tool in profile.tools:
+            if tool not in definition.tools:
+                yield _unknown(f"{path}.tools", "tool", tool, definition.tools)
+            elif profile.tools.count(tool) > 1:
+                yield Mistake(f"{path}.tools", f"{tool!r} is listed more than once")
+                break
+        child = profile.subagents.profile if profile.subagents is not None else None
+        if child is not None and child not in definition.profiles:
+            yield _unknown(f"{path}.subagents.profile", "profile", child, definition.profiles)
+        yield from _check_choices(definition, name, profile)
+    for name, member in definition.members.items():
+        if member.profile not in definition.profiles:
+            yield _unknown(
+                f"members.{name}.profile", "profile", member.profile, definition.profiles
+            )
+    yield from _check_edges(definition, [*definition.members, *names])
+
+
+def _check_edges(definition: MobDefinition, known: list[str]) -> Iterable[Mistake]:
+    for index, edge in enumerate(definition.wiring.edges):
+        for end in edge:
+            if end not in known:
+                yield _unknown(f"wiring.edges[{index}]", "member", end, known)
+
+
+def _check_choices(
+    definition: MobDefinition, name: str, profile: ProfileDefinition
+) -> Iterable[Mistake]:
+    """A forced tool must be one that some session of this profile is offered."""
+    offered = {"auto", "none", "required", *profile.tools}
+    if profile.subagents is not None:
+        offered.add(SPAWN_AGENT)
+    offered.update(f"{ASK_PREFIX}{other}" for other in definition.profiles)
+    for choice in profile.tool_choice:
+        if choice not in offered:
+            yield _unknown(f"profiles.{name}.tool_choice", "tool", choice, offered)
+
+
+def _unknown(path: str, what: str, word: str, known: Iterable[str]) -> Mistake:
+    return Mistake(path, f"there is no {what} {word!r}", nearest(word, known))
