@@ -95,6 +95,7 @@ class Ticket(Protocol):
             Conflict: an `Expect` did not hold; nothing of this batch was applied.
             Damaged: what the batch builds on fails its checksum; nothing of it was applied.
             StoreFull, StoreFailed: the commit failed; nothing of this batch was applied.
+            StoreLost: another process took the store over; nothing of this batch was applied.
             CommitUnknown: the outcome could not be learnt.
         """
         ...
@@ -118,6 +119,15 @@ class Store(Protocol):
         ...
 
     @property
+    def generation(self) -> int:
+        """How often the store has been opened for writing, this handle included; from 1.
+
+        Durable, and part of every commit: a handle that is not of the newest generation writes
+        nothing (`StoreLost`). It may rise while a store is open, after a commit that failed.
+        """
+        ...
+
+    @property
     def location(self) -> str:
         """Where the data lives, for messages to people: a path, or ``memory``."""
         ...
@@ -127,7 +137,8 @@ class Store(Protocol):
 
         Raises:
             StoreClosed: the store was closed.
-            StoreFull, StoreFailed: an earlier commit failed and ended this handle.
+            StoreFull, StoreFailed: an earlier commit failed; this handle only reads.
+            StoreLost: another process took the store over.
             StoreMisuse: a key or stream name is empty or longer than `MAX_KEY_BYTES`.
         """
         ...

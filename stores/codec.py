@@ -14,6 +14,9 @@ Layout, big-endian:
     record key    u16 length of the stream's name, the name, u64 sequence number
     record        u8 format, u8 kind, u16 version, u32 crc, payload
     row           u8 format, u32 crc, value
+    head          a row under a stream's prefix: u64 last sequence number, u32 its record's crc
+    gap           a record of format 0 whose payload says what stood there, left by a repair
+    mark          a row: generation, commit number, those of the predecessor, digest of all rows
 
 The length in front keeps the streams ``a`` and ``ab`` apart; the number at the end keeps a
 stream's records adjacent and in order, which LMDB packs densely.
@@ -25,11 +28,16 @@ from struct import Struct
 from typing import Final
 from zlib import crc32
 
+import attrs
+
 from stores.base import MAX_KEY_BYTES, Append, Batch, Expect, Put
 from stores.errors import Damaged, StoreMisuse
 
 #: The first byte of every record and row. Raise it when the layouts above change.
 FORMAT: Final = 1
+
+#: How the reason of a gap begins.
+GAP_WORDS: Final = "it was lost before a repair"
 
 #: The checksum that the first record of a stream continues from.
 CHAIN_START: Final = 0
@@ -40,7 +48,17 @@ _HEAD: Final = Struct(">BBH")
 _CRC: Final = Struct(">I")
 _RECORD: Final = Struct(">BBHI")
 _ROW: Final = Struct(">BI")
-_ROW_FORMAT: Final = bytes([FORMAT])
+_HEAD_ROW: Final = Struct(">QI")
+_MARK: Final = Struct(">QQQQQ")
+
+#: The first byte of a record that a repair could not save and kept the place of.
+_GAP: Final = 0
+
+#: The key of the mark in an environment's unnamed database.
+MARK_KEY: Final = b"mark"
+
+#: The digest of rows is a sum of their checksums, so that one row is exchanged at constant cost.
+_DIGEST_MASK: Final = (1 << 64) - 1
 
 
 def stream_prefix(stream: bytes) -> bytes:
@@ -86,6 +104,9 @@ def decode_record(key: bytes, previous: int, raw: bytes) -> tuple[int, int, int,
         raise Damaged(describe_record(key), f"it has {len(raw)} bytes, too few for an envelope")
     form, kind, version, crc = _RECORD.unpack_from(raw)
     if form != FORMAT:
+        if form == _GAP and crc32(raw[_RECORD.size :], crc32(key, previous)) == crc:
+            lost = raw[_RECORD.size :].decode("utf-8", "replace")
+            raise Damaged(describe_record(key), f"{GAP_WORDS}: {lost}")
         raise Damaged(describe_record(key), f"its envelope has format {form}, not {FORMAT}")
     payload = raw[_RECORD.size :]
     if crc32(payload, crc32(key + raw[: _HEAD.size], previous)) != crc:
@@ -106,6 +127,13 @@ def record_crc(key: bytes, raw: bytes) -> int:
         raise Damaged(describe_record(key), f"it has {len(raw)} bytes, too few for an envelope")
     crc: int = _CRC.unpack_from(raw, _HEAD.size)[0]
     return crc
+
+
+def encode_gap(key: bytes, previous: int, reason: str) -> tuple[bytes, int]:
+    """A record that reads as `Damaged` with `reason`, keeps its number and continues the chain."""
+    payload = reason.encode()
+    crc = crc32(payload, crc32(key, previous))
+    return _RECORD.pack(_GAP, 0, 0, crc) + payload, crc
 
 
 def describe_record(key: bytes) -> str:
@@ -134,6 +162,78 @@ def decode_row(key: bytes, raw: bytes) -> bytes:
     if crc32(value, crc32(key)) != crc:
         raise Damaged(f"key {key!r}", "its checksum, which covers the key, fails")
     return value
+
+
+def row_crc(raw: bytes | None) -> int:
+    """What a stored row adds to the digest: its checksum as stored; 0 if it is absent or cut."""
+    if raw is None or len(raw) < _ROW.size:
+        return 0
+    crc: int = _ROW.unpack_from(raw)[1]
+    return crc
+
+
+def encode_head(prefix: bytes, seq: int, crc: int) -> bytes:
+    """The row that says where the stream of `prefix` ends: its last number and checksum."""
+    return encode_row(prefix, _HEAD_ROW.pack(seq, crc))
+
+
+def decode_head(prefix: bytes, raw: bytes) -> tuple[int, int]:
+    """Number and checksum of the last record of the stream of `prefix`.
+
+    Raises:
+        Damaged: `raw` is not a head of that stream.
+    """
+    where = f"the head of stream {prefix[2:]!r}"
+    try:
+        value = decode_row(prefix, raw)
+    except Damaged as error:
+        raise Damaged(where, error.reason) from None
+    if len(value) != _HEAD_ROW.size:
+        raise Damaged(where, f"it has {len(value)} bytes, not {_HEAD_ROW.size}")
+    seq, crc = _HEAD_ROW.unpack(value)
+    return seq, crc
+
+
+@attrs.frozen
+class Mark:
+    """Which commit a store ends with: written anew, in the same transaction, by every commit.
+
+    `generation` rises with every opening for writing, `number` with every commit of one owner.
+    `last` are those two of the owner before, as it left them; `digest` covers the rows of all keys.
+    """
+
+    generation: int
+    number: int
+    last: tuple[int, int] = (0, 0)
+    digest: int = 0
+
+    def next(self, delta: int) -> Mark:
+        """The mark of the next commit, which changes the digest by `delta`."""
+        digest = (self.digest + delta) & _DIGEST_MASK
+        return Mark(self.generation, self.number + 1, self.last, digest)
+
+    def successor(self, delta: int = 0) -> Mark:
+        """The first mark of the next owner."""
+        digest = (self.digest + delta) & _DIGEST_MASK
+        return Mark(self.generation + 1, 1, (self.generation, self.number), digest)
+
+    def encode(self) -> bytes:
+        """The mark as a stored row."""
+        fields = (self.generation, self.number, *self.last, self.digest)
+        return encode_row(MARK_KEY, _MARK.pack(*fields))
+
+    @classmethod
+    def decode(cls, raw: bytes) -> Mark:
+        """The mark in a stored row.
+
+        Raises:
+            Damaged: `raw` is not one.
+        """
+        value = decode_row(MARK_KEY, raw)
+        if len(value) != _MARK.size:
+            raise Damaged("the mark of the last commit", f"it has {len(value)} bytes")
+        generation, number, before, of_it, digest = _MARK.unpack(value)
+        return cls(generation, number, (before, of_it), digest)
 
 
 def check_batch(batch: Batch) -> None:

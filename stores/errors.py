@@ -5,7 +5,9 @@
     |   +-- StoreClosed             used after it was closed
     +-- StoreUnavailable            the environment cannot serve now
     |   +-- StoreInUse              another process owns it
+    |   +-- StoreLost               another process took it over; this handle writes nothing more
     |   +-- StoreUnreadable         path missing, no permission, not a store, wrong format
+    |   |   +-- StoreDamaged        the file's structure is broken; nothing was opened
     |   +-- StoreFull               the disk has no room (the map itself grows on its own)
     |   +-- StoreFailed             a commit failed for another reason; closed for writing
     +-- Conflict                    an `Expect` did not hold; nothing of the batch was applied
@@ -51,12 +53,35 @@ class StoreUnreadable(StoreUnavailable):
     """There is no usable store at `path`: missing, forbidden, or not a store of ours."""
 
 
+class StoreDamaged(StoreUnreadable):
+    """The structure of the file is broken, so that using it could end the process or lose more.
+
+    `findings` says what is wrong, one line each, at most a few. `mob doctor` lists all of it and
+    `mob doctor --repair` saves what can be saved into another directory.
+    """
+
+    def __init__(self, message: str, *, path: str, findings: tuple[str, ...] = ()) -> None:
+        super().__init__(message, path=path)
+        self.findings = findings
+
+
+class StoreLost(StoreUnavailable):
+    """Another process took the store over, at `generation` if that is known.
+
+    Nothing of the batch that gets this error was written to the store that the other one has.
+    """
+
+    def __init__(self, message: str, *, path: str, generation: int | None = None) -> None:
+        super().__init__(message, path=path)
+        self.generation = generation
+
+
 class StoreFull(StoreUnavailable):
     """The disk under `path` has no room; nothing of the failed batches was kept."""
 
 
 class StoreFailed(StoreUnavailable):
-    """A commit failed for a reason that ends this handle; reopen to go on."""
+    """A commit failed, and so did the attempt to recover; this handle still reads."""
 
 
 class Conflict(StoreError):

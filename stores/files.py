@@ -1,40 +1,60 @@
-"""The files of an LMDB store: who may open them, and whether they are ours.
+"""The files of an LMDB store: opening them, whether they are ours, what an open that fails means.
 
-Owns: the lock of the owner, the opening of an environment, its `format` row, what an open that
-fails means. Must not: read or write records and rows.
+Owns: the order of the steps of an opening, the `format` row, the environment and its databases.
+Must not: read or write records and rows.
 
 A store is a directory with ``data.mdb`` (the data), ``lock.mdb`` (LMDB's table of readers) and
-``owner.lock``, on which the owner holds an `flock` for as long as it lives. The kernel lets go of
-it with the process, however that ends, so no lock is ever stale; the number in the file is there
-for messages. LMDB alone would let two processes write in turn, each with a stale idea of where
-its streams end.
+``owner.lock`` (`stores.fence`). Opening for writing goes, in this order: claim the store; unless
+the last owner closed it in order, look at every byte (`stores.verify`), because LMDB would die of
+some of them; open the environment; write the next generation durably; migrate an older format.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import mmap
 import os
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
 import lmdb
 
-from stores.errors import StoreError, StoreFull, StoreInUse, StoreUnreadable
+from stores.codec import MARK_KEY, Mark
+from stores.errors import Damaged, StoreDamaged, StoreError, StoreFull, StoreLost, StoreUnreadable
+from stores.fence import (
+    DATA,
+    READERS,
+    Claim,
+    Note,
+    claim,
+    in_use,
+    last_note,
+    owned,
+    sync_directory,
+)
+from stores.pages import NotPages
+from stores.upgrade import upgrade
+from stores.verify import identity, walk, walk_apart
 
 #: Version of the layout of the files, kept in the `format` row.
-STORE_FORMAT: Final = 1
+STORE_FORMAT: Final = 2
 
-_FORMAT_KEY: Final = b"format"
-_FORMAT_NAME: Final = b"trio-mob store"
+FORMAT_KEY: Final = b"format"
+FORMAT_NAME: Final = b"trio-mob store"
+
+#: Databases beside the unnamed one: records, rows, and where each stream ends.
+DATABASES: Final = (b"streams", b"keys", b"heads")
 
 #: The smallest map that holds an empty store with room for its first commits, in bytes.
-_MIN_MAP_SIZE: Final = 64 << 10
+_MIN_MAP_SIZE: Final = 128 << 10
 
 #: What LMDB gives its table of readers with the default of 126 of them, in bytes.
 _READER_TABLE_SIZE: Final = 8192
+
+#: Bytes from which a file is looked at in a process of its own. Below, the look takes less time
+#: than starting a process, and it cannot die: it does not map the file.
+_APART: Final = 4 << 20
 
 #: What the system calls a disk without room for this user.
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -43,75 +63,83 @@ FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 class Files:
     """An open environment with its databases; `close` gives it back."""
 
-    def __init__(self, path: str, env: lmdb.Environment, lock: OwnerLock | None = None) -> None:
+    def __init__(self, path: str, env: lmdb.Environment, owner: Claim | None, mark: Mark) -> None:
         self.path = path
+        self.claim = owner
+        # Invariant: the mark in the file, as of our last commit; of a reader, as it was opened.
+        self.mark = mark
+        self.lost: StoreLost | None = None
+        self._failed = False
+        self._use(env)
+
+    def _use(self, env: lmdb.Environment) -> None:
         self.env = env
         self.streams = env.open_db(b"streams", create=False)
         self.keys = env.open_db(b"keys", create=False)
-        self._lock = lock
+        #: None in a store of format 1, which only readers see.
+        self.heads: lmdb._Database | None = None
+        try:
+            self.heads = env.open_db(b"heads", create=False)
+        except lmdb.NotFoundError:
+            if self.mark.generation:
+                raise
+
+    def reopen(self, room: int) -> None:
+        """Close the environment and open it again, with a map of `room` bytes at least.
+
+        On the Trio thread, while no transaction is open. Should it fail, reads will say so.
+        """
+        self._failed = True
+        size = max(self.env.info()["map_size"], _whole_pages(room))
+        self.env.close()
+        try:
+            self._use(_open_environment(self.path, size))
+        except (OSError, lmdb.Error) as error:
+            raise _unopened(self.path, error) from error
+
+    def lose(self, error: StoreLost) -> None:
+        """From now on nothing may be read either: it would be what another has gone on from."""
+        self.lost = error
+
+    def settled(self) -> None:
+        """What failed before has been made good."""
+        self._failed = False
 
     def close(self) -> None:
         """Close the environment, then let the next owner in. No transaction may be open."""
         self.env.close()
-        if self._lock is not None:
-            self._lock.release()
+        if self.claim is not None:
+            if not self._failed and self.lost is None and self.claim.holds:
+                self.claim.note("clean", self.mark.generation, self.mark.number)
+            self.claim.release()
 
 
-class OwnerLock:
-    """The right to write to the store at `path`, held until `release`."""
-
-    def __init__(self, path: str) -> None:
-        file = os.path.join(path, "owner.lock")
-        self._fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            error = _in_use(path, os.pread(self._fd, 32, 0))
-            os.close(self._fd)
-            raise error from None
-        except OSError:
-            os.close(self._fd)
-            raise
-        # Padded, so that the next owner needs no new block of a disk that may be full; and if
-        # it cannot be written at all, messages go without the number.
-        with suppress(OSError):
-            os.pwrite(self._fd, b"%-20d\n" % os.getpid(), 0)
-
-    def release(self) -> None:
-        """Let the next owner in. The file stays: removing it would race with that owner."""
-        os.close(self._fd)
-
-
-def open_owned(path: str, map_size: int) -> Files:
+def open_owned(path: str, map_size: int, take_over: bool, verify: bool | None) -> Files:
     """Open the store at `path` for writing, creating it (and its parents) if it is missing.
 
-    Raises:
-        StoreInUse: another process, or another part of this one, has it open for writing.
-        StoreUnreadable: no permission, or what is there is not a store of ours.
-        StoreFull: the disk has no room for a new store.
+    Raises: what `stores.lmdb.open_lmdb` says.
     """
     path = os.path.abspath(path)
     try:
         with ExitStack() as undo:
             created = _make_directory(Path(path))
-            lock = OwnerLock(path)
-            undo.callback(lock.release)
+            owner = claim(path, take_over=take_over)
+            undo.callback(owner.release)
+            mark = _inspect(path, owner.found, verify)
             _reserve_reader_table(path)
-            env = lmdb.open(
-                path,
-                map_size=_whole_pages(map_size),
-                max_dbs=2,
-                sync=True,
-                metasync=True,
-                writemap=False,
-            )
+            env = _open_environment(path, map_size)
             undo.callback(env.close)
-            if not _is_ours(path, env):
-                _create(env)
+            if _format(path, env):
+                mark = _advance(env, mark)
+                upgrade(env, STORE_FORMAT, FORMAT_NAME)
+                mark = _read_mark(env) or mark
+            else:
+                mark = create(env)
                 for directory in created:
-                    _sync_directory(directory)
+                    sync_directory(str(directory))
+            owner.note("open", mark.generation, mark.number)
             env.reader_check()  # the slots of killed readers would keep old pages from reuse
-            files = Files(path, env, lock)
+            files = Files(path, env, owner, mark)
             undo.pop_all()
             return files
     except (OSError, lmdb.Error) as error:
@@ -121,36 +149,121 @@ def open_owned(path: str, map_size: int) -> Files:
 def open_shared(path: str) -> Files:
     """Open the store at `path` for reading, beside its owner.
 
-    Raises:
-        StoreInUse: this process has it open already.
-        StoreUnreadable: missing, no permission, or not a store of ours.
+    Raises: what `stores.lmdb.read_lmdb` says.
     """
     path = os.path.abspath(path)
     try:
         with ExitStack() as undo:
+            if os.path.exists(os.path.join(path, DATA)) and not owned(path):
+                _inspect(path, last_note(path), None)
             # A map of size 0 takes the size that the owner wrote into the file.
-            env = lmdb.open(path, map_size=0, max_dbs=2, readonly=True, create=False)
+            env = lmdb.open(path, map_size=0, max_dbs=len(DATABASES), readonly=True, create=False)
             undo.callback(env.close)
-            if not _is_ours(path, env):
+            if not _format(path, env):
                 raise StoreUnreadable(
                     f"{path} holds a store that was never finished: open it for writing once",
                     path=path,
                 )
-            files = Files(path, env)
+            files = Files(path, env, None, _read_mark(env) or Mark(0, 0))
             undo.pop_all()
             return files
     except (OSError, lmdb.Error) as error:
         raise _unopened(path, error) from error
 
 
-def _is_ours(path: str, env: lmdb.Environment) -> bool:
-    """Whether the environment holds a store of this format; False if it is empty."""
+def create(env: lmdb.Environment) -> Mark:
+    """Make an empty environment a store, in one transaction."""
+    mark = Mark(1, 1)
+    with env.begin(write=True) as txn:
+        txn.put(FORMAT_KEY, FORMAT_NAME + b" %d" % STORE_FORMAT)
+        txn.put(MARK_KEY, mark.encode())
+        for database in DATABASES:
+            env.open_db(database, txn=txn)
+    return mark
+
+
+def _inspect(path: str, found: Note, verify: bool | None) -> Mark | None:
+    """Look at the store before LMDB does; return its mark.
+
+    Raises:
+        StoreDamaged: LMDB might die of it, or it has gone back in time.
+    """
+    try:
+        form, mark, needed = identity(path)
+    except FileNotFoundError:
+        form, mark, needed = 0, None, 0
+    except NotPages:
+        if found.generation:
+            raise _damaged(path, ("data.mdb has no two sound meta pages",)) from None
+        return None  # LMDB says best what it is instead
+    except Damaged as error:
+        raise _damaged(path, (str(error),)) from error
+    if not form and found.generation:
+        raise _damaged(path, ("data.mdb is empty or gone, and once held a store",))
+    if form > STORE_FORMAT or not form:
+        return None
+    if mark is not None and (mark.generation, mark.number) < (found.generation, found.number):
+        raise StoreDamaged(
+            f"data.mdb in {path} ends with commit {mark.generation}.{mark.number}, and its last"
+            f" owner had written {found.generation}.{found.number}: it is an older copy, or lost"
+            " its newest commit; if an older copy is what you want, remove owner.lock beside it",
+            path=path,
+        )
+    size = os.path.getsize(os.path.join(path, DATA))
+    clean = (
+        mark is not None
+        and found == Note(found.pid, "clean", mark.generation, mark.number)
+        and size >= needed
+    )
+    if verify or (verify is None and not clean):
+        report = walk_apart(path) if size > _APART else walk(path)
+        if report.broken:
+            raise _damaged(path, report.summary())
+    return mark
+
+
+def _damaged(path: str, findings: tuple[str, ...]) -> StoreDamaged:
+    return StoreDamaged(
+        f"the store at {path} is damaged ({'; '.join(findings)}): run `mob doctor` on it, and `mob"
+        " doctor --repair` to save what can be saved; do not delete it",
+        path=path,
+        findings=findings,
+    )
+
+
+def _advance(env: lmdb.Environment, mark: Mark | None) -> Mark:
+    """Write the next generation, durably, before anything else is done with the store."""
+    fresh = (mark or Mark(0, 0)).successor()
+    with env.begin(write=True) as txn:
+        txn.put(MARK_KEY, fresh.encode())
+    return fresh
+
+
+def _read_mark(env: lmdb.Environment) -> Mark | None:
     with env.begin() as txn:
-        row = txn.get(_FORMAT_KEY)
+        raw = txn.get(MARK_KEY)
+    return None if raw is None else Mark.decode(raw)
+
+
+def _open_environment(path: str, map_size: int) -> lmdb.Environment:
+    return lmdb.open(
+        path,
+        map_size=_whole_pages(map_size),
+        max_dbs=len(DATABASES),
+        sync=True,
+        metasync=True,
+        writemap=False,
+    )
+
+
+def _format(path: str, env: lmdb.Environment) -> int:
+    """The format of the store in the environment; 0 if that is empty."""
+    with env.begin() as txn:
+        row = txn.get(FORMAT_KEY)
         if row is None and not txn.stat()["entries"]:
-            return False
+            return 0
     name, _, number = (row or b"").rpartition(b" ")
-    if name != _FORMAT_NAME or not number.isdigit():
+    if name != FORMAT_NAME or not number.isdigit() or not int(number):
         raise StoreUnreadable(
             f"{path} holds an LMDB environment of another program: give another directory",
             path=path,
@@ -161,15 +274,7 @@ def _is_ours(path: str, env: lmdb.Environment) -> bool:
             f" to {STORE_FORMAT}: upgrade trio-mob, or give another directory",
             path=path,
         )
-    return True
-
-
-def _create(env: lmdb.Environment) -> None:
-    """Make an empty environment a store, in one transaction."""
-    with env.begin(write=True) as txn:
-        txn.put(_FORMAT_KEY, _FORMAT_NAME + b" %d" % STORE_FORMAT)
-        env.open_db(b"streams", txn=txn)
-        env.open_db(b"keys", txn=txn)
+    return int(number)
 
 
 def _make_directory(path: Path) -> list[Path]:
@@ -182,22 +287,13 @@ def _make_directory(path: Path) -> list[Path]:
     return changed
 
 
-def _sync_directory(path: Path) -> None:
-    """Make the names in `path` durable: LMDB syncs a file, not the entry that leads to it."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 def _reserve_reader_table(path: str) -> None:
     """Give a new ``lock.mdb`` its blocks now.
 
     LMDB maps a sparse file and writes to it; on a full disk that is a SIGBUS, not an error.
     """
     try:
-        fd = os.open(os.path.join(path, "lock.mdb"), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        fd = os.open(os.path.join(path, READERS), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
     except FileExistsError:
         return
     try:
@@ -210,27 +306,13 @@ def _whole_pages(size: int) -> int:
     return -(-max(size, _MIN_MAP_SIZE) // mmap.PAGESIZE) * mmap.PAGESIZE
 
 
-def _in_use(path: str, owner: bytes) -> StoreInUse:
-    digits = owner.strip()
-    pid = int(digits) if digits.isdigit() else None
-    who = "another process" if pid is None else f"process {pid}"
-    if pid == os.getpid():
-        who = f"this process ({pid})"
-    return StoreInUse(
-        f"the store at {path} is in use by {who}: wait for it to end or stop it, or give this"
-        " one another directory; to look into a store in use, open it for reading",
-        path=path,
-        pid=pid,
-    )
-
-
 def _unopened(path: str, error: OSError | lmdb.Error) -> StoreError:
     """What `error`, met while opening the store at `path`, means to our callers."""
     code = error.errno if isinstance(error, OSError) else error.code
     if code in FULL:
         return StoreFull(f"no room on the disk for a store at {path}: free some", path=path)
     if "already open in this process" in str(error):
-        return _in_use(path, b"%d" % os.getpid())
+        return in_use(path, os.getpid())
     if code == errno.ENOENT:
         reason = "there is no store: check the path"
     elif code in (errno.EACCES, errno.EPERM, errno.EROFS):

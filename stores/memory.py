@@ -1,12 +1,17 @@
 """The engine without a disk: for simulation, for tests, for mobs that need not survive.
 
-Owns: a store in two dictionaries. Must not: start a thread or a task, look at a clock; it serves
-seeded simulations, which must see the same steps every time.
+Owns: a store in two dictionaries, and the `MemoryDisk` that outlives a handle. Must not: start a
+thread or a task, look at a clock; it serves seeded simulations, which must see the same steps
+every time.
 
 A batch is applied when it is submitted, so its ticket is done at once and its `committed`
 callback has run when `submit` returns; a durable engine calls it later. What holds for both:
 callbacks run in order of submission and before any waiter. A batch that a callback submits is
 applied at once and its own callback runs after the present one.
+
+A simulated process that crashes drops its `MemoryStore` and opens another on the same `MemoryDisk`:
+what was submitted is there. One that is paused keeps its handle, and finds, when it goes on, that
+the newer one has fenced it off: it neither writes nor reads any more.
 """
 
 from __future__ import annotations
@@ -21,14 +26,31 @@ import trio
 
 from stores.base import Append, Batch, Committed, Delete, Entry, Expect, Put, Ticket
 from stores.codec import check_batch, check_key
-from stores.errors import Conflict, StoreClosed
+from stores.errors import Conflict, StoreClosed, StoreLost
 from stores.writer import Outcome, Watch, settled
 
 
+@final
+class MemoryDisk:
+    """What a `MemoryStore` leaves behind: give it to the next one, as a path to `open_lmdb`."""
+
+    def __init__(self) -> None:
+        self.entries: dict[bytes, list[Entry]] = {}
+        self.values: dict[bytes, bytes] = {}
+        # Invariant: the keys of `values`, ascending.
+        self.order: list[bytes] = []
+        #: How often it has been opened. Only the handle of that generation may write.
+        self.generation = 0
+
+
 @asynccontextmanager
-async def open_memory() -> AsyncIterator[MemoryStore]:
-    """An empty `MemoryStore`, closed when the body is left. Executes no checkpoint."""
-    store = MemoryStore()
+async def open_memory(disk: MemoryDisk | None = None) -> AsyncIterator[MemoryStore]:
+    """A `MemoryStore` on `disk` (an empty one if None), closed when the body is left.
+
+    A handle that has `disk` open already is fenced off, without being asked. Executes no
+    checkpoint.
+    """
+    store = MemoryStore(disk)
     try:
         yield store
     finally:
@@ -58,11 +80,13 @@ class MemoryTicket:
 class MemoryStore:
     """A `stores.base.Store` that ends with the process, and is never crowded."""
 
-    def __init__(self) -> None:
-        self._entries: dict[bytes, list[Entry]] = {}
-        self._values: dict[bytes, bytes] = {}
-        # Invariant: the keys of `_values`, ascending.
-        self._order: list[bytes] = []
+    def __init__(self, disk: MemoryDisk | None = None) -> None:
+        self._disk = disk = MemoryDisk() if disk is None else disk
+        disk.generation += 1
+        self._generation = disk.generation
+        self._entries = disk.entries
+        self._values = disk.values
+        self._order = disk.order
         self._watch = Watch()
         self._due: deque[tuple[Committed, tuple[int, ...]]] = deque()
         self._calling = False
@@ -72,6 +96,11 @@ class MemoryStore:
     def durable(self) -> bool:
         """False."""
         return False
+
+    @property
+    def generation(self) -> int:
+        """How often the disk had been opened when this handle was, itself included."""
+        return self._generation
 
     @property
     def location(self) -> str:
@@ -169,6 +198,13 @@ class MemoryStore:
     def _check_open(self) -> None:
         if self._closed:
             raise StoreClosed("the store was closed; open another")
+        if self._disk.generation != self._generation:
+            raise StoreLost(
+                f"another handle took this memory store over at generation {self._disk.generation},"
+                f" this one is of generation {self._generation}: nothing was written",
+                path=self.location,
+                generation=self._disk.generation,
+            )
 
     def _apply(self, batch: Batch) -> Outcome:
         for operation in batch:

@@ -20,6 +20,7 @@ from stores.base import Batch, Committed, Entry, Ticket
 from stores.codec import (
     CHAIN_START,
     check_key,
+    decode_head,
     decode_record,
     decode_row,
     describe_record,
@@ -30,6 +31,7 @@ from stores.codec import (
 )
 from stores.errors import Damaged, StoreClosed, StoreFailed, StoreMisuse
 from stores.files import Files
+from stores.writer import again
 
 _LAST_SEQ: Final = (1 << 64) - 1
 
@@ -43,15 +45,17 @@ class LmdbReader:
 
     def __init__(self, files: Files) -> None:
         self._files = files
-        self._env = files.env
-        self._streams = files.streams
-        self._keys = files.keys
         self._closed = False
 
     @property
     def durable(self) -> bool:
         """True."""
         return True
+
+    @property
+    def generation(self) -> int:
+        """How often the store has been opened for writing; a reader's is that of its opening."""
+        return self._files.mark.generation
 
     @property
     def location(self) -> str:
@@ -62,7 +66,7 @@ class LmdbReader:
         """See `stores.base.Store.get`."""
         check_key(key)
         try:
-            with self._begin(self._keys) as txn:
+            with self._begin(self._files.keys) as txn:
                 raw = txn.get(key)
         except lmdb.Error as error:
             self._refuse(error)
@@ -78,7 +82,7 @@ class LmdbReader:
         start = prefix if after is None else max(prefix, after)
         rows: list[tuple[bytes, bytes]] = []
         try:
-            with self._begin(self._keys) as txn:
+            with self._begin(self._files.keys) as txn:
                 cursor = txn.cursor()
                 if not cursor.set_range(start):
                     return rows
@@ -95,8 +99,8 @@ class LmdbReader:
         """See `stores.base.Store.last`."""
         check_key(stream)
         try:
-            with self._begin(self._streams) as txn:
-                return last_seq(txn.cursor(), stream_prefix(stream))
+            with self._begin(self._files.streams) as txn:
+                return stream_end(txn, self._files, stream_prefix(stream))
         except lmdb.Error as error:
             self._refuse(error)
 
@@ -104,8 +108,14 @@ class LmdbReader:
         """See `stores.base.Store.read`."""
         check_key(stream)
         try:
-            with self._begin(self._streams) as txn:
-                return read_entries(txn.cursor(), stream_prefix(stream), max(after, 0), limit)
+            with self._begin(self._files.streams) as txn:
+                prefix = stream_prefix(stream)
+                after = max(after, 0)
+                entries = read_entries(txn.cursor(), prefix, after, limit)
+                if len(entries) < limit:
+                    # It ended by itself: at the end, or where the newest records are missing.
+                    stream_end(txn, self._files, prefix)
+                return entries
         except lmdb.Error as error:
             self._refuse(error)
 
@@ -118,7 +128,7 @@ class LmdbReader:
         """See `stores.base.Store.streams`."""
         names: list[bytes] = []
         try:
-            with self._begin(self._streams) as txn:
+            with self._begin(self._files.streams) as txn:
                 cursor = txn.cursor()
                 more = cursor.first()
                 while more:
@@ -169,12 +179,15 @@ class LmdbReader:
         self._only_reads("wait for a stream to grow")
 
     def _begin(self, database: lmdb._Database) -> lmdb.Transaction[bytes]:
+        files = self._files
+        if files.lost is not None and not self._closed:
+            raise again(files.lost) from files.lost
         try:
-            return self._env.begin(database)
+            return files.env.begin(database)
         except lmdb.MapResizedError:
             # The owner enlarged its map; 0 takes over the size it wrote into the file.
-            self._env.set_mapsize(0)
-            return self._env.begin(database)
+            files.env.set_mapsize(0)
+            return files.env.begin(database)
 
     def _refuse(self, error: lmdb.Error) -> NoReturn:
         """Raise what `error`, met while reading, means to our callers."""
@@ -189,6 +202,28 @@ class LmdbReader:
         raise StoreMisuse(
             f"cannot {wish}: {self._files.path} was opened for reading, use the handle of its owner"
         )
+
+
+def stream_end(txn: lmdb.Transaction[bytes], files: Files, prefix: bytes) -> int:
+    """The number of the last record of the stream of `prefix`, as its head confirms it.
+
+    Raises:
+        Damaged: records and head contradict each other: the newest record or the head is stale.
+    """
+    seq = last_seq(txn.cursor(files.streams), prefix)
+    if files.heads is None:
+        return seq
+    raw = txn.get(prefix, db=files.heads)
+    said = 0 if raw is None else decode_head(prefix, raw)[0]
+    if said > seq:
+        raise Damaged(
+            describe_record(record_key(prefix, seq + 1)), "it is missing, and was written"
+        )
+    if said < seq:
+        raise Damaged(
+            f"the head of stream {prefix[2:]!r}", f"it says {said}, the records say {seq}"
+        )
+    return seq
 
 
 def last_seq(cursor: lmdb.Cursor[bytes], prefix: bytes) -> int:

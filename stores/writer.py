@@ -18,10 +18,14 @@ gone, which takes as long as one or two waits for the disk; no deadline can hast
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import logging
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from types import TracebackType
-from typing import Final, Protocol, TypeAlias, final
+from typing import Final, Literal, Protocol, TypeAlias, TypeVar, final
 
+import attrs
 import trio
 
 from stores.base import Batch, Committed
@@ -34,9 +38,13 @@ from stores.errors import (
     StoreError,
     StoreFailed,
     StoreFull,
+    StoreLost,
     StoreMisuse,
     StoreUnavailable,
 )
+
+_T = TypeVar("_T")
+_LOG: Final = logging.getLogger(__name__)
 
 #: Batches that may wait before callers are asked to. Enough for thousands of members that each
 #: wait for one turn; at some kilobytes a turn it keeps tens of megabytes, not more.
@@ -52,11 +60,45 @@ _PASSES: Final = 5
 #: each of them an eightieth of what it would cost alone.
 _AMPLE: Final = 512
 
+#: Failed commits that are remembered.
+MAX_INCIDENTS: Final = 100
+
+_SAID: Final = {
+    "found": "after reopening, its group was found on disk",
+    "repeated": "after reopening, its group was not found on disk and was committed anew",
+    "given up": "that failed again, and the store only reads from here on",
+}
+
 Outcome: TypeAlias = tuple[int, ...] | StoreError
 
 
 class MapFull(StoreFull):
     """Raised by an engine's `commit`: nothing was written, and `grow` may help."""
+
+
+class CommitFailed(StoreError):
+    """Raised by an engine's `commit` or `recover`: the environment cannot be trusted as it is.
+
+    `told` is for the waiters of the group if recovering fails, `reason` for everybody after them.
+    """
+
+    def __init__(self, message: str, *, told: StoreError, reason: StoreUnavailable) -> None:
+        super().__init__(message)
+        self.told = told
+        self.reason = reason
+
+
+@attrs.frozen
+class Incident:
+    """A commit that failed and what became of its group; a store keeps the last `MAX_INCIDENTS`.
+
+    `outcome` is ``found`` (it was on disk all the same), ``repeated`` (it was not there, and was
+    committed again on a fresh environment) or ``given up`` (the store only reads from then on).
+    """
+
+    reason: str
+    batches: int
+    outcome: Literal["found", "repeated", "given up"]
 
 
 class Engine(Protocol):
@@ -70,8 +112,25 @@ class Engine(Protocol):
 
         Raises:
             MapFull: nothing was applied; the writer calls `grow` and tries once more.
-            StoreFull, StoreFailed: nothing was applied; this is the writer's last commit.
+            CommitFailed: it may have been applied; the writer calls `reopen`, then `recover`.
+            StoreLost, StoreFailed: nothing was applied; this is the writer's last commit.
             CommitUnknown: it may have been applied; this is the writer's last commit.
+        """
+        ...
+
+    def reopen(self, batches: Sequence[Batch]) -> None:
+        """Close the environment and open it afresh; runs on the Trio thread, like `grow`.
+
+        Raises:
+            StoreUnavailable: it cannot be opened any more.
+        """
+        ...
+
+    def recover(self, batches: Sequence[Batch]) -> tuple[bool, list[Outcome], Collection[bytes]]:
+        """Learn whether the failed commit of `batches` is on disk; if not, make it so, once.
+
+        Runs as `commit` does, after `reopen`. Returns whether it was there, and what `commit`
+        would have. What it returns is durable. Raises as `commit`.
         """
         ...
 
@@ -144,6 +203,8 @@ class Writer:
         # hold up every commit.
         self._limiter = trio.CapacityLimiter(1)
         self.watch = Watch()
+        #: Commits that failed and what became of them, the newest last.
+        self.incidents: deque[Incident] = deque(maxlen=MAX_INCIDENTS)
         #: Whether `run` has come to its end; before `close` that means that it crashed.
         self.ended = False
 
@@ -225,11 +286,7 @@ class Writer:
 
     async def _commit(self, group: _Group) -> None:
         try:
-            try:
-                outcomes, streams = await self._on_thread(group.batches)
-            except MapFull:
-                self._engine.grow(group.batches)
-                outcomes, streams = await self._on_thread(group.batches)
+            outcomes, streams = await self._made_durable(group.batches)
         except StoreError as error:
             self._fail(group, error)
             return
@@ -244,12 +301,55 @@ class Writer:
             self._committing = None
         self.watch.advance(streams)
 
-    async def _on_thread(self, batches: Sequence[Batch]) -> tuple[list[Outcome], Collection[bytes]]:
-        return await trio.to_thread.run_sync(self._engine.commit, batches, limiter=self._limiter)
+    async def _made_durable(
+        self, batches: Sequence[Batch]
+    ) -> tuple[list[Outcome], Collection[bytes]]:
+        """Commit `batches`: a full map grows, once; what else fails is looked up on the disk."""
+        try:
+            try:
+                return await self._on_thread(self._engine.commit, batches)
+            except MapFull:
+                self._engine.grow(batches)
+                return await self._on_thread(self._engine.commit, batches)
+        except CommitFailed as error:
+            failed = error
+        try:
+            self._engine.reopen(batches)
+            found, outcomes, streams = await self._on_thread(self._engine.recover, batches)
+        except (CommitFailed, MapFull) as again_failed:
+            with suppress(StoreUnavailable):  # reads will say so
+                self._engine.reopen(())
+            last = again_failed if isinstance(again_failed, CommitFailed) else failed
+            self._note(failed, batches, "given up")
+            raise last from again_failed
+        except StoreUnavailable as closed:
+            self._note(failed, batches, "given up")
+            if isinstance(closed, StoreLost):
+                raise
+            raise failed from closed
+        self._note(failed, batches, "found" if found else "repeated")
+        return outcomes, streams
+
+    def _note(
+        self,
+        failed: CommitFailed,
+        batches: Sequence[Batch],
+        outcome: Literal["found", "repeated", "given up"],
+    ) -> None:
+        incident = Incident(str(failed.reason), len(batches), outcome)
+        self.incidents.append(incident)
+        _LOG.warning("store %s: %s; %s", self._location, failed.reason, _SAID[outcome])
+
+    async def _on_thread(
+        self, work: Callable[[Sequence[Batch]], _T], batches: Sequence[Batch]
+    ) -> _T:
+        return await trio.to_thread.run_sync(work, batches, limiter=self._limiter)
 
     def _fail(self, group: _Group, error: StoreError) -> None:
-        """End this handle: `group` failed with `error`, what waits behind it never starts."""
+        """Write nothing more: `group` failed with `error`, what waits behind it never starts."""
         later = error
+        if isinstance(error, CommitFailed):
+            later, error = error.reason, error.told
         if not isinstance(error, StoreUnavailable):
             later = StoreFailed(
                 f"an earlier commit failed and ended this handle, open the store again: {error}",
@@ -363,6 +463,9 @@ def again(error: StoreError) -> StoreError:
         return Conflict(error.key, error.expected, error.found)
     if isinstance(error, Damaged):
         return Damaged(error.where, error.reason)
+    if isinstance(error, StoreLost):
+        return StoreLost(str(error), path=error.path, generation=error.generation)
     if isinstance(error, StoreUnavailable):
         return type(error)(str(error), path=error.path)
+    assert not isinstance(error, CommitFailed)
     return type(error)(str(error))

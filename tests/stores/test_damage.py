@@ -30,7 +30,7 @@ async def a_store_to_damage(path: Path) -> None:
 
 def rewrite(path: Path, database: bytes, key: bytes, value: bytes | None) -> bytes:
     """Put `value` (None: nothing) at `key`, as a fault of the disk might; return what was there."""
-    with lmdb.open(str(path), max_dbs=2) as env:
+    with lmdb.open(str(path), max_dbs=3) as env:
         db = env.open_db(database)
         with env.begin(db, write=True) as txn:
             old: bytes | None = txn.get(key)
@@ -150,9 +150,9 @@ async def test_a_foreign_writer_is_noticed_before_anything_is_overwritten(path: 
     async with open_lmdb(path) as store:
         assert isinstance(store, LmdbStore)
         await store.commit([Append(b"s", 1, b"ours")])
-        with store._env.begin(store._streams, write=True) as txn:
+        with store._files.env.begin(store._files.streams, write=True) as txn:
             txn.put(record(2), b"theirs")
         with pytest.raises(StoreFailed, match="another program"):
             await store.commit([Append(b"s", 1, b"ours too")])
-        with store._env.begin(store._streams) as txn:
+        with store._files.env.begin(store._files.streams) as txn:
             assert txn.get(record(2)) == b"theirs"

@@ -93,7 +93,7 @@ async def test_an_expectation_sees_the_batches_before_it_in_its_group(path: Path
 async def test_many_streams_are_kept_apart_and_numbered_from_one(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stores.lmdb._MAX_TAILS", 3)
+    monkeypatch.setattr("stores.transactions._MAX_TAILS", 3)
     names = [b"%d" % index for index in range(12)]
     async with open_lmdb(path) as store:
         for turn in range(1, 4):

@@ -1,26 +1,15 @@
-"""A map that grows, a disk that is full, commits that fail."""
+"""A map that grows, a disk that is full."""
 
 from __future__ import annotations
 
-import errno
-import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-import lmdb
 import pytest
 
-from stores import (
-    Append,
-    CommitUnknown,
-    Store,
-    StoreFailed,
-    StoreFull,
-    open_lmdb,
-)
-from stores.lmdb import LmdbStore
+from stores import Append, Store, StoreFull, open_lmdb
 
 
 async def test_the_map_grows_from_next_to_nothing(path: Path) -> None:
@@ -98,55 +87,3 @@ async def test_a_new_store_on_a_full_disk_is_refused(small_disk: Path) -> None:
     filler.unlink()
     async with open_lmdb(small_disk / "state") as store:
         await store.commit([Append(b"s", 1, b"x")])
-
-
-class _Failing:
-    """An environment whose next write transactions fail with `errors`."""
-
-    def __init__(self, env: lmdb.Environment, errors: list[lmdb.Error]) -> None:
-        self._env = env
-        self._errors = errors
-
-    def begin(self, *args: object, **options: object) -> object:
-        if options.get("write") and self._errors:
-            raise self._errors.pop(0)
-        return self._env.begin(*args, **options)  # type: ignore[call-overload]
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._env, name)
-
-
-def an_error(code: int) -> lmdb.Error:
-    error = lmdb.Error(os.strerror(code))
-    error.code = code  # type: ignore[misc]
-    return error
-
-
-@pytest.mark.parametrize(
-    ("errors", "told", "later"),
-    [
-        ([an_error(errno.EIO)], StoreFailed, StoreFailed),
-        ([an_error(errno.ENOSPC)], StoreFull, StoreFull),
-        ([an_error(errno.EDQUOT)], StoreFull, StoreFull),
-        ([an_error(errno.EIO), lmdb.PanicError("panic")], CommitUnknown, StoreFailed),
-        ([an_error(errno.EIO), an_error(errno.EINVAL)], StoreFailed, StoreFailed),
-    ],
-)
-async def test_a_failed_commit_ends_the_handle_and_reopening_works(
-    path: Path,
-    errors: list[lmdb.Error],
-    told: type[Exception],
-    later: type[Exception],
-) -> None:
-    async with open_lmdb(path) as store:
-        assert isinstance(store, LmdbStore)
-        await store.commit([Append(b"s", 1, b"kept")])
-        store._transactions._env = _Failing(store._env, list(errors))  # type: ignore[assignment]
-        with pytest.raises(told):
-            await store.commit([Append(b"s", 1, b"lost")])
-        with pytest.raises(later):
-            store.submit([Append(b"s", 1, b"refused")])
-        assert store.last(b"s") == 1
-    async with open_lmdb(path) as store:
-        assert await store.commit([Append(b"s", 1, b"new")]) == (2,)
-        assert [entry.payload for entry in store.read(b"s")] == [b"kept", b"new"]
