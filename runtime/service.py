@@ -12,7 +12,7 @@ from __future__ import annotations
 import enum
 import json
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from typing import Any, Final, Protocol
 
 import attrs
@@ -281,9 +281,10 @@ class RealmSessionService:
         self, session_id: SessionId, after: int = 0
     ) -> AsyncIterator[Event]:
         self.realm.state.head(session_id)
-        async for event in self.realm.journal.follow(after):
-            if getattr(event.record, "session_id", None) == session_id:
-                yield event
+        async with aclosing(self.realm.journal.follow(after)) as events:
+            async for event in events:
+                if getattr(event.record, "session_id", None) == session_id:
+                    yield event
 
     async def list(self, query: SessionQuery = SessionQuery()) -> Iterable[SessionSummary]:
         heads = [head for head in self.realm.state.heads.values() if not head.archived]

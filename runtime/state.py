@@ -196,7 +196,7 @@ class RealmState:
 
     def _progressed(self, seq: int, record: TurnProgressed) -> None:
         head = self._touch(seq, record.session_id)
-        if head is None:
+        if head is None or head.archived:  # what comes late is not to be continued
             return
         partial = head.partial
         if partial is None or partial.run_id != record.run_id:
@@ -206,8 +206,7 @@ class RealmState:
         partial.messages.extend(record.messages)
         partial.usage = record.usage
         partial.step = record.step
-        if head.status is not SessionStatus.ARCHIVED:
-            head.status = SessionStatus.ACTIVE
+        head.status = SessionStatus.ACTIVE
         head.updated_at_ns = record.at_ns
 
     def _ended(self, seq: int, record: TurnEnded) -> None:

@@ -50,9 +50,11 @@ class FunctionTool:
         thread runs to its end, its result is dropped."""
         if inspect.iscoroutinefunction(self.function):
             return await self.function(**arguments)
-        return await trio.to_thread.run_sync(
-            lambda: self.function(**arguments), abandon_on_cancel=True
+        # In a tuple: a decorated function may return a coroutine, which Trio takes for our mistake.
+        (made,) = await trio.to_thread.run_sync(
+            lambda: (self.function(**arguments),), abandon_on_cancel=True
         )
+        return await made if inspect.isawaitable(made) else made
 
 
 def tool(
@@ -116,6 +118,8 @@ def _parameters(function: Callable[..., Any], described: Mapping[str, str]) -> S
         where = f"parameter {parameter.name!r} of {function.__name__}"
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise TypeError(f"{where} is variadic; a tool needs named parameters")
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            raise TypeError(f"{where} is positional-only; a tool is called by name: remove the `/`")
         if parameter.name not in hints:
             raise TypeError(f"{where} has no annotation; write for example `{parameter.name}: str`")
         schema = dict(_schema_of(hints[parameter.name], where))

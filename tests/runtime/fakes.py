@@ -181,6 +181,11 @@ class LaggingStore:
         self._closed = True
         self._filled.set()
 
+    def reopen(self) -> None:
+        """Serve again after `close`."""
+        self._closed = False
+        self._filled = trio.Event()
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
