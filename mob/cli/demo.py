@@ -124,7 +124,7 @@ async def _story(
     display.say(f"every finished step is on disk in {store.location} before anyone hears of it")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(display.run, mob, after)
-        await resume(mob, display, joined=key in mob.realm.state.keyed)
+        await resume(mob, display, joined=mob.realm.state.find_key(key))
         stopper.work = trio.CancelScope()
         with stopper.work:
             async with trio.open_nursery() as story:

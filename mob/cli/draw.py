@@ -21,6 +21,9 @@ _TOKENS_FROM: Final = 64
 _NAME: Final = 28
 #: Columns of the state of a mob that moves.
 _STATE: Final = 20
+_WIDE_STATE: Final = 26
+#: From this width in characters the state column is a wide one.
+_WIDE_FROM: Final = 110
 
 _STYLES: Final = {
     "model": "cyan",
@@ -44,12 +47,13 @@ def tree_table(
 ) -> Table:
     """The mob's members and child sessions, one a row, cut to `height` rows."""
     live = any(node.busy for node in view.members)
+    wide = _WIDE_STATE if width >= _WIDE_FROM else _STATE
     words = width >= _WORDS_FROM
     tokens = width >= _TOKENS_FROM
     table = Table(box=None, width=width if expand else None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(_heading(view, short=not words), no_wrap=True, overflow="ellipsis", ratio=None)
     # Kept wide enough for most states, so that columns do not jump while one watches.
-    table.add_column("state", no_wrap=True, overflow="ellipsis", min_width=_STATE if live else 4)
+    table.add_column("state", no_wrap=True, overflow="ellipsis", min_width=wide if live else 4)
     if tokens:
         for heading in ("turns", "tokens", "restarts"):
             table.add_column(heading, justify="right", no_wrap=True, min_width=len(heading))

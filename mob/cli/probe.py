@@ -12,74 +12,78 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from itertools import takewhile
 from typing import Any
 
 from mob.app import stored_mob, stored_mobs
+from mob.records import MOB_RECORDS
+from mob.roster import Roster
+from mob.runs import past
 from runtime.errors import MobError
-from stores import Store, StoreError, read_lmdb
+from runtime.ids import RealmId
+from runtime.journal import Journal
+from runtime.records import RUNTIME_RECORDS
+from runtime.state import RealmState
+from stores import Store, StoreError, read_lmdb, verify_lmdb
 
-#: Entries read in one transaction.
-_PAGE = 512
+#: Faults told one by one; of more, their number.
+_SHOWN = 20
 
 
 def probe(path: str, tell: Callable[[str, bool, str], None]) -> None:
     """Check the store at `path`; `tell` hears of each check: its name, whether it is fine, what."""
     try:
+        report = verify_lmdb(path)
+        for finding in report.findings[:_SHOWN]:
+            tell(f"store {finding.where}", finding.kind == "gap", finding.reason)
+        if report.found > _SHOWN:
+            tell("store", False, f"{report.found} faults in all")
+        if report.sound:
+            tell(
+                "store", True, f"format {report.format}, {report.bytes} bytes,"
+                f" {report.records} records and {report.rows} rows: every checksum and chain right"
+            )  # fmt: skip
+        if report.broken:
+            return  # LMDB itself would stumble over the pages
         with read_lmdb(path) as store:
-            tell("store", True, f"{path} opens, format known")
-            _streams(store, tell)
-            _keys(store, tell)
-            _mobs(store, tell)
+            for mob_id in stored_mobs(store):
+                _mob(store, mob_id, tell)
     except StoreError as error:
         tell("store", False, str(error))
 
 
-def _streams(store: Store, tell: Callable[[str, bool, str], None]) -> None:
-    for stream in store.streams():
-        name = f"stream {stream.decode('utf-8', 'replace')}"
-        after = 0
-        try:
-            while entries := store.read(stream, after=after, limit=_PAGE):
-                after = entries[-1].seq
-            last = store.last(stream)
-            if last < after:
-                tell(name, False, f"ends at record {last}, after {after} were read")
-            else:
-                tell(name, True, f"{after} records, every checksum and the chain are right")
-        except StoreError as error:
-            tell(name, False, f"{error} (the {after} records before it are right)")
-
-
-def _keys(store: Store, tell: Callable[[str, bool, str], None]) -> None:
-    rows = 0
-    last: bytes | None = None
+def _mob(store: Store, mob_id: str, tell: Callable[[str, bool, str], None]) -> None:
+    """Fold a mob from its rows, and from all of its journal, and compare."""
+    name = f"mob {mob_id}"
     try:
-        while page := store.scan(b"", after=last, limit=_PAGE):
-            rows += len(page)
-            last = page[-1][0]
-    except StoreError as error:
-        tell("keys", False, str(error))
-    else:
-        tell("keys", True, f"{rows} rows (snapshots and the like), every checksum is right")
-
-
-def _mobs(store: Store, tell: Callable[[str, bool, str], None]) -> None:
-    for mob_id in stored_mobs(store):
-        name = f"mob {mob_id}"
-        try:
-            stored = stored_mob(store, mob_id)
-        except (MobError, StoreError) as error:
-            tell(name, False, f"its state cannot be computed: {error}")
-        except Exception as error:  # noqa: BLE001 the journal is well-formed and makes no sense
-            tell(name, False, f"its journal contradicts itself: {type(error).__name__}: {error}")
-        else:
-            waiting = sum(bool(head.inputs) for head in stored.state.heads.values())
-            work = f", {waiting} sessions with unfinished work" if waiting else ""
-            state = stored.roster.mob_state.value
-            tell(
-                name, True, f"{state}, {len(stored.roster.members)} members,"
-                f" {len(stored.state.heads)} sessions{work}"
-            )  # fmt: skip
+        stored = stored_mob(store, mob_id)
+        whole = RealmState()
+        roster = Roster(whole)
+        types = (*RUNTIME_RECORDS, *MOB_RECORDS)
+        # No further than the rows reached, should the mob be at work meanwhile.
+        journal = Journal(store, RealmId(mob_id), types, whole.apply)
+        for event in takewhile(lambda event: event.seq <= stored.last, past(journal)):
+            whole.apply(event.seq, event.record)
+    except (MobError, StoreError) as error:
+        tell(name, False, f"its state cannot be computed: {error}")
+        return
+    except Exception as error:  # noqa: BLE001 the journal is well-formed and makes no sense
+        tell(name, False, f"its journal contradicts itself: {type(error).__name__}: {error}")
+        return
+    differing = [
+        session_id
+        for session_id in whole.heads.keys() | stored.state.heads.keys()
+        if whole.heads.get(session_id) != stored.state.heads.get(session_id)
+    ]
+    if differing or roster.members != stored.roster.members:
+        where = ", ".join(sorted(differing)[:3]) or "the roster"
+        tell(name, False, f"its rows do not say what its journal does: {where}")
+        return
+    waiting = sum(bool(head.inputs) for head in whole.heads.values())
+    work = f", {waiting} sessions with unfinished work" if waiting else ""
+    state = roster.mob_state.value
+    sizes = f"{len(roster.members)} members, {len(whole.heads)} sessions"
+    tell(name, True, f"{state}, {sizes}{work}")
 
 
 def main() -> None:

@@ -35,6 +35,7 @@ from mob.models import override
 from mob.runs import RunReport, past, read_run, run_key
 from runtime.errors import SessionError
 from runtime.records import TurnOutcome
+from runtime.state import KeyedInput
 from stores import open_lmdb
 
 EXAMPLES = """    mob run mob.toml --prompt "What do the notes say about ants?"
@@ -144,10 +145,11 @@ async def stoppable(display: Display) -> AsyncIterator[Stopper]:
 
 async def _run(mob: Mob, prompt: str, display: Display, stopper: Stopper, asked: _Asked) -> int:
     key = run_key(prompt, mob.roster.reported)
+    joined = mob.realm.state.find_key(key)
     failure: SessionError | None = None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(display.run, mob, asked.after)
-        await resume(mob, display, joined=key in mob.realm.state.keyed)
+        await resume(mob, display, joined=joined)
         stopper.work = trio.CancelScope()
         with stopper.work:
             try:
@@ -164,7 +166,8 @@ async def _run(mob: Mob, prompt: str, display: Display, stopper: Stopper, asked:
     if stopper.work.cancelled_caught:
         display.say(f"continue with: {_command()}")
         return exits.INTERRUPTED
-    report = read_run(mob.id, key, past(mob.realm.journal), mob.realm.state.heads)
+    begin = asked.after if joined is None else 0
+    report = read_run(mob.id, key, past(mob.realm.journal, begin), mob.realm.state.heads)
     if report is not None:
         _print(report, asked)
     await mob.report_run(key)
@@ -173,13 +176,15 @@ async def _run(mob: Mob, prompt: str, display: Display, stopper: Stopper, asked:
     return exits.DONE
 
 
-async def resume(mob: Mob, display: Display, *, joined: bool) -> None:
+async def resume(mob: Mob, display: Display, *, joined: KeyedInput | None) -> None:
     """Bring a mob that was stopped back to work, and say what it has left to do."""
     unfinished = sum(bool(head.inputs) for head in mob.realm.state.heads.values())
     if mob.state is MobState.STOPPED:
         display.say(f"mob {mob.id!r} was stopped: resuming it")
         await mob.resume()
-    if joined:
+    if joined is not None and joined.turn:
+        display.say("this prompt was answered before and the answer not shown: here it is")
+    elif joined is not None:
         display.say("this prompt was asked before and not answered: joining that run")
     if unfinished:
         display.say(f"continuing {plural(unfinished, 'unfinished session')} from what is on disk")

@@ -155,6 +155,9 @@ def test_nobody_reading_the_answer_is_no_traceback(folder: Path) -> None:
         running.wait_for("turn ended")
         assert running.process.wait() == 1
     assert "Traceback" not in "".join(running.lines)
+    again = mob("run", "mob.toml", "--prompt", "x" * 100_000, cwd=folder)
+    assert "the answer not shown: here it is" in again.stderr
+    assert len(again.stdout) == 100_001
 
 
 def test_debugging_shows_the_traceback_too(folder: Path) -> None:

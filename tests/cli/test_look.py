@@ -128,7 +128,7 @@ def test_doctor_reads_every_record(done_team: Path) -> None:
     report = shown(done_team, "doctor")
     assert report["ok"] is True
     checks = {check["check"]: check for check in report["checks"]}
-    assert "records, every checksum" in checks["stream realm/team"]["text"]
+    assert "every checksum and chain right" in checks["store"]["text"]
     assert checks["mob team"]["ok"] is True
     assert checks["owner"]["text"] == "no process has it open"
 
@@ -140,7 +140,7 @@ def test_doctor_names_a_damaged_record(done_team: Path, tmp_path: Path) -> None:
     (tmp_path / ".mob" / "data.mdb").write_bytes(data)
     done = mob("doctor", cwd=tmp_path)
     assert done.returncode == 1
-    assert "DAMAGED  stream realm/team" in done.stdout or "DAMAGED  keys" in done.stdout
+    assert "DAMAGED  store record" in done.stdout, done.stdout
     assert "Traceback" not in done.stderr
 
 
@@ -150,7 +150,8 @@ def test_doctor_survives_a_file_that_ends_its_reader(done_team: Path, tmp_path: 
     (tmp_path / ".mob" / "data.mdb").write_bytes(data[: 2 * 4096])
     done = mob("doctor", cwd=tmp_path)
     assert done.returncode == 1
-    assert "the file was cut short or overwritten" in done.stdout
+    assert "DAMAGED  store" in done.stdout
+    assert "Traceback" not in done.stderr
 
 
 def test_doctor_without_a_store_checks_the_installation(tmp_path: Path) -> None:
