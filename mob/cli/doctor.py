@@ -1,6 +1,7 @@
 """`mob doctor`: whether this installation and a store are sound.
 
-Owns: the verb and the checks of the installation. Must not: repair anything, write anywhere.
+Owns: the verb and the checks of the installation. Must not: write to a
+store it was asked to check.
 """
 
 from __future__ import annotations
@@ -13,18 +14,20 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import attrs
+from cyclopts import Parameter
 
 from mob.cli import exits
-from mob.cli.options import DEFAULT_STATE, Json, State
+from mob.cli.options import DEFAULT_STATE, Json, State, existing_store
 from mob.cli.output import bytes_text, narrate, plural, result, result_json
 from mob.cli.owner import owner_of
 from runtime.models.registry import list_providers
 
 EXAMPLES = """    mob doctor
     mob doctor --state /var/lib/mob --json
+    mob doctor --state damaged --repair saved
 """
 
 #: The libraries whose versions a report of a bug needs.
@@ -41,15 +44,28 @@ class Check:
     text: str
 
 
-def doctor(*, state: State = DEFAULT_STATE, json: Json = False) -> int:
+def doctor(
+    *,
+    state: State = DEFAULT_STATE,
+    repair: Annotated[
+        Path | None,
+        Parameter(
+            show_default=False, help="Copy what can be saved into a new store in this directory."
+        ),
+    ] = None,
+    json: Json = False,
+) -> int:
     """Check this installation and every record of a store.
 
     One line per check. Reads all of the store, beside a process that may own it,
     and changes nothing. Exits with 1 if something is damaged or missing; a provider
     that is not set up, or a store that does not exist yet, is only mentioned.
+
+    With --repair what is readable of the store is copied into a new one beside it,
+    which is then checked too; the damaged one stays as it is.
     """
     checks: list[Check] = []
-    for check in _all(state):
+    for check in _all(state, repair):
         checks.append(check)
         if not json:
             result(f"{_MARKS[check.ok]:8} {check.check}: {check.text}")
@@ -64,7 +80,10 @@ def doctor(*, state: State = DEFAULT_STATE, json: Json = False) -> int:
 _MARKS: Final = {True: "ok", False: "DAMAGED", None: "note"}
 
 
-def _all(state: Path) -> Iterator[Check]:
+def _all(state: Path, repair: Path | None) -> Iterator[Check]:
+    if repair is not None:
+        yield from _repaired(state, repair)
+        return
     yield _python()
     yield from _libraries()
     yield from _providers()
@@ -117,6 +136,16 @@ def _weights() -> Iterator[Check]:
             yield Check(name, None, f"not here; the first use fetches them ({size})")
         else:
             yield Check(name, True, f"{path}, hash as expected")
+
+
+def _repaired(state: Path, target: Path) -> Iterator[Check]:
+    from stores import repair_lmdb
+
+    report = repair_lmdb(existing_store(state), target)
+    yield Check("saved", True, f"{report.records} records and {report.rows} rows, in {target}")
+    for line in report.summary():
+        yield Check("lost", None, line)
+    yield from _store(target)
 
 
 def _store(state: Path) -> Iterator[Check]:

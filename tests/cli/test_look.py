@@ -141,6 +141,10 @@ def test_doctor_names_a_damaged_record(done_team: Path, tmp_path: Path) -> None:
     done = mob("doctor", cwd=tmp_path)
     assert done.returncode == 1
     assert "DAMAGED  store record" in done.stdout, done.stdout
+    saved = mob("doctor", "--repair", "saved", cwd=tmp_path)
+    assert "ok       saved:" in saved.stdout
+    assert "note     lost:" in saved.stdout
+    assert (tmp_path / "saved" / "data.mdb").exists()
     assert "Traceback" not in done.stderr
 
 
