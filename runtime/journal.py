@@ -13,7 +13,7 @@ nothing in memory, loses nothing and slows nobody down.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import Any
 
 import attrs
@@ -117,7 +117,7 @@ class Journal:
         newest.reverse()
         return newest
 
-    async def follow(self, after: int = 0) -> AsyncIterator[Event]:
+    async def follow(self, after: int = 0) -> AsyncGenerator[Event, None]:
         """Every event above `after`, first the past, then the future, without end.
 
         Ends only by cancellation or when the store is closed (`StoreClosed`).

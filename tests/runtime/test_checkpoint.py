@@ -254,9 +254,12 @@ async def test_rearming_tries_again_what_failed() -> None:
 async def test_a_cancelled_save_is_due_again() -> None:
     bench = Bench(every=1)
     bench.saves.hold = trio.Event()
-    with trio.move_on_after(0):
-        bench.turn(A)
-        await bench.gate.flush()
+    bench.turn(A)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bench.gate.flush)
+        await wait_all_tasks_blocked()
+        assert bench.saves.begun == 1
+        nursery.cancel_scope.cancel()
     bench.saves.hold = None
     assert bench.gate.dirty == 1
     async with running(bench):

@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from runtime.errors import TurnInterrupted
+from runtime.errors import TurnFailed, TurnInterrupted
 from runtime.ids import SessionId
 from runtime.messages import (
     AssistantMessage,
@@ -335,4 +335,16 @@ async def test_a_turn_cut_off_anywhere_over_a_slow_disk_ends_once(
         ]
         assert len(tool.finished) == 1
         assert realm.state.head(session).turns == 1
+        check_whole(realm, session)
+
+
+async def test_a_failure_keeps_what_was_on_its_way_to_the_disk(autojump_clock: Any) -> None:
+    """The results of a batch are queued, not waited for, when the model fails after it."""
+    tool = Doing(lambda _: "ok")
+    async with open_lagging() as store:
+        realm = make_realm(store, [asking(call("a")), ValueError("no")], [tool])
+        session = await new_session(realm)
+        with pytest.raises(TurnFailed):
+            await realm.runner.send_message(session, "go")
+        assert results(realm, session)["a"].text == "ok"
         check_whole(realm, session)

@@ -363,6 +363,7 @@ async def test_what_is_queued_when_a_session_is_archived_ends_with_it(autojump_c
             await trio.sleep(0.5)
             nursery.start_soon(realm.archive, root, "over")
             await trio.sleep(0.1)
+            realm.inputs.accept(child, "late", idempotency_key="late")
             nursery.start_soon(create)
         await store.barrier()
         statuses = {head.status for head in realm.state.heads.values()}
@@ -371,6 +372,9 @@ async def test_what_is_queued_when_a_session_is_archived_ends_with_it(autojump_c
         assert all(not head.inputs for head in realm.state.heads.values())
         with pytest.raises(SessionError):
             await realm.runner.send_message(root, "hi", idempotency_key="k")
+        late = realm.inputs.settled(child, "late")
+        assert late is not None
+        assert late.abandoned is not None
 
 
 @pytest.mark.parametrize("how", ["interrupted", "failed"])
