@@ -63,8 +63,16 @@ FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 class Files:
     """An open environment with its databases; `close` gives it back."""
 
-    def __init__(self, path: str, env: lmdb.Environment, owner: Claim | None, mark: Mark) -> None:
+    def __init__(
+        self,
+        path: str,
+        env: lmdb.Environment,
+        owner: Claim | None,
+        mark: Mark,
+        form: int = STORE_FORMAT,
+    ) -> None:
         self.path = path
+        self._form = form
         self.claim = owner
         # Invariant: the mark in the file, as of our last commit; of a reader, as it was opened.
         self.mark = mark
@@ -76,13 +84,8 @@ class Files:
         self.env = env
         self.streams = env.open_db(b"streams", create=False)
         self.keys = env.open_db(b"keys", create=False)
-        #: None in a store of format 1, which only readers see.
-        self.heads: lmdb._Database | None = None
-        try:
-            self.heads = env.open_db(b"heads", create=False)
-        except lmdb.NotFoundError:
-            if self.mark.generation:
-                raise
+        #: None in a store of format 1, which only readers see: it has none, or not yet all.
+        self.heads = env.open_db(b"heads", create=False) if self._form > 1 else None
 
     def reopen(self, room: int) -> None:
         """Close the environment and open it again, with a map of `room` bytes at least.
@@ -159,12 +162,13 @@ def open_shared(path: str) -> Files:
             # A map of size 0 takes the size that the owner wrote into the file.
             env = lmdb.open(path, map_size=0, max_dbs=len(DATABASES), readonly=True, create=False)
             undo.callback(env.close)
-            if not _format(path, env):
+            form = _format(path, env)
+            if not form:
                 raise StoreUnreadable(
                     f"{path} holds a store that was never finished: open it for writing once",
                     path=path,
                 )
-            files = Files(path, env, None, _read_mark(env) or Mark(0, 0))
+            files = Files(path, env, None, _read_mark(env) or Mark(0, 0), form)
             undo.pop_all()
             return files
     except (OSError, lmdb.Error) as error:

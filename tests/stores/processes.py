@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +25,17 @@ def start_python(program: str, *args: object) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def stop(process: subprocess.Popen[str]) -> None:
+    """Stop `process` wherever it is; return when it stands still."""
+    process.send_signal(signal.SIGSTOP)
+    wait_until_stopped(process)
+
+
+def wait_until_stopped(process: subprocess.Popen[str]) -> None:
+    """Return when `process` stands still."""
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
 
 
 def ask(process: subprocess.Popen[str]) -> str:
