@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import msgpack
 
@@ -31,8 +31,23 @@ def converter() -> Converter:
     made = Converter(forbid_extra_keys=True, detailed_validation=False)
     for primitive in (str, int, bool, float, bytes):
         made.register_structure_hook(primitive, _exactly(primitive))
+    made.register_structure_hook_factory(
+        lambda kind: getattr(kind, "__origin__", None) is tuple, lambda kind: _a_tuple(made, kind)
+    )
     made.register_structure_hook_func(lambda kind: kind == tuple[Message, ...], _no_messages)
     return made
+
+
+def _a_tuple(made: Converter, kind: Any) -> Callable[[Any, Any], Any]:
+    """Items of one kind, from a list; text is no list of texts."""
+    item = get_args(kind)[0]
+
+    def structure(value: Any, _: Any) -> tuple[Any, ...]:
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"expected a list, found {value!r}")
+        return tuple(made.structure(each, item) for each in value)
+
+    return structure
 
 
 def _no_messages(value: Any, _: Any) -> tuple[Message, ...]:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
+from runtime.chain import next_skip
 from runtime.effects import CallModel, EndTurn, RunTools, SaveProgress
 from runtime.ids import InputId, RunId
 from runtime.messages import Message, ToolCall, ToolOutcome, ToolResult, UserMessage
@@ -298,6 +299,8 @@ class TurnDriver:
         live, state = self._live, self._state
         live.doing = Doing.SAVING
         head = live.head
+        turn = head.turns + 1
+        skip, skip_turn = next_skip(head.links, turn)
         record = TurnEnded(
             head.session_id,
             self._run_id,
@@ -310,6 +313,10 @@ class TurnDriver:
             ending.error,
             self._started_at_ns,
             self._realm.ports.clock.now_ns(),
+            turn,
+            head.message_count + len(state.messages),
+            skip,
+            skip_turn,
         )
         if ending.outcome is TurnOutcome.COMPLETED:
             ticket = self._realm.append(record)

@@ -7,6 +7,7 @@
     |   +-- SessionNotRunning           SESSION_NOT_RUNNING
     |   +-- PersistenceDisabled         SESSION_PERSISTENCE_DISABLED
     |   +-- CompactionDisabled          SESSION_COMPACTION_DISABLED
+    |   +-- StaleRevision               SESSION_BUSY: somebody changed it meanwhile
     |   +-- SessionStoreError           SESSION_STORE_ERROR
     |   +-- AgentError                  AGENT_ERROR: the turn ended without an answer
     |       +-- TurnFailed              the model or a limit ended it
@@ -89,6 +90,21 @@ class CompactionDisabled(SessionError):
     """The operation needs compaction, which this session was built without."""
 
     code = "SESSION_COMPACTION_DISABLED"
+
+
+class StaleRevision(SessionError):
+    """The session changed since `held` was read; nothing was saved. Read it again and redo."""
+
+    code = "SESSION_BUSY"
+
+    def __init__(self, session_id: SessionId, held: int, current: int) -> None:
+        super().__init__(
+            f"session {session_id} is at revision {current}, not {held}: it changed meanwhile; "
+            "resume it again and redo the change",
+            session_id,
+        )
+        self.held = held
+        self.current = current
 
 
 class SessionStoreError(SessionError):

@@ -17,6 +17,7 @@ from runtime.messages import pack_message, pack_usage, unpack_message, unpack_us
 from runtime.session import (
     NO_LINEAGE,
     NO_SPEC,
+    Branch,
     Lineage,
     PartialTurn,
     PendingInput,
@@ -80,6 +81,10 @@ def pack_head(head: SessionHead) -> bytes:
         head.status.value,
         inputs,
         _pack_partial(head.partial),
+        head.links,
+        [(each.head, each.turns, each.total, each.at_ns) for each in head.branches],
+        head.branch,
+        head.tags,
         head.applied,
     )
 
@@ -104,6 +109,10 @@ def unpack_head(row: bytes) -> SessionHead:
         status,
         inputs,
         partial,
+        links,
+        branches,
+        branch,
+        tags,
         applied,
     ) = unpack_row(row)
     if status not in _STATUSES:
@@ -126,6 +135,10 @@ def unpack_head(row: bytes) -> SessionHead:
         status=_STATUSES[status],
         inputs=None if inputs is None else {each[0]: PendingInput(*each) for each in inputs},
         partial=None if partial is None else _unpack_partial(partial),
+        links=links,
+        branches=tuple(Branch(*each) for each in branches),
+        branch=branch,
+        tags=tags,
         applied=applied,
     )
 

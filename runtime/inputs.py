@@ -122,6 +122,8 @@ class Inputs:
         known = self._state.find_key(key)
         if known is None:
             return self._admitted.get(key)
+        if known.session_id not in self._state.heads:
+            return None  # its session was deleted, and with it whatever the key stood for
         self._admitted.pop(key, None)
         if known.settled:
             return Admission(known.session_id, None, None, known)

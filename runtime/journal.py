@@ -13,7 +13,7 @@ nothing in memory, loses nothing and slows nobody down.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from typing import Any
 
 import attrs
@@ -22,7 +22,7 @@ from runtime.errors import RecordUnreadable
 from runtime.ids import RealmId
 from runtime.messages import Message
 from runtime.records import RecordType, TurnEnded
-from stores import Append, Entry, Store, Ticket
+from stores import Append, Entry, Operation, Store, Ticket
 
 #: Records read from the store in one go by followers and by recovery: enough to amortise the
 #: read transaction, few enough to keep it short.
@@ -59,11 +59,14 @@ class Journal:
         """The highest committed sequence number, 0 for an empty journal."""
         return self._store.last(self._stream)
 
-    def append(self, *records: Any) -> Ticket:
-        """Queue `records` as one atomic batch and return at once. Store errors are the ticket's."""
+    def append(self, *records: Any, also: Sequence[Operation] = ()) -> Ticket:
+        """Queue `records` as one atomic batch and return at once. Store errors are the ticket's.
+
+        `also` are operations on keys that belong to the same batch.
+        """
         stream = self._stream
         by_class = self._by_class
-        batch = []
+        batch: list[Operation] = list(also)
         for record in records:
             record_type = by_class[type(record)]
             batch.append(
@@ -101,7 +104,40 @@ class Journal:
             raise RecordUnreadable(
                 self._realm, seq, f"a turn was expected, found {type(record).__name__}"
             )
+        if record.prev < 0 or record.skip < 0:
+            return attrs.evolve(
+                record,
+                prev=seq + record.prev if record.prev < 0 else record.prev,
+                skip=seq + record.skip if record.skip < 0 else record.skip,
+            )
         return record
+
+    def find_turn(self, head: int, turn: int) -> int:
+        """The number of the record of the turn at place `turn` (from 1) of the chain that ends at
+        `head`. Reads a number of records that is logarithmic in the chain's length."""
+        seq = head
+        record = self.turn(seq)
+        while record.turn != turn:
+            seq = record.skip if record.skip_turn >= turn else record.prev
+            record = self.turn(seq)
+        return seq
+
+    def chain(self, head: int) -> list[int]:
+        """The numbers of the turns of the chain that ends at `head`, oldest first."""
+        found: list[int] = []
+        while head:
+            found.append(head)
+            head = self.turn(head).prev
+        return found[::-1]
+
+    def links(self, head: int) -> tuple[int, ...]:
+        """The links of the chain that ends at `head` (see `runtime.chain`), read from it."""
+        links: list[int] = []
+        while head:
+            record = self.turn(head)
+            links = [head, record.turn - record.skip_turn, *links]
+            head = record.skip
+        return tuple(links)
 
     def messages(self, seq: int, limit: int | None = None) -> list[Message]:
         """The messages of the turn `seq` and of those before it in its chain, oldest first; with

@@ -389,6 +389,9 @@ class Realm:
             head.turns,
             head.usage,
             tuple(history[: head.message_count]),
+            head.tags,
+            head.branch,
+            head.applied,
         )
 
     def key_of(self, head: SessionHead) -> str:

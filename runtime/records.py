@@ -111,6 +111,12 @@ class TurnEnded:
     `prev` is the sequence number of the session's turn before this one (0: none), which makes the
     history a chain. `output` is the JSON text of a structured answer, `error` why a turn failed or
     was interrupted.
+
+    `turn` is the turn's place in its history, counting from 1, and `total` the messages up to and
+    with it. `skip` is another, earlier turn of the chain and `skip_turn` its place (see
+    `runtime.chain`): any turn is found in a number of steps that is logarithmic in the length.
+    Negative numbers in `prev` and `skip` count back from the record's own: turns that are committed
+    together do not know their numbers.
     """
 
     session_id: SessionId
@@ -124,10 +130,71 @@ class TurnEnded:
     error: str | None
     started_at_ns: int
     ended_at_ns: int
+    turn: int = 1
+    total: int = 0
+    skip: int = 0
+    skip_turn: int = 0
+
+
+@attrs.frozen
+class SessionForked:
+    """A new session whose history is that of `source` up to and with the turn `head`."""
+
+    session_id: SessionId
+    source: SessionId
+    title: str | None
+    head: int
+    turns: int
+    total: int
+    links: tuple[int, ...]
+    at_ns: int
+
+
+@attrs.frozen
+class SessionRewound:
+    """The session's history ends at the turn `head` from here on; what followed is a branch.
+
+    `restored` is the place of the branch, oldest first, that this brings back; None for a rewind.
+    """
+
+    session_id: SessionId
+    head: int
+    turns: int
+    total: int
+    links: tuple[int, ...]
+    restored: int | None
+    at_ns: int
+
+
+@attrs.frozen
+class SessionLabelled:
+    """The session's title and tags from here on."""
+
+    session_id: SessionId
+    title: str | None
+    tags: tuple[str, ...]
+    at_ns: int
+
+
+@attrs.frozen
+class SessionDeleted:
+    """The session is gone. What a fork shares with it stays reachable through the fork."""
+
+    session_id: SessionId
+    at_ns: int
 
 
 Record: TypeAlias = (
-    SessionCreated | SessionArchived | InputAccepted | InputAbandoned | TurnProgressed | TurnEnded
+    SessionCreated
+    | SessionArchived
+    | SessionForked
+    | SessionRewound
+    | SessionLabelled
+    | SessionDeleted
+    | InputAccepted
+    | InputAbandoned
+    | TurnProgressed
+    | TurnEnded
 )
 
 _packb = msgpack.Packer(use_bin_type=True).pack
@@ -221,16 +288,22 @@ def _pack_turn(record: TurnEnded) -> bytes:
             record.error,
             record.started_at_ns,
             record.ended_at_ns,
+            record.turn,
+            record.total,
+            record.skip,
+            record.skip_turn,
         )
     )
 
 
 def _unpack_turn(payload: bytes) -> TurnEnded:
-    session, run, prev, outcome, messages, usage, inputs, output, error, started, ended = _fields(
+    fields = _fields(
         payload,
         *(_TEXT, _TEXT, _NUMBER, _NUMBER, _TUPLE, _TUPLE, _TUPLE),
         *(_OPTIONAL, _OPTIONAL, _NUMBER, _NUMBER),
+        *(_NUMBER, _NUMBER, _NUMBER, _NUMBER),
     )
+    session, run, prev, outcome, messages, usage, inputs, output, error, *numbers = fields
     if outcome not in _OUTCOMES:
         raise ValueError(f"unknown turn outcome {outcome!r}")
     return TurnEnded(
@@ -243,8 +316,7 @@ def _unpack_turn(payload: bytes) -> TurnEnded:
         _texts(inputs),
         output,
         error,
-        started,
-        ended,
+        *numbers,
     )
 
 
@@ -273,4 +345,8 @@ RUNTIME_RECORDS: Final = (
     cold(4, InputAbandoned),
     RecordType(5, TurnProgressed, _pack_progress, _unpack_progress),
     RecordType(6, TurnEnded, _pack_turn, _unpack_turn),
+    cold(7, SessionForked),
+    cold(8, SessionRewound),
+    cold(9, SessionLabelled),
+    cold(10, SessionDeleted),
 )

@@ -80,6 +80,7 @@ class Recovery:
         if stored is not None:
             self.position, self._state.folded = self._unpack(b"position", stored)
             self._load_rows(b"s/", lambda _, row: self._state.restore(row))
+            self._state.restored()
             for whole in self._whole:
                 self._load_rows(whole.prefix, whole.load)
                 whole.loaded()
@@ -103,7 +104,8 @@ class Recovery:
         for session_id in list(itertools.islice(state.dirty, most)):
             del state.dirty[session_id]
             key = self._prefix + b"s/" + session_id.encode()
-            operations.append(Put(key, state.row(session_id)))
+            row = state.row(session_id)
+            operations.append(Delete(key) if row is None else Put(key, row))
         for whole in self._whole:
             for name, row in whole.changed():
                 key = self._prefix + whole.prefix + name

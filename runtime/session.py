@@ -94,6 +94,17 @@ class PartialTurn:
     started_at_ns: int
 
 
+@attrs.frozen
+class Branch:
+    """Turns that a rewind put aside: `head` is the last of them; `turns` and `total` (messages)
+    count from the beginning of the history, the shared part included."""
+
+    head: int
+    turns: int
+    total: int
+    at_ns: int
+
+
 @attrs.define
 class SessionHead:
     """The fold of a session's records, without its messages. One per known session.
@@ -124,7 +135,15 @@ class SessionHead:
     partial: PartialTurn | None = None
     #: Sessions whose `lineage.parent` is this one, in order of creation; None when childless.
     children: list[SessionId] | None = None
-    #: Sequence number of the last record applied; records up to it are not applied again.
+    #: Where the next turn's skip link goes (see `runtime.chain`).
+    links: tuple[int, ...] = ()
+    #: What rewinds put aside, oldest first.
+    branches: tuple[Branch, ...] = ()
+    #: Rewinds and restores so far: two values of it are two histories.
+    branch: int = 0
+    tags: tuple[str, ...] = ()
+    #: Sequence number of the last record applied; records up to it are not applied again. It is
+    #: also the session's revision: whoever holds another one holds something stale.
     applied: int = 0
 
     @property
@@ -146,6 +165,8 @@ class SessionHead:
             self.turns,
             self.message_count,
             self.usage,
+            self.tags,
+            self.branches,
         )
 
 
@@ -165,13 +186,16 @@ class SessionMetadata:
     turns: int
     message_count: int
     usage: Usage
+    tags: tuple[str, ...] = ()
+    branches: tuple[Branch, ...] = ()
 
 
 @attrs.frozen
 class Session:
     """A session as a value: everything a `SessionStore` saves and loads.
 
-    `messages` are whole turns, oldest first. `head` is the journal position the value stands for.
+    `messages` are whole turns, oldest first. `head` is the journal position the value stands for,
+    `branch` tells histories before and after a rewind apart, and `revision` is what a save checks.
     """
 
     session_id: SessionId
@@ -188,3 +212,6 @@ class Session:
     turns: int
     usage: Usage
     messages: tuple[Message, ...] = attrs.field(repr=False)
+    tags: tuple[str, ...] = ()
+    branch: int = 0
+    revision: int = 0

@@ -14,6 +14,7 @@ from typing import Any
 
 import attrs
 
+from runtime.chain import extend
 from runtime.errors import SessionNotFound
 from runtime.heads import pack_head, unpack_head
 from runtime.ids import InputId, SessionId
@@ -27,6 +28,7 @@ from runtime.records import (
     TurnProgressed,
 )
 from runtime.session import PartialTurn, PendingInput, SessionHead, SessionStatus
+from runtime.tree import tree_transitions
 
 
 @attrs.frozen
@@ -79,6 +81,7 @@ class RealmState:
             InputAbandoned: self._abandoned,
             TurnProgressed: self._progressed,
             TurnEnded: self._ended,
+            **tree_transitions(self),
         }
 
     def apply(self, seq: int, record: object) -> None:
@@ -104,31 +107,66 @@ class RealmState:
 
     # -- rows ------------------------------------------------------------------------------
 
-    def row(self, session_id: SessionId) -> bytes:
-        """The row of a session as it is now."""
-        return pack_head(self.heads[session_id])
+    def row(self, session_id: SessionId) -> bytes | None:
+        """The row of a session as it is now; None if it was deleted."""
+        head = self.heads.get(session_id)
+        return None if head is None else pack_head(head)
 
     def restore(self, row: bytes) -> None:
-        """Take a session row back. Rows must come in order of session id, which is that of making:
-        parents before their children."""
-        self._add(unpack_head(row))
-
-    def _add(self, head: SessionHead) -> None:
+        """Take a session row back. Call `restored` after the last one."""
+        head = unpack_head(row)
         self.heads[head.session_id] = head
+
+    def restored(self) -> None:
+        """Link children to their parents, which may have come after them: ids sort by time only
+        as long as no clock steps back."""
+        for head in self.heads.values():
+            self._link(head)
+
+    # -- for transitions -------------------------------------------------------------------
+
+    def add(self, head: SessionHead, seq: int) -> None:
+        """Enter a new session, which is dirty as of record `seq`."""
+        self.dirty[head.session_id] = seq
+        self.heads[head.session_id] = head
+        self._link(head)
+
+    def _link(self, head: SessionHead) -> None:
         if head.spawn_key is not None:
             self.spawned[head.spawn_key] = head.session_id
         if head.lineage.parent is not None:
-            parent = self.heads[head.lineage.parent]
+            parent = self.heads.get(head.lineage.parent)
+            if parent is None:
+                self.missing(head.applied, head.lineage.parent)
+                return
             if parent.children is None:
                 parent.children = []
             parent.children.append(head.session_id)
             self._count(head.lineage.budget_root, active=0 if head.archived else 1, total=1)
 
-    def _touch(self, seq: int, session_id: SessionId) -> SessionHead | None:
+    def remove(self, session_id: SessionId) -> None:
+        """Take a session out; it stays dirty until its row is deleted."""
+        head = self.heads.pop(session_id)
+        if head.spawn_key is not None:
+            self.spawned.pop(head.spawn_key, None)
+        parent = self.heads.get(head.lineage.parent) if head.lineage.parent is not None else None
+        if parent is not None:
+            if parent.children is not None and session_id in parent.children:
+                parent.children.remove(session_id)
+            self._count(head.lineage.budget_root, active=0 if head.archived else -1, total=-1)
+
+    def missing(self, seq: int, session_id: SessionId) -> None:
+        """A record speaks of a session that is not here. That is damage, unless the session was
+        deleted later and its row is gone already."""
+        if seq > self.folded:
+            raise SessionNotFound(session_id)
+
+    def touch(self, seq: int, session_id: SessionId) -> SessionHead | None:
         """The head to change, marked dirty; None if its row has this record already."""
         head = self.heads.get(session_id)
         if head is None:
-            raise SessionNotFound(session_id)
+            self.missing(seq, session_id)
+            return None
         if seq <= head.applied:
             return None
         head.applied = seq
@@ -156,11 +194,10 @@ class RealmState:
         )
         if record.lineage.parent is not None and self.head(record.lineage.parent).archived:
             head.status = SessionStatus.ARCHIVED  # its parent ended while it was being made
-        self._add(head)
-        self.dirty[record.session_id] = seq
+        self.add(head, seq)
 
     def _archived(self, seq: int, record: SessionArchived) -> None:
-        head = self._touch(seq, record.session_id)
+        head = self.touch(seq, record.session_id)
         if head is None:
             return
         if not head.archived and head.lineage.parent is not None:
@@ -176,7 +213,7 @@ class RealmState:
         key = record.idempotency_key
         if key is not None and seq > self.folded:
             self.keyed[key] = KeyedInput(record.session_id, record.input_id)
-        head = self._touch(seq, record.session_id)
+        head = self.touch(seq, record.session_id)
         if head is None:
             return
         if head.inputs is None:
@@ -188,14 +225,14 @@ class RealmState:
             self._consume(head, record.input_id, turn=0, abandoned="its session was archived")
 
     def _abandoned(self, seq: int, record: InputAbandoned) -> None:
-        head = self._touch(seq, record.session_id)
+        head = self.touch(seq, record.session_id)
         if head is None:
             return
         self._consume(head, record.input_id, turn=0, abandoned=record.reason)
         head.updated_at_ns = record.at_ns
 
     def _progressed(self, seq: int, record: TurnProgressed) -> None:
-        head = self._touch(seq, record.session_id)
+        head = self.touch(seq, record.session_id)
         if head is None or head.archived:  # what comes late is not to be continued
             return
         partial = head.partial
@@ -210,13 +247,14 @@ class RealmState:
         head.updated_at_ns = record.at_ns
 
     def _ended(self, seq: int, record: TurnEnded) -> None:
-        head = self._touch(seq, record.session_id)
+        head = self.touch(seq, record.session_id)
         if head is None:
             return
         head.partial = None
         head.head = seq
         head.turns += 1
         head.message_count += len(record.messages)
+        head.links = extend(head.links, seq, head.turns, record.skip_turn)
         head.usage = head.usage + record.usage
         head.updated_at_ns = record.ended_at_ns
         if head.status is not SessionStatus.ARCHIVED:  # a late turn record never revives it

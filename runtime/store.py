@@ -38,6 +38,7 @@ _MISFITS: Final = (ValueError, TypeError, LookupError, AttributeError)
 
 #: `SessionStore.list` shadows the builtin inside the classes below.
 _Keys: TypeAlias = list[bytes]
+_Operations: TypeAlias = list[Operation]
 _Messages: TypeAlias = list[Message]
 _SessionIds: TypeAlias = list[SessionId]
 
@@ -104,7 +105,7 @@ class StoredSessions:
                 continue
             return
 
-    def _operations(self, session: Session) -> list[Operation]:
+    def _operations(self, session: Session) -> _Operations:
         key = self._row_key(session.session_id)
         old = self._row(session.session_id)
         operations: list[Operation] = [Expect(key, old.packed if old is not None else None)]
@@ -146,9 +147,17 @@ class StoredSessions:
         row = self._row(session_id)
         if row is None:
             return False
-        keys = [self._row_key(session_id), *self._segment_keys(session_id, row)]
-        await self._store.commit([Delete(key) for key in keys])
+        await self._store.commit(self._deletions(session_id, row))
         return True
+
+    def deletions(self, session_id: SessionId) -> _Operations:
+        """The operations of `delete`, for a caller that commits them with something else."""
+        row = self._row(session_id)
+        return [] if row is None else self._deletions(session_id, row)
+
+    def _deletions(self, session_id: SessionId, row: _Row) -> _Operations:
+        keys = [self._row_key(session_id), *self._segment_keys(session_id, row)]
+        return [Delete(key) for key in keys]
 
     def _row(self, session_id: SessionId) -> _Row | None:
         key = self._row_key(session_id)
@@ -191,7 +200,7 @@ class StoredSessions:
 def _extends(session: Session, old: _Row) -> bool:
     """Whether the stored messages are the beginning of the new ones."""
     count = old.count
-    if session.head < old.session.head or len(session.messages) < count:
+    if session.branch != old.session.branch or len(session.messages) < count:
         return False
     return _checksum(session.messages[:count]) == old.tail
 
