@@ -191,7 +191,11 @@ class Store(Protocol):
         ...
 
     def streams(self) -> list[bytes]:
-        """The names of all non-empty streams, ascending."""
+        """The names of all non-empty streams, ascending.
+
+        Raises:
+            Damaged: a stream is there that nobody wrote, or one is gone; its name is wrong on disk.
+        """
         ...
 
     async def wait_beyond(self, stream: bytes, seq: int) -> None:

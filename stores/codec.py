@@ -57,6 +57,10 @@ _GAP: Final = 0
 #: The key of the mark in an environment's unnamed database.
 MARK_KEY: Final = b"mark"
 
+#: The digest of a store in which a damaged row was overwritten: nobody knows what it stood for.
+#: The next look at every byte makes a new one.
+DIGEST_UNKNOWN: Final = (1 << 64) - 1
+
 #: The digest of rows is a sum of their checksums, so that one row is exchanged at constant cost.
 _DIGEST_MASK: Final = (1 << 64) - 1
 
@@ -207,15 +211,19 @@ class Mark:
     last: tuple[int, int] = (0, 0)
     digest: int = 0
 
-    def next(self, delta: int) -> Mark:
-        """The mark of the next commit, which changes the digest by `delta`."""
-        digest = (self.digest + delta) & _DIGEST_MASK
-        return Mark(self.generation, self.number + 1, self.last, digest)
+    def next(self, delta: int | None) -> Mark:
+        """The mark of the next commit, which changes the digest by `delta` (None: who knows)."""
+        return Mark(self.generation, self.number + 1, self.last, self._digest(delta))
 
-    def successor(self, delta: int = 0) -> Mark:
+    def successor(self, delta: int | None = 0) -> Mark:
         """The first mark of the next owner."""
-        digest = (self.digest + delta) & _DIGEST_MASK
-        return Mark(self.generation + 1, 1, (self.generation, self.number), digest)
+        last = (self.generation, self.number)
+        return Mark(self.generation + 1, 1, last, self._digest(delta))
+
+    def _digest(self, delta: int | None) -> int:
+        if delta is None or self.digest == DIGEST_UNKNOWN:
+            return DIGEST_UNKNOWN
+        return (self.digest + delta) & _DIGEST_MASK
 
     def encode(self) -> bytes:
         """The mark as a stored row."""

@@ -18,6 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
+import attrs
 import lmdb
 
 from stores.codec import MARK_KEY, Mark
@@ -223,6 +224,8 @@ def _inspect(path: str, found: Note, verify: bool | None) -> Mark | None:
         report = walk_apart(path) if size > _APART else walk(path)
         if report.broken:
             raise _damaged(path, report.summary())
+        if mark is not None and form == STORE_FORMAT:
+            mark = attrs.evolve(mark, digest=report.digest)  # it may have been unknown
     return mark
 
 

@@ -127,6 +127,7 @@ class LmdbReader:
     def streams(self) -> list[bytes]:
         """See `stores.base.Store.streams`."""
         names: list[bytes] = []
+        heads = self._files.heads
         try:
             with self._begin(self._files.streams) as txn:
                 cursor = txn.cursor()
@@ -135,8 +136,14 @@ class LmdbReader:
                     name, _ = split_record_key(cursor.key())
                     names.append(name)
                     more = cursor.set_range(record_key(stream_prefix(name), _LAST_SEQ))
+                ended = names
+                if heads is not None:
+                    ended = [prefix[2:] for prefix in txn.cursor(heads).iternext(values=False)]
         except lmdb.Error as error:
             self._refuse(error)
+        if ended != names:
+            odd = min(set(ended).symmetric_difference(names), default=b"")
+            raise Damaged(f"stream {odd!r}", "it has records and no end, or an end and no records")
         return sorted(names)  # on disk the shorter names come first
 
     def close(self) -> None:

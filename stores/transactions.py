@@ -81,8 +81,9 @@ class _Attempt:
         self.txn = txn
         self.tails: dict[bytes, _Tail] = {}
         self.records: list[tuple[bytes, bytes]] = []
-        # What the rows written so far change in the digest.
-        self.delta = 0
+        # What the rows written so far change in the digest; None once a damaged one was among
+        # them, for nobody knows what that had added.
+        self.delta: int | None = 0
         self.outcomes: list[Outcome] = []
         self.mark: Mark | None = None
 
@@ -230,10 +231,10 @@ class Transactions:
                 sequences.append(seq)
             elif type(operation) is Put:
                 row = encode_row(operation.key, operation.value)
-                attempt.delta += row_crc(row) - row_crc(txn.get(operation.key, db=keys))
+                _exchange(attempt, operation.key, txn.get(operation.key, db=keys), row)
                 txn.put(operation.key, row, db=keys)
             elif type(operation) is Delete:
-                attempt.delta -= row_crc(txn.pop(operation.key, db=keys))
+                _exchange(attempt, operation.key, txn.pop(operation.key, db=keys), None)
         return tuple(sequences)
 
     def _check(self, txn: lmdb.Transaction[bytes], expect: Expect) -> None:
@@ -337,6 +338,19 @@ class Transactions:
                 " and read back whether it happened"
             )
         return CommitFailed(str(error), told=told, reason=reason)
+
+
+def _exchange(attempt: _Attempt, key: bytes, old: bytes | None, new: bytes | None) -> None:
+    """Take `old` out of the digest and put `new` into it."""
+    if attempt.delta is None:
+        return
+    if old is not None:
+        try:
+            decode_row(key, old)
+        except Damaged:
+            attempt.delta = None
+            return
+    attempt.delta += row_crc(new) - row_crc(old)
 
 
 def _free(path: str) -> int:

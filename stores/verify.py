@@ -28,6 +28,7 @@ import attrs
 
 from stores.codec import (
     CHAIN_START,
+    DIGEST_UNKNOWN,
     GAP_WORDS,
     MARK_KEY,
     Mark,
@@ -90,7 +91,10 @@ class Report:
     rows: int = 0
     found: int = 0
     findings: list[Finding] = attrs.Factory(list)
-    #: Pages of the file itself are broken: LMDB must not be let near it.
+    #: What the rows add up to (see `stores.codec.Mark`).
+    digest: int = 0
+    #: Pages of the file itself are broken, and LMDB must not be let near it; or there are rows of
+    #: yesterday among the rows, and nobody can tell which.
     broken: bool = False
 
     @property
@@ -101,7 +105,7 @@ class Report:
     def add(self, finding: Finding) -> None:
         """Note `finding`."""
         self.found += finding.kind != "gap"
-        self.broken |= finding.kind == "page"
+        self.broken |= finding.kind in ("page", "rows")
         if len(self.findings) < MAX_FINDINGS:
             self.findings.append(finding)
 
@@ -327,8 +331,11 @@ class _Walk:
                 self._sink.row(key, value)
         if self._mark is None or self._report.format < 2:
             return
-        if digest & ((1 << 64) - 1) != self._mark.digest:
-            self._report.add(
+        report = self._report
+        report.digest = digest & ((1 << 64) - 1)
+        explained = any(each.kind == "row" for each in report.findings)
+        if self._mark.digest not in (report.digest, DIGEST_UNKNOWN) and not explained:
+            report.add(
                 Finding("rows", "the rows as a whole", "some are missing or of an earlier commit")
             )
 
