@@ -22,14 +22,18 @@ from stores.verify import Report, walk_apart
 
 
 def backup_lmdb(
-    store: LmdbReader | str | os.PathLike[str], target: str | os.PathLike[str]
+    store: LmdbReader | str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    began: Callable[[str], None] = lambda _: None,
 ) -> Report:
     """Copy the store as of one commit, compacted, to the new directory `target`.
 
     Give the path, or the open store if this process has it open; its owner goes on writing (the
     file grows meanwhile, as the copied commit's pages are not reused). The copy is synced and
     verified before the directory gets its name, so `target` is whole or absent. It is a store of
-    its own: it can be opened, read or restored. Blocks; call it in a thread.
+    its own: it can be opened, read or restored. Blocks; call it in a thread. `began` is told the
+    path of the file that is being written, for whoever wants to watch it grow.
 
     Raises:
         StoreMisuse: `target` exists.
@@ -46,13 +50,18 @@ def backup_lmdb(
             files = open_shared(os.fspath(store))
             undo.callback(files.close)
             env, path = files.env, files.path
-        return _appear(into, lambda where: env.copy(where, compact=True), path)
+        return _appear(into, lambda where: env.copy(where, compact=True), path, began)
 
 
-def restore_lmdb(backup: str | os.PathLike[str], target: str | os.PathLike[str]) -> Report:
+def restore_lmdb(
+    backup: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    began: Callable[[str], None] = lambda _: None,
+) -> Report:
     """Put the backup in directory `backup` to the new directory `target`.
 
-    It is verified before and after.
+    It is verified before and after. `began` is as for `backup_lmdb`.
 
     Raises: as `backup_lmdb`; an existing store is never overwritten.
     """
@@ -63,16 +72,19 @@ def restore_lmdb(backup: str | os.PathLike[str], target: str | os.PathLike[str])
     def copy(where: str) -> None:
         shutil.copyfile(os.path.join(source, DATA), os.path.join(where, DATA))
 
-    return _appear(into, copy, source)
+    return _appear(into, copy, source, began)
 
 
-def _appear(into: str, copy: Callable[[str], None], path: str) -> Report:
+def _appear(
+    into: str, copy: Callable[[str], None], path: str, began: Callable[[str], None]
+) -> Report:
     """Have `copy` fill a hidden directory; sync and verify it; give it the name `into`."""
     parent = os.path.dirname(into)
     os.makedirs(parent, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=os.path.basename(into) + ".", dir=parent) as scratch:
         where = os.path.join(scratch, "copy")
         os.mkdir(where)
+        began(os.path.join(where, DATA))
         try:
             copy(where)
             _sync_file(os.path.join(where, DATA))

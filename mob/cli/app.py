@@ -27,6 +27,8 @@ VERBS: Final = {
     "show": "Show a mob, or one member with its transcript.",
     "tree": "Show a mob's members and child sessions with what they spent.",
     "models": "List the model providers, what each needs, and whether it is usable here.",
+    "backup": "Copy a store, also while a process runs its mobs.",
+    "restore-backup": "Put a backup back as a store.",
     "doctor": "Check this installation and every record of a store.",
 }
 
@@ -54,12 +56,17 @@ def build(verb: str | None = None) -> App:
     )
     for name, summary in VERBS.items():
         if name != verb:
-            app.command(f"mob.cli.{name}:{name}", name=name, help=summary)
+            app.command(f"mob.cli.{_python(name)}:{_python(name)}", name=name, help=summary)
             continue
-        module = importlib.import_module(f"mob.cli.{name}")
-        function = getattr(module, name)
+        module = importlib.import_module(f"mob.cli.{_python(name)}")
+        function = getattr(module, _python(name))
         app.command(function, name=name, help_epilogue=f"Examples:\n{module.EXAMPLES}")
     return app
+
+
+def _python(verb: str) -> str:
+    """The name of the verb's module and function."""
+    return verb.replace("-", "_")
 
 
 def run_command_line(arguments: Sequence[str]) -> int:
