@@ -11,7 +11,9 @@ Give it a way to open your store:
     TestMyStore = MyStoreConformance.TestCase
 
 `open` is called once for each example, and again in the same example if the store says that it
-is `durable`; it must find then what was there before, and nothing in a new example.
+is `durable`, or if `reopens` is True; it must find then what was there before, and nothing in a new
+example. If one handle can take the store over from another that is still open, override `take_over`
+too: then the older one must be fenced off.
 
 Theory. A model in plain dictionaries gets every batch in order of submission. Because batches
 are applied whole and in that order, the outcome of each is known when it is submitted, however
@@ -21,21 +23,20 @@ of them. Hypothesis is synchronous, so Trio runs in guest mode and each rule len
 
 from __future__ import annotations
 
-import queue
 import tempfile
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Final, TypeVar
 
 import attrs
-import outcome
 import trio
 import trio.testing
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from stores.base import MAX_KEY_BYTES, Append, Delete, Entry, Expect, Operation, Put, Store, Ticket
-from stores.errors import Conflict, StoreClosed, StoreMisuse
+from stores.errors import Conflict, StoreClosed, StoreLost, StoreMisuse
+from stores.guest import GuestLoop
 
 _T = TypeVar("_T")
 
@@ -121,24 +122,32 @@ class StoreConformance(RuleBasedStateMachine):
     #: Seconds to wait for what should come at once, before it is called a hang.
     patience_s: float = _PATIENCE_S
 
+    #: Whether `open` finds again what was there before; None: whether the store is `durable`.
+    reopens: bool | None = None
+
     def __init__(self) -> None:
         super().__init__()
         self._temporary = tempfile.TemporaryDirectory(prefix="stores-conformance-")
         #: A directory for this example alone, removed after it.
         self.directory: str = self._temporary.name
-        self._loop = _Loop()
+        self._loop = GuestLoop()
         self._stack = AsyncExitStack()
         # Invariant: the last is the model after everything submitted, the first after everything
         # whose outcome is known; a reader must see one of them.
         self._models = [Model()]
         self._pending: list[_Submitted] = []
         self._submitted = 0
+        self._generation = 0
         self._called: list[tuple[int, tuple[int, ...]]] = []
         self._due: list[tuple[int, tuple[int, ...]]] = []
 
     def open(self) -> AbstractAsyncContextManager[Store]:
         """Open the store of this example."""
         raise NotImplementedError("override `open` to open the store under test")
+
+    def take_over(self) -> AbstractAsyncContextManager[Store] | None:
+        """Open the store of this example while another handle has it open; None: it cannot be."""
+        return None
 
     @initialize()
     def begin(self) -> None:
@@ -340,7 +349,7 @@ class StoreConformance(RuleBasedStateMachine):
 
     # Closing
 
-    @precondition(lambda self: self.store.durable)
+    @precondition(lambda self: self._reopens)
     @rule(batches=st.lists(_BATCHES, max_size=3))
     def reopen(self, batches: list[list[Operation]]) -> None:
         """What was submitted before the end is there after it, waited for or not."""
@@ -354,10 +363,45 @@ class StoreConformance(RuleBasedStateMachine):
         self._loop.run(reopened)  # no deadline around it: its scope would end inside the store's
         self.compare()
 
+    @precondition(lambda self: self._reopens)
+    @rule(before=st.lists(_BATCHES, max_size=2), late=_BATCHES)
+    def fence(self, before: list[list[Operation]], late: list[Operation]) -> None:
+        """Whoever takes the store over has what was acknowledged; the older handle has nothing."""
+
+        async def fenced() -> None:
+            for batch in before:
+                await self._submit(batch)
+            await self._settle()
+            taken = self.take_over()
+            if taken is None:
+                return
+            old = self.store
+            await self._enter(taken)
+            await _assert_lost(old, late)
+            # The older one is closed after this one, and must not hurt what this one left.
+
+        self._loop.run(fenced)
+        self.compare()
+
+    @rule()
+    def generation(self) -> None:
+        """The generation stays, and is above that of every handle before."""
+        assert self._now(lambda: self.store.generation) >= self._generation > 0
+
     # How the rules are carried out
 
+    @property
+    def _reopens(self) -> bool:
+        return self.store.durable if self.reopens is None else self.reopens
+
     async def _open(self) -> None:
-        self.store = await self._stack.enter_async_context(self.open())
+        await self._enter(self.open())
+
+    async def _enter(self, opening: AbstractAsyncContextManager[Store]) -> None:
+        self.store = await self._stack.enter_async_context(opening)
+        generation = self.store.generation
+        assert generation > self._generation, "an opening is a new generation"
+        self._generation = generation
 
     async def _close(self) -> None:
         store = self.store
@@ -420,46 +464,24 @@ class StoreConformance(RuleBasedStateMachine):
         return self._loop.run(looking)
 
 
-class _Loop:
-    """A Trio loop that gets the thread only while `run` waits for it."""
-
-    def __init__(self) -> None:
-        self._calls: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
-        self._ended: outcome.Outcome[None] | None = None
-        self._work: trio.MemorySendChannel[Callable[[], Awaitable[None]]]
-        self._work, receive = trio.open_memory_channel[Callable[[], Awaitable[None]]](1)
-        trio.lowlevel.start_guest_run(
-            self._serve,
-            receive,
-            run_sync_soon_threadsafe=self._calls.put,
-            done_callback=self._end,
-        )
-
-    def run(self, work: Callable[[], Awaitable[_T]]) -> _T:
-        """Run `work` in the loop, always in the same task, and return what it returns."""
-        results: list[outcome.Outcome[_T]] = []
-
-        async def captured() -> None:
-            results.append(await outcome.acapture(work))
-
-        self._calls.put(lambda: self._work.send_nowait(captured))
-        while not results and self._ended is None:
-            self._calls.get()()
-        assert results, f"the loop ended: {self._ended}"
-        return results[0].unwrap()
-
-    def end(self) -> None:
-        """Let the loop come to its end."""
-        self._calls.put(self._work.close)
-        while self._ended is None:
-            self._calls.get()()
-        self._ended.unwrap()
-
-    async def _serve(
-        self, receive: trio.MemoryReceiveChannel[Callable[[], Awaitable[None]]]
-    ) -> None:
-        async for work in receive:
-            await work()
-
-    def _end(self, ended: outcome.Outcome[None]) -> None:
-        self._ended = ended
+async def _assert_lost(old: Store, late: list[Operation]) -> None:
+    """A handle that lost its store writes nothing, says so, and reads nothing stale."""
+    try:
+        await old.submit(late).wait()
+    except StoreLost:
+        pass
+    else:
+        raise AssertionError("a handle that lost the store wrote, or said that it did")
+    for use in (
+        lambda: old.submit([]),
+        lambda: old.get(b"a"),
+        lambda: old.last(b"a"),
+        lambda: old.scan(b""),
+        lambda: old.read(b"a"),
+        old.streams,
+    ):
+        try:
+            use()
+        except StoreLost:
+            continue
+        raise AssertionError("a handle that knows it lost the store went on")

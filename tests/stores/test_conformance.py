@@ -17,9 +17,11 @@ from stores import (
     Committed,
     Entry,
     Expect,
+    MemoryDisk,
     MemoryStore,
     Store,
     StoreClosed,
+    StoreLost,
     StoreMisuse,
     Ticket,
     open_lmdb,
@@ -33,9 +35,26 @@ class MemoryConformance(StoreConformance):
         return open_memory()
 
 
+class MemoryDiskConformance(StoreConformance):
+    reopens = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._disk = MemoryDisk()
+
+    def open(self) -> AbstractAsyncContextManager[Store]:
+        return open_memory(self._disk)
+
+    def take_over(self) -> AbstractAsyncContextManager[Store]:
+        return open_memory(self._disk)
+
+
 class LmdbConformance(StoreConformance):
     def open(self) -> AbstractAsyncContextManager[Store]:
         return open_lmdb(self.directory)
+
+    def take_over(self) -> AbstractAsyncContextManager[Store]:
+        return open_lmdb(self.directory, take_over=True)
 
 
 class SmallLmdbConformance(StoreConformance):
@@ -44,6 +63,7 @@ class SmallLmdbConformance(StoreConformance):
 
 
 TestMemory = MemoryConformance.TestCase
+TestMemoryDisk = MemoryDiskConformance.TestCase
 TestLmdb = LmdbConformance.TestCase
 TestSmallLmdb = SmallLmdbConformance.TestCase
 TestLmdb.settings = settings(max_examples=50)
@@ -231,9 +251,14 @@ def test_the_suite_catches_a_store_that_breaks_a_rule(broken: type[MemoryStore])
         def open(self) -> AbstractAsyncContextManager[Store]:
             return self._opened()
 
+    fails(Machine)
+
+
+def fails(machine: type[StoreConformance]) -> None:
+    """The suite finds something within a few thousand examples."""
     with pytest.raises((AssertionError, ExceptionGroup, trio.TooSlowError)) as caught:
         run_state_machine_as_test(
-            Machine,
+            machine,
             settings=settings(
                 max_examples=3_000,
                 stateful_step_count=20,
@@ -244,6 +269,115 @@ def test_the_suite_catches_a_store_that_breaks_a_rule(broken: type[MemoryStore])
             ),
         )
     assert _is_a_finding(caught.value), caught.value
+
+
+class _Unfenced(MemoryStore):
+    """A handle goes on writing after another took the disk over."""
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreClosed("closed")
+
+
+class _LateWriter(MemoryStore):
+    """A handle that lost the disk says so, and writes all the same."""
+
+    def submit(self, batch: Batch, committed: Committed | None = None) -> Ticket:
+        try:
+            return super().submit(batch, committed)
+        except StoreLost:
+            self._apply(batch)
+            raise
+
+
+class _StaleReader(MemoryStore):
+    """A handle that lost the disk goes on reading."""
+
+    def get(self, key: bytes) -> bytes | None:
+        try:
+            return super().get(key)
+        except StoreLost:
+            return self._values.get(key)
+
+
+class _ForgetsItsGeneration(MemoryStore):
+    """Every handle is of the first generation."""
+
+    @property
+    def generation(self) -> int:
+        return 1
+
+
+class _CountsDown(MemoryStore):
+    """The generation falls while a store is open."""
+
+    @property
+    def generation(self) -> int:
+        self._generation_told = getattr(self, "_generation_told", 100 * self._generation) - 1
+        return self._generation_told
+
+
+class _LosesOnReopening(MemoryStore):
+    """What the last handle wrote last is gone when the next one opens."""
+
+    def __init__(self, disk: MemoryDisk | None = None) -> None:
+        super().__init__(disk)
+        for entries in self._entries.values():
+            del entries[3:]
+
+
+class _LosesOnTakeover(MemoryStore):
+    """A takeover begins with an empty disk."""
+
+    def __init__(self, disk: MemoryDisk | None = None) -> None:
+        assert disk is not None
+        if disk.generation and not getattr(disk, "closed", False):
+            disk.values.clear()
+            disk.order.clear()
+        disk.closed = False  # type: ignore[attr-defined]
+        super().__init__(disk)
+
+    def close(self) -> None:
+        super().close()
+        self._disk.closed = True  # type: ignore[attr-defined]
+
+
+_BROKEN_OWNERS = [
+    _CountsDown,
+    _ForgetsItsGeneration,
+    _LateWriter,
+    _LosesOnReopening,
+    _LosesOnTakeover,
+    _StaleReader,
+    _Unfenced,
+]
+
+
+@pytest.mark.parametrize("broken", _BROKEN_OWNERS, ids=lambda broken: broken.__name__.strip("_"))
+def test_the_suite_catches_a_store_that_breaks_a_rule_of_owners(broken: type[MemoryStore]) -> None:
+    class Machine(StoreConformance):
+        reopens = True
+        patience_s = 0.2
+
+        def __init__(self) -> None:
+            super().__init__()
+            self._disk = MemoryDisk()
+
+        @asynccontextmanager
+        async def _opened(self) -> AsyncIterator[Store]:
+            store = broken(self._disk)
+            try:
+                yield store
+            finally:
+                store.close()
+
+        def open(self) -> AbstractAsyncContextManager[Store]:
+            return self._opened()
+
+        def take_over(self) -> AbstractAsyncContextManager[Store]:
+            return self._opened()
+
+    fails(Machine)
 
 
 def _is_a_finding(error: BaseException) -> bool:
