@@ -66,8 +66,8 @@ TestMemory = MemoryConformance.TestCase
 TestMemoryDisk = MemoryDiskConformance.TestCase
 TestLmdb = LmdbConformance.TestCase
 TestSmallLmdb = SmallLmdbConformance.TestCase
-TestLmdb.settings = settings(max_examples=50)
-TestSmallLmdb.settings = settings(max_examples=50)
+TestLmdb.settings = settings(max_examples=40)
+TestSmallLmdb.settings = settings(max_examples=30)
 
 
 class _BlindToAbsence(MemoryStore):
