@@ -119,6 +119,10 @@ def _written() -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("wchar"))
 
 
+def _size(folder: str) -> int:
+    return os.path.getsize(f"{folder}/data.mdb")
+
+
 async def written(folder: str, tasks: int) -> Figures:
     """What 40,000 records of `tasks` tasks at once write and leave."""
     from stores import open_lmdb
@@ -130,7 +134,7 @@ async def written(folder: str, tasks: int) -> Figures:
     return {
         **figures,
         "written": (_written() - before) / figures["records"],
-        "kept": os.path.getsize(f"{folder}/data.mdb") / figures["records"],
+        "kept": _size(folder) / figures["records"],
         "payload": len(PAYLOAD),
     }
 

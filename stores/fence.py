@@ -86,13 +86,13 @@ class Claim:
         self.found = found
         self._fd = fd
         self._file = os.path.join(path, _OWNER)
-        self._identity = _identity(os.fstat(fd))
+        self._identity = identity_of(os.fstat(fd))
 
     @property
     def holds(self) -> bool:
         """Whether nobody has taken the store over. One system call, about a microsecond."""
         try:
-            return _identity(os.stat(self._file)) == self._identity
+            return identity_of(os.stat(self._file)) == self._identity
         except FileNotFoundError:
             return False
 
@@ -124,7 +124,7 @@ def claim(path: str, *, take_over: bool = False) -> Claim:
             fd = _replace(path, file, found)
             undo.callback(os.close, fd)
             _copy_over(path)
-        elif _identity(os.fstat(fd)) != _identity(os.stat(file)):
+        elif identity_of(os.fstat(fd)) != identity_of(os.stat(file)):
             raise in_use(path, Note.parse(_content(file)).pid)  # taken over as we came
         elif found.state == "taking":
             _copy_over(path)  # a successor died on the way; the one before it may still live
@@ -191,7 +191,7 @@ def _replace(path: str, file: str, found: Note) -> int:
         os.fsync(fd)
         os.rename(fresh, file)
         sync_directory(path)
-        if _identity(os.fstat(fd)) != _identity(os.stat(file)):
+        if identity_of(os.fstat(fd)) != identity_of(os.stat(file)):
             raise in_use(path, Note.parse(_content(file)).pid)  # two took over at once
         undo.pop_all()
     return fd
@@ -263,5 +263,6 @@ def _content(file: str) -> bytes:
         return stream.read(128)
 
 
-def _identity(status: os.stat_result) -> tuple[int, int]:
+def identity_of(status: os.stat_result) -> tuple[int, int]:
+    """What tells a file from every other one that exists now, whatever their names."""
     return status.st_dev, status.st_ino

@@ -29,6 +29,7 @@ from stores.fence import (
     Claim,
     Note,
     claim,
+    identity_of,
     in_use,
     last_note,
     owned,
@@ -73,6 +74,7 @@ class Files:
         form: int = STORE_FORMAT,
     ) -> None:
         self.path = path
+        self._data = os.path.join(path, DATA)
         self._form = form
         self.claim = owner
         # Invariant: the mark in the file, as of our last commit; of a reader, as it was opened.
@@ -83,6 +85,7 @@ class Files:
 
     def _use(self, env: lmdb.Environment) -> None:
         self.env = env
+        self._identity = identity_of(os.stat(self._data))
         self.streams = env.open_db(b"streams", create=False)
         self.keys = env.open_db(b"keys", create=False)
         #: None in a store of format 1, which only readers see: it has none, or not yet all.
@@ -100,6 +103,13 @@ class Files:
             self._use(_open_environment(self.path, size))
         except (OSError, lmdb.Error) as error:
             raise _unopened(self.path, error) from error
+
+    def follow(self) -> None:
+        """Of a reader: go over to the file of a new owner if the store was taken over."""
+        if identity_of(os.stat(self._data)) == self._identity:
+            return
+        self.env.close()
+        self._use(_open_shared_environment(self.path))
 
     def lose(self, error: StoreLost) -> None:
         """From now on nothing may be read either: it would be what another has gone on from."""
@@ -160,8 +170,7 @@ def open_shared(path: str) -> Files:
         with ExitStack() as undo:
             if os.path.exists(os.path.join(path, DATA)) and not owned(path):
                 _inspect(path, last_note(path), None)
-            # A map of size 0 takes the size that the owner wrote into the file.
-            env = lmdb.open(path, map_size=0, max_dbs=len(DATABASES), readonly=True, create=False)
+            env = _open_shared_environment(path)
             undo.callback(env.close)
             form = _format(path, env)
             if not form:
@@ -261,6 +270,11 @@ def _open_environment(path: str, map_size: int) -> lmdb.Environment:
         metasync=True,
         writemap=False,
     )
+
+
+def _open_shared_environment(path: str) -> lmdb.Environment:
+    # A map of size 0 takes the size that the owner wrote into the file.
+    return lmdb.open(path, map_size=0, max_dbs=len(DATABASES), readonly=True, create=False)
 
 
 def _format(path: str, env: lmdb.Environment) -> int:

@@ -56,8 +56,8 @@ async def open_lmdb(
     **Dangerous** for an owner that is well: it is fenced off. Whatever it has not committed by now
     is refused (`StoreLost`), at the latest when it next commits; its waiters are told; it reads
     nothing more from then on. The file is copied, so there must be room for a second one; readers
-    in other processes see the old one until they open the store again. Without an owner that lives
-    it changes nothing. Killing the old owner and opening normally does the same, and costs no copy.
+    in other processes go over to it. Without an owner that lives it changes nothing. Killing the
+    old owner and opening normally does the same, and costs no copy.
 
     `verify` says whether every byte is looked at first: None does so unless the last owner closed
     the store in order. A broken structure is refused, since LMDB would end the process over it; a

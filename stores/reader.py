@@ -66,8 +66,8 @@ class LmdbReader:
         """See `stores.base.Store.get`."""
         check_key(key)
         try:
-            with self._begin(self._files.keys) as txn:
-                raw = txn.get(key)
+            with self._begin() as txn:
+                raw = txn.get(key, db=self._files.keys)
         except lmdb.Error as error:
             self._refuse(error)
         return None if raw is None else decode_row(key, raw)
@@ -82,8 +82,8 @@ class LmdbReader:
         start = prefix if after is None else max(prefix, after)
         rows: list[tuple[bytes, bytes]] = []
         try:
-            with self._begin(self._files.keys) as txn:
-                cursor = txn.cursor()
+            with self._begin() as txn:
+                cursor = txn.cursor(self._files.keys)
                 if not cursor.set_range(start):
                     return rows
                 for key, raw in cursor:
@@ -99,7 +99,7 @@ class LmdbReader:
         """See `stores.base.Store.last`."""
         check_key(stream)
         try:
-            with self._begin(self._files.streams) as txn:
+            with self._begin() as txn:
                 return stream_end(txn, self._files, stream_prefix(stream))
         except lmdb.Error as error:
             self._refuse(error)
@@ -108,10 +108,11 @@ class LmdbReader:
         """See `stores.base.Store.read`."""
         check_key(stream)
         try:
-            with self._begin(self._files.streams) as txn:
+            with self._begin() as txn:
                 prefix = stream_prefix(stream)
                 after = max(after, 0)
-                entries = read_entries(txn.cursor(), prefix, after, limit)
+                cursor = txn.cursor(self._files.streams)
+                entries = read_entries(cursor, prefix, after, limit)
                 if len(entries) < limit:
                     # It ended by itself: at the end, or where the newest records are missing.
                     stream_end(txn, self._files, prefix)
@@ -127,10 +128,10 @@ class LmdbReader:
     def streams(self) -> list[bytes]:
         """See `stores.base.Store.streams`."""
         names: list[bytes] = []
-        heads = self._files.heads
         try:
-            with self._begin(self._files.streams) as txn:
-                cursor = txn.cursor()
+            with self._begin() as txn:
+                heads = self._files.heads
+                cursor = txn.cursor(self._files.streams)
                 more = cursor.first()
                 while more:
                     name, _ = split_record_key(cursor.key())
@@ -185,16 +186,22 @@ class LmdbReader:
         """
         self._only_reads("wait for a stream to grow")
 
-    def _begin(self, database: lmdb._Database) -> lmdb.Transaction[bytes]:
+    def _begin(self) -> lmdb.Transaction[bytes]:
         files = self._files
         if files.lost is not None and not self._closed:
             raise again(files.lost) from files.lost
         try:
-            return files.env.begin(database)
+            if files.claim is None and not self._closed:
+                files.follow()  # one system call
+            return files.env.begin()
         except lmdb.MapResizedError:
             # The owner enlarged its map; 0 takes over the size it wrote into the file.
             files.env.set_mapsize(0)
-            return files.env.begin(database)
+            return files.env.begin()
+        except OSError as error:
+            raise StoreFailed(
+                f"cannot read the store at {files.path}: {error}", path=files.path
+            ) from error
 
     def _refuse(self, error: lmdb.Error) -> NoReturn:
         """Raise what `error`, met while reading, means to our callers."""

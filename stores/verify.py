@@ -346,6 +346,8 @@ def walk_apart(path: str) -> Report:
     Raises:
         StoreUnreadable: as `walk`, or that process died.
     """
+    if not sys.executable:  # an interpreter inside another program: there is none to start
+        return walk(path)
     program = "import sys; sys.path[:] = sys.argv[2:]; from stores.verify import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", program, path, *sys.path],

@@ -28,7 +28,7 @@ from stores import (
     verify_lmdb,
 )
 from stores.codec import MARK_KEY, Mark
-from tests.stores.processes import start_python, stop, wait_until_stopped
+from tests.stores.processes import ask, start_python, stop, wait_until_stopped
 
 # Twenty members append and say so; at the end of the store each says what it was told, and the
 # process ends by itself once all of them are through.
@@ -326,3 +326,23 @@ def test_a_memory_handle_that_waits_for_growth_is_told_when_it_looks() -> None:
 
 def test_lmdb_is_as_this_was_written_for() -> None:
     assert lmdb.version()[:2] == (0, 9), "stores.pages reads the files of LMDB 0.9"
+
+
+async def test_a_reader_goes_over_to_the_new_owners_file(path: Path) -> None:
+    async with open_lmdb(path) as old:
+        await old.commit([Append(b"s", 1, b"old")])
+        with start_python(LOOK, path) as reader:
+            assert ask(reader) == "1 1 [b's']\n"
+            async with open_lmdb(path, take_over=True) as new:
+                await new.commit([Append(b"s", 1, b"new"), Append(b"t", 1, b"new")])
+                assert ask(reader) == "2 2 [b's', b't']\n"
+            reader.communicate()
+
+
+LOOK = """
+import sys
+from stores import read_lmdb
+with read_lmdb(sys.argv[1]) as store:
+    for line in sys.stdin:
+        print(store.last(b"s"), len(store.read(b"s")), store.streams(), flush=True)
+"""
