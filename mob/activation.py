@@ -27,7 +27,7 @@ from runtime.driver import Doing, TurnAborted
 from runtime.errors import ModelError, SessionError
 from runtime.records import TurnEnded
 from runtime.results import TurnResult, result_of
-from runtime.session import PendingInput
+from runtime.session import PendingInput, SessionHead
 from stores import StoreError
 
 if TYPE_CHECKING:
@@ -120,6 +120,23 @@ class Activations:
         #: While draining, turns in flight go on and only nested jobs are begun; while halted, none.
         self.draining = False
         self.halted = False
+
+    def live(self, row: Member) -> LiveMember:
+        """The running side of `row`, made if there is none."""
+        live = self.members.get(row.name)
+        if live is None:
+            live = self.members[row.name] = LiveMember(row)
+        return live
+
+    def restore(self, row: Member, head: SessionHead, inputs: list[PendingInput]) -> None:
+        """Queue what an earlier process left to do, the turn in flight first: that one is continued
+        and not begun. `wake` starts it."""
+        live = self.live(row)
+        first = head.partial.input_ids if head.partial is not None else ()
+        inputs.sort(key=lambda pending: pending.input_id not in first)
+        live.jobs.extend(Job(pending, nested=False) for pending in inputs)
+        if head.partial is not None:
+            live.current = live.jobs[0]
 
     def enqueue(self, live: LiveMember, job: Job) -> None:
         """Queue `job`, and start the member's activation if it has none."""

@@ -16,7 +16,7 @@ from typing import Any, Final
 import attrs
 import trio
 
-from mob.activation import Activations, Job, LiveMember
+from mob.activation import Activations, Job
 from mob.checks import NAME
 from mob.definition import MobDefinition
 from mob.errors import AskCycle, MemberExists, MemberNotFound, MobClosed
@@ -34,7 +34,7 @@ from runtime.journal import Event
 from runtime.realm import Realm
 from runtime.records import SessionArchived, SessionCreated, TurnEnded
 from runtime.results import TurnResult
-from runtime.session import NO_SPEC, PendingInput, SessionHead
+from runtime.session import NO_SPEC, SessionHead
 from stores import Ticket
 
 #: Seconds that `stop` lets turns in flight finish before it cancels them. A model call takes
@@ -183,7 +183,7 @@ class Mob:
     @contextmanager
     def waiting(self, asker: str, names: Sequence[str]) -> Iterator[None]:
         """Note that `asker`'s turn waits for `names`, so that a circle of questions is refused."""
-        waiting_for = self._live(self._row(asker)).waiting_for
+        waiting_for = self._activations.live(self._row(asker)).waiting_for
         waiting_for.update(names)
         try:
             yield
@@ -204,7 +204,7 @@ class Mob:
         The turn in flight is continued by the restarted activation from what is journalled.
         """
         self._admit("kill")
-        return self._activations.kill(self._live(self._row(member)), cause)
+        return self._activations.kill(self._activations.live(self._row(member)), cause)
 
     async def wait_idle(self) -> None:
         """Park until no member is at work."""
@@ -300,12 +300,7 @@ class Mob:
         for row in self.roster.members.values():
             head = self.realm.state.heads[row.session_id]
             if head.inputs:
-                live = self._live(row)
-                live.jobs.extend(
-                    Job(pending, nested=False) for pending in _in_order(head, head.inputs)
-                )
-                if head.partial is not None:
-                    live.current = live.jobs[0]
+                self._activations.restore(row, head, list(head.inputs.values()))
         if self.state is MobState.RUNNING:
             self._activations.wake()
         else:
@@ -333,7 +328,7 @@ class Mob:
             await self._record_state("stop", "asked to stop")
         finally:
             self._changing = None
-            activations.draining = activations.halted = False
+            activations.draining = activations.halted = self._closed
             if self.state is not MobState.STOPPED:
                 self._gate.rearm()
                 activations.wake()
@@ -358,16 +353,19 @@ class Mob:
     async def close(self, grace_s: float) -> None:
         """End this handle, not the mob: let turns in flight finish for `grace_s`, then cancel.
 
-        Nothing is recorded; the mob continues where it is when it is next opened.
+        Nothing is recorded; the mob continues where it is when it is next opened. What was queued
+        is on disk when this returns, since the next handle begins from what is there.
         """
-        self._activations.draining = True
-        with trio.move_on_after(grace_s):
+        self._closed = self._activations.draining = True
+        try:
+            with trio.move_on_after(grace_s):
+                await self._activations.quiet()
+            self._activations.halt()
             await self._activations.quiet()
-        self._activations.halt()
-        await self._activations.quiet()
-        await self._gate.cancel()
-        self._closed = True
-        self._activations.close(MobClosed(self.id))
+            await self._gate.cancel()
+        finally:
+            self._activations.close(MobClosed(self.id))
+        await self.realm.store.barrier()
 
     async def report_run(self, key: str) -> None:
         """Record that the answer to the run with this idempotency key has been shown."""
@@ -398,12 +396,6 @@ class Mob:
             raise MemberNotFound(name, known)
         return row
 
-    def _live(self, row: Member) -> LiveMember:
-        live = self._activations.members.get(row.name)
-        if live is None:
-            live = self._activations.members[row.name] = LiveMember(row)
-        return live
-
     def _policy(self, row: Member) -> RestartPolicy:
         return self._harnesses.profile(row.profile).restart
 
@@ -417,7 +409,7 @@ class Mob:
         pending = admission.pending
         if pending is None:
             return admission, None
-        live = self._live(row)
+        live = self._activations.live(row)
         if key is not None:
             for job in live.jobs:
                 if job.pending.input_id == pending.input_id:
@@ -458,6 +450,8 @@ class Mob:
         return False
 
     async def _record_state(self, verb: str, reason: str) -> None:
+        if self._closed:
+            raise MobClosed(self.id)
         state = after(self.state, verb)
         now = self.realm.ports.clock.now_ns()
         ticket = self.realm.append(MobStateChanged(state.value, reason, now))
@@ -492,9 +486,3 @@ class Mob:
         self._harnesses.forget()
         why = f"member {record.name!r} was retired: {record.reason}"
         self._activations.left(record.name, SessionError(why, self.roster.retired.get(record.name)))
-
-
-def _in_order(head: SessionHead, inputs: dict[InputId, PendingInput]) -> list[PendingInput]:
-    """Pending inputs with those of the turn in flight first: that turn is continued, not begun."""
-    first = head.partial.input_ids if head.partial is not None else ()
-    return sorted(inputs.values(), key=lambda pending: pending.input_id not in first)

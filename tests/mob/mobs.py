@@ -6,6 +6,7 @@ hide a mob's behaviour behind a fixture.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -130,13 +131,30 @@ def records(store: Store, kind: type, mob_id: str = "t") -> list[Any]:
 
 
 def check_inputs(store: Store, mob_id: str = "t") -> None:
-    """No input was consumed twice, or both consumed and abandoned; none came from nowhere."""
-    accepted = [record.input_id for record in records(store, InputAccepted, mob_id)]
-    fates = [i for turn in records(store, TurnEnded, mob_id) for i in turn.input_ids]
-    fates += [record.input_id for record in records(store, InputAbandoned, mob_id)]
+    """No input was consumed twice, or both consumed and abandoned; none came from nowhere.
+
+    In each session they were consumed in the order in which they were accepted (CONTRACTS 6.7).
+    """
+    accepted: list[str] = []
+    fates: list[str] = []
+    queues: defaultdict[str, list[str]] = defaultdict(list)
+    done: defaultdict[str, list[str]] = defaultdict(list)
+    # Read once: on a disk more may be committed between one read and the next.
+    for record in [event.record for event in journal(store, mob_id)]:
+        if isinstance(record, InputAccepted):
+            accepted.append(record.input_id)
+            queues[record.session_id].append(record.input_id)
+        elif isinstance(record, InputAbandoned):
+            fates.append(record.input_id)
+            queues[record.session_id].remove(record.input_id)
+        elif isinstance(record, TurnEnded):
+            fates += record.input_ids
+            done[record.session_id] += record.input_ids
     assert len(set(accepted)) == len(accepted)
     assert len(set(fates)) == len(fates)
     assert set(fates) <= set(accepted)
+    for session, consumed in done.items():
+        assert sorted(consumed) == sorted(queues[session][: len(consumed)])
 
 
 def state_of(mob: Mob) -> tuple[Any, ...]:

@@ -201,6 +201,24 @@ async def test_waiters_are_told_even_if_retire_is_cancelled(
         assert mob.members == ("a",)
 
 
+async def test_whoever_waits_for_a_member_of_a_stopped_mob_is_told(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """CONTRACTS 6.3: there is no activation that could tell."""
+    stuck = Stuck()
+    async with opened(define("a", "b"), stuck) as mob:
+
+        async def ask() -> None:
+            with pytest.raises(SessionError, match="retired"):
+                await mob.ask("b", "1")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            await stuck.entered.wait()
+            await mob.stop(deadline_s=1)
+            await mob.retire("b")
+
+
 @pytest.mark.parametrize("seed", range(8))
 async def test_retiring_during_the_commit_of_a_turn(
     seed: int, autojump_clock: trio.testing.MockClock

@@ -282,6 +282,61 @@ async def test_leaving_tells_whoever_still_waits(autojump_clock: Clock) -> None:
     assert sorted(told) == ["1", "2"]
 
 
+async def test_leaving_waits_for_what_is_on_its_way_to_the_disk(autojump_clock: Clock) -> None:
+    """CONTRACTS 5.6, 6.9: the next handle begins from what is on disk, and would never learn of an
+    input that is committed after that."""
+    store = HeldStore()
+    stuck = Stuck()
+    async with trio.open_nursery() as nursery:
+        async with opened(define("a"), stuck, store=store, grace_s=0) as mob:
+            store.hold()
+            nursery.start_soon(mob.send, "a", "late")
+            await store.wait_held()
+
+            async def release() -> None:
+                await trio.sleep(1)
+                store.release()
+
+            nursery.start_soon(release)
+        stuck.gate.set()
+        async with opened(define("a"), stuck, store=store) as mob:
+            await mob.wait_idle()
+    assert len(records(store, TurnEnded)) == 1
+    check_inputs(store)
+
+
+async def test_leaving_while_a_stop_is_under_way(autojump_clock: Clock) -> None:
+    """CONTRACTS 5.11: the stop has failed, and says so; nothing is begun on a closed handle."""
+    store = MemoryStore()
+    stuck = Stuck()
+    async with trio.open_nursery() as nursery:
+        async with opened(define("a"), stuck, store=store, grace_s=1) as mob:
+
+            async def stop() -> None:
+                with pytest.raises(MobClosed):
+                    await mob.stop(deadline_s=60)
+
+            await mob.send("a", "1")
+            await stuck.entered.wait()
+            nursery.start_soon(stop)
+            await trio.testing.wait_all_tasks_blocked()
+    assert mob.state is MobState.RUNNING
+    assert stuck.calls == ["1"]
+
+
+async def test_an_error_while_being_cancelled_comes_out_as_itself(autojump_clock: Clock) -> None:
+    async def run() -> None:
+        async with opened(define("a"), Stuck()) as mob:
+            await mob.send("a", "x")
+            try:
+                await trio.sleep_forever()
+            finally:
+                raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"), trio.move_on_after(1):
+        await run()
+
+
 async def test_a_closed_handle_refuses_every_verb(autojump_clock: Clock) -> None:
     async with opened(define("a")) as mob:
         pass
