@@ -91,7 +91,7 @@ async def open_mob(
         gate = CheckpointGate(
             sessions or StoredSessions(store, realm.realm_id),
             realm.snapshot,
-            definition.checkpoint.every_turns,
+            definition.checkpoint,
             realm.recovery,
         )
         nursery = await stack.enter_async_context(open_background())

@@ -89,7 +89,10 @@ def _bounded(definition: MobDefinition) -> Iterable[tuple[str, float | None, flo
         yield f"{path}.restart.max_backoff_s", restart.max_backoff_s, 0, INF
     for name, member in definition.members.items():
         yield f"members.{name}.replicas", member.replicas, 1, MAX_REPLICAS
-    yield "checkpoint.every_turns", definition.checkpoint.every_turns, 1, INF
+    checkpoint = definition.checkpoint
+    for key in ("every_turns", "every_messages", "every_bytes", "max_tail"):
+        yield f"checkpoint.{key}", getattr(checkpoint, key), 1, INF
+    yield "checkpoint.every_s", checkpoint.every_s, 0.001, INF
 
 
 def _check_members(definition: MobDefinition) -> Iterable[Mistake]:

@@ -24,6 +24,7 @@ from mob.checks import mistakes_of
 from mob.errors import DefinitionInvalid, Mistake
 from mob.supervision import DEFAULT_POLICY, RestartPolicy, RestartWhen
 from mob.tables import TableReader
+from runtime.checkpoint import CheckpointPolicy
 from runtime.turn import MAX_STEPS
 
 
@@ -107,13 +108,6 @@ class WiringDefinition:
 
 
 @attrs.frozen
-class CheckpointDefinition:
-    """When snapshots are written: after `every_turns` turns of a session."""
-
-    every_turns: int = 64
-
-
-@attrs.frozen
 class MobDefinition:
     """A whole mob. `lead` is the member that `mob run` asks. Paths are relative to `folder`."""
 
@@ -124,7 +118,7 @@ class MobDefinition:
     members: Mapping[str, MemberDefinition]
     tools: Mapping[str, ToolDefinition] = attrs.field(factory=dict)
     wiring: WiringDefinition = WiringDefinition()
-    checkpoint: CheckpointDefinition = CheckpointDefinition()
+    checkpoint: CheckpointPolicy = CheckpointPolicy()
     folder: Path = attrs.field(factory=Path, eq=False)
     source: str = attrs.field(default="definition", eq=False)
 
@@ -204,6 +198,9 @@ class MobDefinition:
             value_serializer=lambda _i, _a, value: getattr(value, "value", value),
         )
         del table["models"], table["folder"], table["source"]
+        # What was not given is not in it, so that a key of later versions changes no stored mob.
+        given = table["checkpoint"].items()
+        table["checkpoint"] = {key: value for key, value in given if value is not None}
         return json.dumps(table, sort_keys=True, ensure_ascii=False, default=str)
 
     def mistakes(self) -> Iterable[Mistake]:
@@ -371,7 +368,13 @@ def _read_wiring(table: TableReader) -> WiringDefinition:
     return wiring
 
 
-def _read_checkpoint(table: TableReader) -> CheckpointDefinition:
-    checkpoint = CheckpointDefinition(table.take("every_turns", int, 64))
+def _read_checkpoint(table: TableReader) -> CheckpointPolicy:
+    checkpoint = CheckpointPolicy(
+        every_turns=table.take("every_turns", int, CheckpointPolicy().every_turns),
+        every_messages=table.take("every_messages", int),
+        every_bytes=table.take("every_bytes", int),
+        every_s=table.take("every_s", float),
+        max_tail=table.take("max_tail", int),
+    )
     table.done()
     return checkpoint

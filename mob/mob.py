@@ -472,7 +472,7 @@ class Mob:
         self.realm.state.transitions[kind] = both
 
     def _turn_ended(self, record: TurnEnded) -> None:
-        self._gate.turn_ended(record.session_id)
+        self._gate.turn_ended(record)
 
     def _session_archived(self, record: SessionArchived) -> None:
         self._gate.archived(record.session_id)

@@ -296,6 +296,11 @@ def _pack_turn(record: TurnEnded) -> bytes:
     )
 
 
+def turn_bytes(record: TurnEnded) -> int:
+    """The bytes of the record's payload in the journal."""
+    return len(_pack_turn(record))
+
+
 def _unpack_turn(payload: bytes) -> TurnEnded:
     fields = _fields(
         payload,

@@ -61,7 +61,13 @@ FULL: dict[str, Any] = {
     },
     "tools": {"look": {"function": "tools.py:look", "idempotent": True, "timeout_s": 3.0}},
     "wiring": {"default": "deny", "edges": [["lead", "w"]]},
-    "checkpoint": {"every_turns": 8},
+    "checkpoint": {
+        "every_turns": 8,
+        "every_messages": 100,
+        "every_bytes": 100_000,
+        "every_s": 60.0,
+        "max_tail": 5000,
+    },
 }
 
 #: Where a table's own keys may be anything, because users name them or providers read them.
@@ -162,6 +168,10 @@ def test_a_value_of_the_wrong_type_is_named_by_its_path(path: str) -> None:
         ("profiles.boss.restart.backoff_s", -0.5, "must be at least 0, found -0.5"),
         ("profiles.boss.restart.max_backoff_s", float("nan"), "must be at least 0, found nan"),
         ("checkpoint.every_turns", 0, "must be at least 1, found 0"),
+        ("checkpoint.every_messages", 0, "must be at least 1, found 0"),
+        ("checkpoint.every_bytes", -5, "must be at least 1, found -5"),
+        ("checkpoint.every_s", 0.0, "must be at least 0.001, found 0"),
+        ("checkpoint.max_tail", 0, "must be at least 1, found 0"),
         ("tools.look.timeout_s", 0.0, "must be at least 0.001, found 0"),
         ("members.w.replicas", 10_000_000, "must be 1 to 1e+06, found 1e+07"),
         ("wiring.default", "alow", "'alow' is not possible"),

@@ -8,14 +8,29 @@ from contextlib import asynccontextmanager
 import attrs
 import pytest
 import trio
+import trio.testing
 from trio.testing import wait_all_tasks_blocked
 
-from runtime.checkpoint import TOGETHER, CheckpointGate
-from runtime.ids import SessionId
+from runtime.checkpoint import TOGETHER, CheckpointGate, CheckpointPolicy
+from runtime.ids import RunId, SessionId
+from runtime.messages import NO_USAGE, UserMessage
+from runtime.records import TurnEnded, TurnOutcome, turn_bytes
 from runtime.session import Session, SessionStatus
 from tests.runtime.test_session_store import SESSION
 
 A, B = SessionId("a"), SessionId("b")
+
+
+#: More than any test reaches.
+MANY = 1000
+
+
+def turn_record(session_id: SessionId, *texts: str) -> TurnEnded:
+    messages = tuple(UserMessage(text, None) for text in texts)
+    run = RunId("run")
+    return TurnEnded(
+        session_id, run, 0, TurnOutcome.COMPLETED, messages, NO_USAGE, (), None, None, 0, 0
+    )
 
 
 @attrs.define
@@ -55,22 +70,24 @@ class Bench:
     """One gate over sessions that are nothing but a turn count and a status."""
 
     every: int = 2
+    policy: CheckpointPolicy | None = None
     saves: Saves = attrs.field(factory=Saves)
     turns: dict[SessionId, int] = attrs.field(factory=dict)
     ended: set[SessionId] = attrs.field(factory=set)
     gate: CheckpointGate = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.gate = CheckpointGate(self.saves, self._snapshot, self.every)
+        policy = self.policy or CheckpointPolicy(every_turns=self.every)
+        self.gate = CheckpointGate(self.saves, self._snapshot, policy)
 
     def _snapshot(self, session_id: SessionId) -> Session:
         status = SessionStatus.ARCHIVED if session_id in self.ended else SessionStatus.IDLE
         turns = self.turns.get(session_id, 0)
         return attrs.evolve(SESSION, session_id=session_id, turns=turns, status=status)
 
-    def turn(self, session_id: SessionId) -> None:
+    def turn(self, session_id: SessionId, *texts: str) -> None:
         self.turns[session_id] = self.turns.get(session_id, 0) + 1
-        self.gate.turn_ended(session_id)
+        self.gate.turn_ended(turn_record(session_id, *texts))
 
     def archive(self, session_id: SessionId) -> None:
         self.ended.add(session_id)
@@ -265,3 +282,164 @@ async def test_a_cancelled_save_is_due_again() -> None:
     async with running(bench):
         bench.gate.rearm()
     assert bench.saves.turns == [(A, 1)]
+
+
+# -- the other limits ----------------------------------------------------------------------
+
+
+async def test_a_session_is_saved_every_so_many_messages() -> None:
+    bench = Bench(policy=CheckpointPolicy(every_turns=MANY, every_messages=5))
+    async with running(bench):
+        bench.turn(A, "one", "two", "three", "four")
+        bench.turn(B, "one")
+        await wait_all_tasks_blocked()
+        assert bench.saves.done == []
+        bench.turn(A, "five")
+        await wait_all_tasks_blocked()
+        assert bench.saves.turns == [(A, 2)]
+        bench.turn(A, "one", "two", "three", "four")  # counted anew
+        await wait_all_tasks_blocked()
+        assert bench.saves.turns == [(A, 2)]
+
+
+async def test_a_session_is_saved_every_so_many_bytes() -> None:
+    size = turn_bytes(turn_record(A, "x" * 100))
+    assert size > 100
+    bench = Bench(policy=CheckpointPolicy(every_turns=MANY, every_bytes=2 * size))
+    async with running(bench):
+        bench.turn(A, "x" * 100)
+        await wait_all_tasks_blocked()
+        assert bench.saves.done == []
+        bench.turn(A, "x" * 100)
+        await wait_all_tasks_blocked()
+        assert bench.saves.turns == [(A, 2)]
+        bench.turn(A, "x" * 99)
+        await wait_all_tasks_blocked()
+        assert bench.saves.turns == [(A, 2)]
+        bench.turn(B, "x" * 1000)
+        await wait_all_tasks_blocked()
+        assert bench.saves.turns == [(A, 2), (B, 1)]
+
+
+async def test_whichever_limit_is_reached_first_counts() -> None:
+    bench = Bench(policy=CheckpointPolicy(2, 3, 1000, 10.0))
+    async with running(bench):
+        bench.turn(A)
+        bench.turn(A)
+        bench.turn(B, "1", "2", "3")
+        bench.turn(SessionId("c"), "x" * 1000)
+        await wait_all_tasks_blocked()
+        assert sorted(bench.saves.turns) == [(A, 2), (B, 1), ("c", 1)]
+
+
+async def test_a_session_is_saved_so_long_after_its_first_unsaved_turn(
+    mock_clock: trio.testing.MockClock,
+) -> None:
+    bench = Bench(policy=CheckpointPolicy(every_turns=MANY, every_s=10.0))
+    async with running(bench):
+        bench.turn(A)
+        await wait_all_tasks_blocked()
+        mock_clock.jump(6)
+        bench.turn(B)
+        bench.turn(A)  # the time of A began before
+        await wait_all_tasks_blocked()
+        mock_clock.jump(3.9)
+        await wait_all_tasks_blocked()
+        assert bench.saves.done == []
+        mock_clock.jump(0.1)
+        await wait_all_tasks_blocked()
+        assert bench.saves.turns == [(A, 2)]
+        bench.turn(A)  # a new time begins
+        mock_clock.jump(6)
+        await wait_all_tasks_blocked()
+        assert bench.saves.turns == [(A, 2), (B, 1)]
+        mock_clock.jump(4)
+        await wait_all_tasks_blocked()
+        assert bench.saves.turns == [(A, 2), (B, 1), (A, 3)]
+        assert bench.gate.dirty == 0
+
+
+async def test_time_holds_a_timer_only_while_something_is_unsaved_and_the_gate_is_open(
+    mock_clock: trio.testing.MockClock,
+) -> None:
+    """CONTRACTS 6.13: idle costs nothing."""
+
+    def timers() -> float:
+        return trio.lowlevel.current_statistics().seconds_to_next_deadline
+
+    bench = Bench(policy=CheckpointPolicy(every_turns=MANY, every_s=10.0))
+    async with running(bench):
+        await wait_all_tasks_blocked()
+        assert timers() == float("inf")
+        bench.turn(A)
+        await wait_all_tasks_blocked()
+        assert timers() == 10.0
+        mock_clock.jump(4)
+        await bench.gate.cancel()
+        await wait_all_tasks_blocked()
+        assert timers() == float("inf")
+        bench.gate.rearm()
+        await wait_all_tasks_blocked()
+        assert timers() == 6.0
+        mock_clock.jump(6)
+        await wait_all_tasks_blocked()
+        assert bench.saves.turns == [(A, 1)]
+        assert timers() == float("inf")
+
+
+async def test_a_time_that_came_while_the_gate_was_closed_is_kept(
+    mock_clock: trio.testing.MockClock,
+) -> None:
+    bench = Bench(policy=CheckpointPolicy(every_turns=MANY, every_s=10.0))
+    async with running(bench):
+        bench.turn(A)
+        await bench.gate.cancel()
+        mock_clock.jump(20)
+        await wait_all_tasks_blocked()
+        assert bench.saves.done == []
+        bench.gate.rearm()
+        await wait_all_tasks_blocked()
+        assert bench.saves.turns == [(A, 1)]
+
+
+async def test_a_save_that_failed_at_its_time_is_tried_at_the_next_turn_and_not_in_a_loop(
+    mock_clock: trio.testing.MockClock,
+) -> None:
+    bench = Bench(policy=CheckpointPolicy(every_turns=MANY, every_s=10.0))
+    bench.saves.broken = OSError("disk")
+    async with running(bench):
+        bench.turn(A)
+        await wait_all_tasks_blocked()
+        mock_clock.jump(10)
+        await wait_all_tasks_blocked()
+        assert bench.saves.begun == 1
+        mock_clock.jump(100)
+        await wait_all_tasks_blocked()
+        assert bench.saves.begun == 1
+        bench.saves.broken = None
+        bench.turn(A)
+        await wait_all_tasks_blocked()
+        assert bench.saves.turns == [(A, 2)]
+
+
+async def test_a_turn_during_a_save_begins_the_time_of_the_next(
+    mock_clock: trio.testing.MockClock,
+) -> None:
+    bench = Bench(policy=CheckpointPolicy(every_turns=MANY, every_s=10.0))
+    bench.saves.hold = trio.Event()
+    async with running(bench):
+        bench.turn(A)
+        await wait_all_tasks_blocked()
+        mock_clock.jump(10)
+        await wait_all_tasks_blocked()
+        assert bench.saves.begun == 1
+        bench.turn(A)
+        mock_clock.jump(5)
+        bench.saves.hold.set()
+        await wait_all_tasks_blocked()
+        assert bench.saves.done[-1][0] == A
+        assert bench.gate.dirty == 1
+        mock_clock.jump(5)
+        await wait_all_tasks_blocked()
+        assert bench.saves.begun == 2
+        assert bench.gate.dirty == 0

@@ -1,0 +1,100 @@
+"""[checkpoint] in a mob file: each key does something that shows."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import attrs
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from runtime.checkpoint import CheckpointPolicy
+from stores import open_memory
+from tests.mob.mobs import define, echo, opened
+from tests.mob.test_stop_resume import Snapshots
+
+#: More turns than any test here makes.
+MANY = 1000
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "turns"),
+    [
+        ("every_turns", 3, 3),
+        ("every_messages", 4, 2),  # a turn of an echo is a question and an answer
+        ("every_bytes", 700, 4),
+    ],
+)
+async def test_the_snapshot_comes_when_the_key_says(
+    key: str, value: int, turns: int, autojump_clock: MockClock
+) -> None:
+    snapshots = Snapshots()
+    keys: dict[str, Any] = {"every_turns": MANY, key: value}
+    async with opened(define("a", checkpoint=keys), sessions=snapshots) as mob:
+        for number in range(1, turns + 1):
+            assert snapshots.saves == 0
+            await mob.ask("a", "x" if key != "every_bytes" else "x" * 20)
+            await wait_all_tasks_blocked()
+            assert snapshots.saves == (number == turns)
+        assert snapshots.saved[mob.session_of("a")].turns == turns
+
+
+async def test_the_snapshot_comes_when_its_time_has(autojump_clock: MockClock) -> None:
+    snapshots = Snapshots()
+    checkpoint = {"every_turns": MANY, "every_s": 30}
+    async with opened(define("a", checkpoint=checkpoint), sessions=snapshots) as mob:
+        await mob.ask("a", "x")
+        await trio.sleep(29)
+        assert snapshots.saves == 0
+        await trio.sleep(2)
+        assert snapshots.saves == 1
+        await trio.sleep(1000)
+        assert snapshots.saves == 1
+
+
+@pytest.mark.parametrize("key", ["every_messages", "every_bytes", "every_s"])
+async def test_without_the_key_only_turns_count(key: str, autojump_clock: MockClock) -> None:
+    assert getattr(define("a").checkpoint, key) is None
+    snapshots = Snapshots()
+    async with opened(define("a"), sessions=snapshots) as mob:
+        for _ in range(63):
+            await mob.ask("a", "x" * 100)
+        await trio.sleep(600)
+        assert snapshots.saves == 0
+        await mob.ask("a", "x")
+        await wait_all_tasks_blocked()
+        assert snapshots.saves == 1
+
+
+async def test_what_opening_must_replay_is_bounded(autojump_clock: MockClock) -> None:
+    """CONTRACTS 6.9: and what is opened then is what there was."""
+    bounded, free = define("a", "b", checkpoint={"max_tail": 20}), define("a", "b")
+    for definition, most in ((bounded, 20), (free, MANY)):
+        async with open_memory() as store, opened(definition, store=store) as mob:
+            longest = 0
+            for number in range(100):
+                await mob.ask("ab"[number % 2], f"{number}")
+                await wait_all_tasks_blocked()
+                longest = max(longest, mob.realm.recovery.tail)
+            assert (longest > 20) is (most > 20)
+            assert longest <= most
+
+
+def test_a_blueprint_has_only_the_keys_that_were_given() -> None:
+    """A mob stored before a key existed is not changed by it."""
+    table = json.loads(define("a", checkpoint={"every_turns": 64}).blueprint())
+    assert table["checkpoint"] == {"every_turns": 64}
+    assert define("a").blueprint() == define("a", checkpoint={"every_turns": 64}).blueprint()
+    table = json.loads(define("a", checkpoint={"every_s": 5, "max_tail": 9}).blueprint())
+    assert table["checkpoint"] == {"every_turns": 64, "every_s": 5.0, "max_tail": 9}
+
+
+async def test_a_definition_in_python_takes_the_same_keys(autojump_clock: MockClock) -> None:
+    snapshots = Snapshots()
+    definition = attrs.evolve(define("a"), checkpoint=CheckpointPolicy(every_messages=2))
+    async with opened(definition, echo, sessions=snapshots) as mob:
+        await mob.ask("a", "x")
+        await wait_all_tasks_blocked()
+        assert snapshots.saves == 1
