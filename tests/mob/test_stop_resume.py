@@ -378,6 +378,25 @@ async def test_a_step_of_stop_that_fails_leaves_the_mob_running(autojump_clock: 
     check_inputs(store)
 
 
+async def test_a_step_of_stop_that_fails_behind_the_closed_gate_opens_it_again(
+    autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CONTRACTS 5.11."""
+    store = HeldStore()
+
+    async def broken() -> None:
+        assert not _gate(mob).open
+        raise OSError("no barrier")
+
+    async with opened(define("a"), store=store) as mob:
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "barrier", broken)
+            with pytest.raises(OSError, match="no barrier"):
+                await mob.stop()
+        assert (mob.state, _gate(mob).open) == (MobState.RUNNING, True)
+        await mob.ask("a", "x")
+
+
 async def test_a_stop_that_is_cancelled_leaves_the_mob_running(autojump_clock: Clock) -> None:
     """CONTRACTS 5.11."""
     store, stuck = MemoryStore(), Stuck()
