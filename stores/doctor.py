@@ -77,7 +77,10 @@ def repair_lmdb(store: str | os.PathLike[str], target: str | os.PathLike[str]) -
 
     Records keep their numbers: in the place of one that is lost stands a gap, which reads as
     `Damaged` and says why, so that everything after it stays where others expect it. The newest
-    records of a stream, if they are lost, leave a gap too. A lost row is absent in the copy. The
+    records of a stream, if they are lost, leave a gap too. If pages are broken, records are also
+    looked for on pages that the tree no longer leads to (in memory: it takes as much as the file);
+    one that was on its way when the owner crashed may come back so. A lost row is absent in the
+    copy. The
     original is not touched. Returns what was found; every loss is named in it, up to
     `stores.verify.MAX_FINDINGS`. Blocks, as `verify_lmdb`.
 
@@ -91,13 +94,14 @@ def repair_lmdb(store: str | os.PathLike[str], target: str | os.PathLike[str]) -
     if os.path.isdir(into) and os.listdir(into):
         raise StoreMisuse(f"{into} is not empty: give a new directory for the repaired store")
     size = max(os.path.getsize(os.path.join(path, DATA)), 1 << 20) if os.path.isdir(path) else 0
-    walk(path)  # refuses what cannot be read at all, before anything is created
+    # Refuses what cannot be read at all, before anything is created.
+    broken = walk(path).broken
     os.makedirs(into, exist_ok=True)
     with ExitStack() as undo:
         env = lmdb.open(into, map_size=4 * size, max_dbs=len(DATABASES), sync=False)
         undo.callback(env.close)
         sink = _Copy(env)
-        report = walk(path, sink=sink)
+        report = walk(path, sink=sink, loose=broken)
         sink.end(Mark(report.generation + 1, 1))
         env.sync(True)
     sync_directory(into)

@@ -208,7 +208,7 @@ def _inspect(path: str, found: Note, verify: bool | None) -> Mark | None:
         form, mark, needed = 0, None, 0
     except NotPages:
         if found.generation:
-            raise _damaged(path, ("data.mdb has no two sound meta pages",)) from None
+            raise _damaged(path, ("data.mdb has no sound meta page",)) from None
         return None  # LMDB says best what it is instead
     except Damaged as error:
         raise _damaged(path, (str(error),)) from error

@@ -16,6 +16,7 @@ The layout is that of `struct MDB_page`, `MDB_node`, `MDB_db` and `MDB_meta` in 
 
 from __future__ import annotations
 
+import mmap
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -85,7 +86,7 @@ class PageFile:
     Faults are handed to `fault(page, what)` as they are met.
 
     Raises:
-        NotPages: it has no two meta pages of LMDB 0.9, or not that commit.
+        NotPages: it has no meta page of LMDB 0.9, or not that commit.
         OSError: it cannot be read at all.
     """
 
@@ -93,21 +94,32 @@ class PageFile:
         self, file: str, fault: Callable[[int, str], None], txn: int | None = None
     ) -> None:
         self._fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        self._bad_metas: list[tuple[int, str]] = []
         try:
             self._begin(txn)
         except NotPages:
             os.close(self._fd)
             raise
         self._fault = fault
+        for number, reason in self._bad_metas:
+            fault(number, reason)  # LMDB refuses such a file; the other one leads to a whole tree
         self._seen = bytearray(self.last_page + 1)
         self._seen[0] = self._seen[1] = 1
 
     def _begin(self, txn: int | None) -> None:
         self.size = os.fstat(self._fd).st_size
-        first = os.pread(self._fd, 4096, 0)
-        metas = [self._meta(first)]
-        self.page_size = metas[0][2]
-        metas.append(self._meta(os.pread(self._fd, 4096, self.page_size)))
+        self.page_size = min(mmap.PAGESIZE, 1 << 15)
+        metas = []
+        for number in (0, 1):
+            try:
+                meta = self._meta(os.pread(self._fd, 4096, number * self.page_size))
+            except NotPages as reason:
+                self._bad_metas.append((number, str(reason)))
+            else:
+                self.page_size = meta[2]
+                metas.append(meta)
+        if not metas:
+            raise NotPages(self._bad_metas[0][1])
         if txn is not None:
             metas = [meta for meta in metas if meta[0] == txn]
         if not metas:
@@ -177,6 +189,39 @@ class PageFile:
                 f"the tree has {count} entries on {counts} pages, where {tree.entries} on"
                 f" {recorded} were recorded",
             )
+
+    def loose(self) -> Iterator[Item]:
+        """Every key with its bytes on any leaf of the file, in use or not, in no order.
+
+        Some are of yesterday, some were never committed: whoever takes one must know what to
+        expect of it. For a file whose tree is broken.
+        """
+        for number in range(2, self.size // self.page_size):
+            page = os.pread(self._fd, self.page_size, number * self.page_size)
+            itself, _, flags, lower, upper = _PAGE.unpack_from(page)
+            if itself != number or flags & 0x4F != _LEAF or lower & 1:
+                continue
+            if not _HEADER <= lower <= upper <= self.page_size:
+                continue
+            for offset in Struct(f"={(lower - _HEADER) // 2}H").unpack_from(page, _HEADER):
+                item = self._loose_item(page, offset)
+                if item is not None:
+                    yield item
+
+    def _loose_item(self, page: bytes, offset: int) -> Item | None:
+        if not _HEADER <= offset <= self.page_size - 8:
+            return None
+        low, high, flags, size = _NODE.unpack_from(page, offset)
+        start, length = offset + 8 + size, low | high << 16
+        if flags & ~_BIG or start + (8 if flags else length) > self.page_size:
+            return None
+        if not flags:
+            return page[offset + 8 : start], page[start : start + length]
+        place = _NUMBER.unpack_from(page, start)[0] * self.page_size
+        if length > self.size or place > self.size:
+            return None
+        raw = os.pread(self._fd, _HEADER + length, place)
+        return page[offset + 8 : start], raw[_HEADER:]
 
     def check_free(self) -> None:
         """Report pages that are in use and listed as free; call it after all trees were walked."""

@@ -135,8 +135,13 @@ class Sink:
         """A sound row."""
 
 
-def walk(path: str, *, txn: int | None = None, sink: Sink | None = None) -> Report:
+def walk(
+    path: str, *, txn: int | None = None, sink: Sink | None = None, loose: bool = False
+) -> Report:
     """Read every page and record of the store in `path`, or of its commit `txn`; never dies of it.
+
+    With `loose`, records that the tree no longer leads to are looked for on every page: since a
+    record is never changed, one that continues the chain is the right one, wherever it lies.
 
     Raises:
         StoreUnreadable: there is no LMDB file, or it cannot be read at all.
@@ -152,7 +157,7 @@ def walk(path: str, *, txn: int | None = None, sink: Sink | None = None) -> Repo
         report.bytes = file.size
         main = dict(file.items(file.main))
         report.format, mark = _identity(report, main)
-        _Walk(report, file, main, mark, sink or Sink()).run()
+        _Walk(report, file, main, mark, sink or Sink(), loose).run()
         file.check_free()
     return report
 
@@ -201,12 +206,14 @@ class _Walk:
         main: dict[bytes, bytes],
         mark: Mark | None,
         sink: Sink,
+        loose: bool,
     ) -> None:
         self._report = report
         self._file = file
         self._main = main
         self._mark = mark
         self._sink = sink
+        self._loose = loose
         self._heads: Iterator[Item] = iter(())
         self._head: Item | None = None
         self._prefix = b""
@@ -219,7 +226,7 @@ class _Walk:
         if self._report.format > 1:
             self._heads = self._items(b"heads")
             self._head = next(self._heads, None)
-        for key, raw in self._items(b"streams"):
+        for key, raw in self._with_loose() if self._loose else self._items(b"streams"):
             if key[:-8] != self._prefix or not self._prefix:
                 self._end_stream()
                 self._prefix, self._seq, self._crc = key[:-8], 0, CHAIN_START
@@ -229,6 +236,24 @@ class _Walk:
         while self._head is not None:
             self._end_absent(self._head[0])
         self._rows()
+
+    def _with_loose(self) -> Iterator[Item]:
+        """The records of the tree, and where it lacks one, the loose one that fits."""
+        spare: dict[bytes, list[bytes]] = {}
+        for key, raw in self._items(b"streams"):
+            spare.setdefault(key, []).append(raw)
+        linked = set(spare)
+        for key, raw in self._file.loose():
+            if _is_record(key, raw):
+                spare.setdefault(key, []).append(raw)
+        for key in sorted(spare):
+            before = self._crc if key[:-8] == self._prefix else CHAIN_START
+            if before is None:
+                yield key, spare[key][0]  # which cannot be told from another, and counts as lost
+                continue
+            fits = [raw for raw in spare[key] if _fits(key, before, raw)]
+            if fits or key in linked:
+                yield key, (fits or spare[key])[0]
 
     def _items(self, database: bytes) -> Iterator[Item]:
         raw = self._main.get(database)
@@ -338,6 +363,28 @@ class _Walk:
             report.add(
                 Finding("rows", "the rows as a whole", "some are missing or of an earlier commit")
             )
+
+
+def _is_record(key: bytes, raw: bytes) -> bool:
+    """Whether this may be a record, and is not a row whose key looks like that of one."""
+    try:
+        split_record_key(key)
+        record_crc(key, raw)
+    except Damaged:
+        return False
+    try:
+        decode_row(key, raw)
+    except Damaged:
+        return True
+    return False
+
+
+def _fits(key: bytes, before: int, raw: bytes) -> bool:
+    try:
+        decode_record(key, before, raw)
+    except Damaged:
+        return False
+    return True
 
 
 def walk_apart(path: str) -> Report:

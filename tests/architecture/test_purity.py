@@ -38,6 +38,7 @@ PURE = (
     "stores.base",
     "stores.codec",
     "stores.errors",
+    "stores.migrations",
 )
 
 #: Top-level modules a pure module never imports.

@@ -182,7 +182,7 @@ async def test_a_broken_structure_is_refused_and_the_rest_can_be_saved(
                 else:
                     assert found in (entry, None)
                     saved += found is not None
-        assert saved > 0 or damage is truncate  # the roots were at the end of the file
+        assert saved > 200
         assert set(store.scan(b"")) <= set(rows)
     assert verify_lmdb(target).sound  # gaps were told, and are no news
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stores.proofs import damage, faults, kill, power
+from tests.stores.proofs import damage, faults, kill, power, repair
 from tests.stores.proofs.disk import NoCompiler, build
 from tests.stores.proofs.script import say, script, states
 
@@ -75,3 +75,8 @@ def test_damage_is_never_read_in_silence_and_kills_nobody(images: int) -> None:
     line, bad = damage.prove(images, seed=images)
     say(line)
     assert not bad, line
+
+
+@pytest.mark.parametrize("images", long(12, 600))
+def test_what_a_repair_saves_is_what_was_written(images: int) -> None:
+    say(repair.prove(images, seed=images))
