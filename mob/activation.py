@@ -7,6 +7,8 @@ state.
 An idle member has no task. Its queue getting its first job starts one in the mob's nursery; the
 task ends when the queue is empty.
 
+A member whose history is being rearranged begins its next turn when that is on disk.
+
 # Invariant: between "nothing left in the queue" and `active = False` there is no checkpoint, the
 # exit of a nursery included; otherwise a job that arrives in between would wait for ever.
 """
@@ -238,6 +240,9 @@ class Activations:
                 self._quiet = None
 
     async def _work(self, live: LiveMember, job: Job) -> None:
+        await self._realm.unchanging(live.row.session_id)
+        if self._next(live) is not job:
+            return
         live.current = job
         inputs = (job.pending,)
         try:

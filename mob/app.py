@@ -88,14 +88,10 @@ async def open_mob(
         realm.recovery.add(WholeRows(b"r/", roster.changed, roster.load, roster.loaded))
         records = realm.recover()
         await _same_blueprint(definition, realm, roster, adopt=adopt)
-        gate = CheckpointGate(
-            sessions or StoredSessions(store, realm.realm_id),
-            realm.snapshot,
-            definition.checkpoint,
-            realm.recovery,
-        )
+        snapshots = sessions or StoredSessions(store, realm.realm_id)
+        gate = CheckpointGate(snapshots, realm.snapshot, definition.checkpoint, realm.recovery)
         nursery = await stack.enter_async_context(open_background())
-        mob = Mob(definition, realm, roster, harnesses, gate, nursery)
+        mob = Mob(definition, realm, roster, harnesses, gate, snapshots, nursery)
         nursery.start_soon(gate.run, name="checkpointer")
         if records:
             await mob.recover()

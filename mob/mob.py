@@ -24,6 +24,7 @@ from mob.harness import Harnesses
 from mob.lifecycle import MobState, VerbRefused, admit, after
 from mob.records import MemberRetired, MemberSpawned, MobCreated, MobStateChanged, RunReported
 from mob.roster import Member, Roster
+from mob.sessions import mob_sessions
 from mob.supervision import RestartPolicy
 from runtime.checkpoint import CheckpointGate
 from runtime.driver import SessionConfig
@@ -31,10 +32,12 @@ from runtime.errors import MobError, SessionError
 from runtime.ids import AgentId, HarnessId, InputId, SessionId
 from runtime.inputs import Admission
 from runtime.journal import Event
+from runtime.manager import SessionManager
 from runtime.realm import Realm
-from runtime.records import SessionArchived, SessionCreated, TurnEnded
+from runtime.records import SessionArchived, SessionCreated, SessionDeleted, TurnEnded
 from runtime.results import TurnResult
 from runtime.session import NO_SPEC, SessionHead
+from runtime.store import SessionStore
 from stores import Ticket
 
 #: Seconds that `stop` lets turns in flight finish before it cancels them. A model call takes
@@ -69,6 +72,7 @@ class Mob:
         roster: Roster,
         harnesses: Harnesses,
         gate: CheckpointGate,
+        snapshots: SessionStore,
         nursery: trio.Nursery,
     ) -> None:
         self.definition = definition
@@ -77,6 +81,8 @@ class Mob:
         self._harnesses = harnesses
         self._gate = gate
         self._activations = Activations(realm, nursery, self._policy)
+        #: The sessions of this mob, for looking after them: history, labels, forks, deletion.
+        self.sessions: SessionManager = mob_sessions(realm, snapshots, roster, self._activations)
         #: Names whose joining is queued, and those whose leaving is: until the roster knows.
         self._joining: set[str] = set()
         self._leaving: dict[str, Ticket] = {}
@@ -87,6 +93,7 @@ class Mob:
         for kind, then in (
             (TurnEnded, self._turn_ended),
             (SessionArchived, self._session_archived),
+            (SessionDeleted, self._session_deleted),
             (MemberSpawned, self._member_spawned),
             (MemberRetired, self._member_retired),
         ):
@@ -476,6 +483,9 @@ class Mob:
 
     def _session_archived(self, record: SessionArchived) -> None:
         self._gate.archived(record.session_id)
+
+    def _session_deleted(self, record: SessionDeleted) -> None:
+        self._gate.deleted(record.session_id)
 
     def _member_spawned(self, record: MemberSpawned) -> None:
         self._joining.discard(record.name)

@@ -160,6 +160,12 @@ class CheckpointGate:
         if self._open:
             self._wake.set()
 
+    def deleted(self, session_id: SessionId) -> None:
+        """The session is gone: there is nothing to save any more."""
+        for each in (self._dirty, self._due, self._timed, self.failures):
+            each.pop(session_id, None)
+        self._archived.discard(session_id)
+
     def checkpoint_all(self) -> None:
         """Make every dirty session due."""
         self._due.update(dict.fromkeys(self._dirty))

@@ -37,7 +37,8 @@ from runtime.records import (
     TurnOutcome,
 )
 from runtime.session import Session, SessionHead, SessionMetadata, SessionStatus
-from runtime.store import StoredSessions
+from runtime.store import SessionStore, StoredSessions
+from stores import Operation
 
 #: Characters of a tag, and of a name.
 MAX_TAG = 64
@@ -147,15 +148,17 @@ class SessionManager(Protocol):
 class RealmSessions:
     """`SessionManager` over one realm.
 
-    `snapshots` is where the realm's snapshots are, deleted with their sessions. `guard` may say why
-    a session must not be changed (it is a member of a mob), or return None.
+    `snapshots` is where the realm's snapshots are, deleted with their sessions: in the same commit
+    if they are in the realm's own store, else after it. `guard` is asked before a history is
+    changed, with the session and one of ``rewind``, ``restore``, ``save``, ``delete``; it says why
+    not (it is the session of a member of a mob), or returns None.
     """
 
     def __init__(
         self,
         realm: Realm,
-        snapshots: StoredSessions | None = None,
-        guard: Callable[[SessionHead], str | None] = lambda _: None,
+        snapshots: SessionStore | None = None,
+        guard: Callable[[SessionHead, str], str | None] = lambda _head, _verb: None,
     ) -> None:
         self._realm = realm
         self._snapshots = snapshots
@@ -188,7 +191,7 @@ class RealmSessions:
         return self._realm.state.head(record.session_id).metadata()
 
     async def rewind(self, session_id: SessionId, turn_index: int) -> Session:
-        head = self._at_rest(session_id)
+        head = self._at_rest(session_id, "rewind")
         if not 0 <= turn_index < head.turns:
             raise RewindOutOfRange(session_id, turn_index, head.turns)
         if turn_index < head.turns - 1:
@@ -197,7 +200,7 @@ class RealmSessions:
         return self._realm.snapshot(session_id)
 
     async def restore(self, session_id: SessionId, branch: int = -1) -> Session:
-        head = self._at_rest(session_id)
+        head = self._at_rest(session_id, "restore")
         count = len(head.branches)
         if not -count <= branch < count:
             valid = f"the branches are 0 to {count - 1}" if count else "nothing was rewound"
@@ -224,20 +227,29 @@ class RealmSessions:
         await self._label(head, _checked_name(new_name), head.tags)
 
     async def delete(self, session_id: SessionId) -> None:
-        doomed = self._subtree(self._realm.state.head(session_id))
-        for head in doomed:
-            self._at_rest(head.session_id)
+        doomed = [head.session_id for head in self._subtree(self._realm.state.head(session_id))]
+        for each in doomed:
+            self._at_rest(each, "delete")
         now = self._now()
-        rows = [
-            operation
-            for head in doomed
-            if self._snapshots is not None
-            for operation in self._snapshots.deletions(head.session_id)
-        ]
-        records = [SessionDeleted(head.session_id, now) for head in doomed]
-        for head in doomed:
-            self._realm.discard_live(head.session_id)
-        await self._realm.journal.append(*records, also=rows).wait()
+        rows: list[Operation] = []
+        if isinstance(self._snapshots, StoredSessions):
+            for each in doomed:
+                rows += self._snapshots.deletions(each)
+        for made in self._realm.spawning.creating.values():
+            if made.lineage.parent in doomed:
+                raise SessionBusy(session_id)
+        records = [SessionDeleted(each, now) for each in doomed]
+        state = self._realm.state
+        state.leaving.update(doomed)
+        try:
+            await self._realm.change(
+                doomed, lambda: self._realm.journal.append(*records, also=rows)
+            )
+        finally:
+            state.leaving.difference_update(doomed)
+        if self._snapshots is not None and not isinstance(self._snapshots, StoredSessions):
+            for each in doomed:
+                await self._snapshots.delete(each)
 
     async def diff(self, first: SessionId, second: SessionId) -> Difference:
         one, other = self._realm.state.head(first), self._realm.state.head(second)
@@ -256,14 +268,13 @@ class RealmSessions:
         if head is None:
             records = self._creation(session)
         else:
-            self._at_rest(head.session_id)
+            self._at_rest(head.session_id, "save")
             if session.revision != head.applied:
                 raise StaleRevision(session.session_id, session.revision, head.applied)
             records = self._update(head, session)
         if session.status is SessionStatus.ARCHIVED and (head is None or not head.archived):
             records.append(SessionArchived(session.session_id, "saved as archived", self._now()))
-        self._realm.discard_live(session.session_id)
-        await self._realm.append(*records).wait()
+        await self._realm.change([session.session_id], lambda: self._realm.append(*records))
         return self._realm.state.head(session.session_id).metadata()
 
     # -- inside ----------------------------------------------------------------------------
@@ -271,12 +282,12 @@ class RealmSessions:
     def _now(self) -> int:
         return self._realm.ports.clock.now_ns()
 
-    def _at_rest(self, session_id: SessionId) -> SessionHead:
+    def _at_rest(self, session_id: SessionId, verb: str) -> SessionHead:
         """The head, if its history may be changed now."""
         head = self._realm.state.head(session_id)
         if self._realm.busy(session_id) or head.partial is not None:
             raise SessionBusy(session_id)
-        reason = self._guard(head)
+        reason = self._guard(head, verb)
         if reason is not None:
             raise SessionError(reason, session_id)
         return head
@@ -292,8 +303,7 @@ class RealmSessions:
             restored,
             self._now(),
         )
-        self._realm.discard_live(head.session_id)
-        await self._realm.append(record).wait()
+        await self._realm.change([head.session_id], lambda: self._realm.append(record))
 
     async def _label(self, head: SessionHead, title: str | None, tags: tuple[str, ...]) -> None:
         await self._realm.append(SessionLabelled(head.session_id, title, tags, self._now())).wait()

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Literal, cast
 
+import trio
+
 from runtime.checkpoint import CheckpointGate
 from runtime.driver import Doing, LiveSession, SessionConfig, TurnDriver
 from runtime.errors import SessionBusy, SessionError
@@ -85,6 +87,8 @@ class Realm:
         #: Sessions that a caller was admitted to and in which no driver runs at this moment, with
         #: the reason if they were interrupted meanwhile. See `hold`.
         self._held: dict[SessionId, str | None] = {}
+        #: Sessions whose history is being rearranged: set once that is on disk. See `change`.
+        self._changing: dict[SessionId, trio.Event] = {}
         transitions = self.state.transitions
         self._fold_created = transitions[SessionCreated]
         transitions[SessionCreated] = self._session_created
@@ -242,7 +246,7 @@ class Realm:
             SessionBusy: a turn is in flight.
         """
         live = self.live(session_id)
-        if live.scope is not None:
+        if live.scope is not None or session_id in self._changing:
             raise SessionBusy(session_id)
         assert self.configure is not None, "a realm that runs turns has an owner"
         driver = TurnDriver(self, live, self.configure(live.head), inputs)
@@ -275,7 +279,7 @@ class Realm:
         Raises:
             SessionBusy: somebody else is in.
         """
-        if session_id in self._held or self.running(session_id) is not None:
+        if self.busy(session_id):
             raise SessionBusy(session_id)
         self._held[session_id] = None
         try:
@@ -283,9 +287,41 @@ class Realm:
         finally:
             del self._held[session_id]
 
+    async def change(self, session_ids: Sequence[SessionId], ticket: Callable[[], Ticket]) -> None:
+        """Rearrange the histories of sessions at rest: submit `ticket` and wait for it with turns
+        kept out, because a turn that began meanwhile would continue the history as it was.
+
+        Raises:
+            SessionBusy: somebody is in one of them.
+        """
+        for session_id in session_ids:
+            if self.busy(session_id):
+                raise SessionBusy(session_id)
+        changed = trio.Event()
+        self._changing.update(dict.fromkeys(session_ids, changed))
+        try:
+            with trio.CancelScope(shield=True):
+                # Nothing takes the record back, so turns must be kept out until it is there. No
+                # deadline: the store settles every ticket.
+                await ticket().wait()
+        finally:
+            for session_id in session_ids:
+                del self._changing[session_id]
+                self.discard_live(session_id)
+            changed.set()
+
+    async def unchanging(self, session_id: SessionId) -> None:
+        """Park while the session's history is being rearranged; a checkpoint only if it is."""
+        while session_id in self._changing:
+            await self._changing[session_id].wait()
+
     def busy(self, session_id: SessionId) -> bool:
         """Whether a turn of the session would be refused now."""
-        return session_id in self._held or self.running(session_id) is not None
+        return (
+            session_id in self._held
+            or session_id in self._changing
+            or self.running(session_id) is not None
+        )
 
     def running(self, session_id: SessionId) -> LiveSession | None:
         """The live copy of a session whose turn is in flight, else None."""

@@ -67,6 +67,8 @@ class RealmState:
         self.spawned: dict[str, SessionId] = {}
         #: Per root: descendants that are not archived, and all that were ever made.
         self.descendants: dict[SessionId, tuple[int, int]] = {}
+        #: Sessions whose deletion is on its way to the disk: no record may speak of them any more.
+        self.leaving: set[SessionId] = set()
         #: The number of the last record applied.
         self.applied = 0
         #: Keys and other whole parts hold every record up to this one.
@@ -96,10 +98,10 @@ class RealmState:
 
     def head(self, session_id: SessionId) -> SessionHead:
         """The head of `session_id`. Raises `SessionNotFound`."""
-        try:
-            return self.heads[session_id]
-        except KeyError:
-            raise SessionNotFound(session_id) from None
+        head = self.heads.get(session_id)
+        if head is None or session_id in self.leaving:
+            raise SessionNotFound(session_id)
+        return head
 
     def find_key(self, key: str) -> KeyedInput | None:
         """Where the input with this idempotency key stands; None if there never was one."""
@@ -192,8 +194,12 @@ class RealmState:
             spawn_key=record.spawn_key,
             applied=seq,
         )
-        if record.lineage.parent is not None and self.head(record.lineage.parent).archived:
-            head.status = SessionStatus.ARCHIVED  # its parent ended while it was being made
+        if record.lineage.parent is not None:
+            above = self.heads.get(record.lineage.parent)
+            if above is None:
+                self.missing(seq, record.lineage.parent)
+            elif above.archived:
+                head.status = SessionStatus.ARCHIVED  # it ended while this one was being made
         self.add(head, seq)
 
     def _archived(self, seq: int, record: SessionArchived) -> None:

@@ -41,7 +41,10 @@ def path_of(state: RealmState, session_id: SessionId) -> str:
     names: list[str] = []
     here: SessionId | None = session_id
     while here is not None:
-        head = state.heads[here]
+        head = state.heads.get(here)
+        if head is None:  # it was deleted since
+            names.append(here)
+            break
         names.append(one_line(head.title or head.agent_id or here, 24))
         here = head.lineage.parent
     return "/".join(reversed(names))
@@ -64,7 +67,8 @@ def _input(state: RealmState, record: InputAccepted) -> tuple[str, str]:
     who = path_of(state, record.session_id)
     if record.sender is not None:
         return who, f"is asked by {record.sender}: {words}"
-    if state.heads[record.session_id].lineage.parent is not None:
+    head = state.heads.get(record.session_id)
+    if head is not None and head.lineage.parent is not None:
         return who, f"is told: {words}"
     return who, f"is asked: {words}"
 

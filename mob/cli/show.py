@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from mob.app import StoredMob, stored_mob
+from mob.cli.exits import NothingThere
 from mob.cli.options import DEFAULT_STATE, Json, State
 from mob.cli.output import count, jsonable, one_line, plural, result, result_json
 from mob.cli.stored import looking_into, split_name, updated_ns, when
@@ -100,7 +101,9 @@ def _member(stored: StoredMob, name: str, most: int) -> dict[str, Any]:
     session_id = row.session_id if row is not None else stored.roster.retired.get(name)
     if session_id is None:
         raise MemberNotFound(name, tuple(stored.roster.members))
-    head = stored.state.heads[session_id]
+    head = stored.state.heads.get(session_id)
+    if head is None:
+        raise NothingThere(f"member {name!r} was retired, and its session deleted")
     transcript = _transcript(stored, head)
     return {
         "mob": stored.mob_id,

@@ -321,7 +321,7 @@ async def test_deleting_takes_children_along_and_leaves_forks() -> None:
 
 async def test_a_guard_protects_sessions() -> None:
     realm = make_realm(MemoryStore(), EchoModel())
-    manager = RealmSessions(realm, guard=lambda head: "it is a member; retire it first")
+    manager = RealmSessions(realm, guard=lambda head, verb: "it is a member; retire it first")
     session = await new_session(realm)
     with pytest.raises(SessionError, match="retire it first"):
         await manager.delete(session)
