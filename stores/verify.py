@@ -227,11 +227,17 @@ class _Walk:
             self._heads = self._items(b"heads")
             self._head = next(self._heads, None)
         for key, raw in self._with_loose() if self._loose else self._items(b"streams"):
-            if key[:-8] != self._prefix or not self._prefix:
+            try:
+                _, seq = split_record_key(key)
+            except Damaged as error:
+                # It may lie in the midst of a stream, and does not end that.
+                self._report.add(Finding("record", error.where, error.reason, key=key))
+                continue
+            if key[:-8] != self._prefix:
                 self._end_stream()
                 self._prefix, self._seq, self._crc = key[:-8], 0, CHAIN_START
                 self._report.streams += 1
-            self._record(key, raw)
+            self._record(key, seq, raw)
         self._end_stream()
         while self._head is not None:
             self._end_absent(self._head[0])
@@ -263,12 +269,7 @@ class _Walk:
             return iter(())
         return self._file.items(Tree.parse(raw))
 
-    def _record(self, key: bytes, raw: bytes) -> None:
-        try:
-            _, seq = split_record_key(key)
-        except Damaged as error:
-            self._report.add(Finding("record", error.where, error.reason, key=key))
-            return
+    def _record(self, key: bytes, seq: int, raw: bytes) -> None:
         if seq - self._seq > _MAX_GAP:
             reason = f"its number is impossible, the one before is {self._seq}"
             self._report.add(Finding("record", describe_record(key), reason, key=key))

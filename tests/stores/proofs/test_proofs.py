@@ -81,6 +81,7 @@ def test_damage_is_never_read_in_silence_and_kills_nobody(images: int) -> None:
     assert not bad, line
 
 
-@pytest.mark.parametrize("images", long(12, 600))
+# With this seed, image 26 has a record's key cut short in the midst of a stream: once it split it.
+@pytest.mark.parametrize("images", long(30, 600))
 def test_what_a_repair_saves_is_what_was_written(images: int) -> None:
-    say(repair.prove(images, seed=images))
+    say(repair.prove(images, seed=600))
