@@ -4,51 +4,42 @@ Owns: the protocol (seed: synwire, `SessionManager`) and its implementation over
 save, fork, rewind, restore, labels, deletion, comparison. Must not: run a turn, or copy a history.
 
 Every operation is one batch of the journal: a crash leaves it done or not done. A session with a
-turn in flight is left alone: changing its history under it raises `SessionBusy`.
+turn in flight is left alone: changing its history under it raises `SessionBusy`. So does changing
+it while an earlier change is on its way to the disk; labels are computed from the latest that were
+given, so of two that are given at once none is lost.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 import attrs
 
-from runtime.chain import Links, extend, next_skip
+from runtime.edits import creation, update
 from runtime.errors import MobError, SessionBusy, SessionError, StaleRevision
-from runtime.ids import RunId, SessionId
-from runtime.messages import (
-    NO_USAGE,
-    AssistantMessage,
-    Message,
-    Usage,
-    UserMessage,
-    check_sequence,
-)
+from runtime.ids import SessionId
+from runtime.messages import Message, check_sequence
 from runtime.realm import Realm
 from runtime.records import (
     SessionArchived,
-    SessionCreated,
     SessionDeleted,
     SessionForked,
     SessionLabelled,
     SessionRewound,
-    TurnEnded,
-    TurnOutcome,
 )
 from runtime.session import Session, SessionHead, SessionMetadata, SessionStatus
 from runtime.store import SessionStore, StoredSessions
-from stores import Operation
+from stores import Operation, Ticket
 
 #: Characters of a tag, and of a name.
 MAX_TAG = 64
 MAX_NAME = 200
 
 #: `SessionManager.list` shadows the builtin inside the classes below.
-_Records: TypeAlias = list[Any]
 _Rows: TypeAlias = list[SessionMetadata]
 _Heads: TypeAlias = list[SessionHead]
-_Turns: TypeAlias = list[tuple[Message, ...]]
+_Tags: TypeAlias = tuple[str, ...]
 
 
 @attrs.frozen
@@ -90,8 +81,10 @@ class SessionManager(Protocol):
 
         Raises:
             StaleRevision: the stored session changed since `session` was read.
-            SessionBusy: a turn is in flight.
-            SessionError: it has no id, or its messages are no valid sequence.
+            SessionBusy: a turn, or another change, is in flight.
+            SessionError: it has no id, its messages are no valid sequence, a tag or its new name
+                is too long, or what a session keeps for good differs (harness, agent, locale,
+                lineage, spec).
         """
         ...
 
@@ -163,6 +156,9 @@ class RealmSessions:
         self._realm = realm
         self._snapshots = snapshots
         self._guard = guard
+        #: Labels and names that are on their way to the disk, with their tickets.
+        self._labels: dict[SessionId, tuple[str | None, _Tags, Ticket]] = {}
+        self._names: dict[str, Ticket] = {}
 
     async def list(self) -> _Rows:
         heads = sorted(
@@ -187,7 +183,12 @@ class RealmSessions:
             head.links,
             self._now(),
         )
-        await self._realm.append(record).wait()
+        ticket = self._realm.append(record)
+        if name is not None:
+            self._names[name] = ticket
+        await ticket.wait()
+        if name is not None and self._names.get(name) is ticket:
+            del self._names[name]
         return self._realm.state.head(record.session_id).metadata()
 
     async def rewind(self, session_id: SessionId, turn_index: int) -> Session:
@@ -210,34 +211,28 @@ class RealmSessions:
         return self._realm.snapshot(session_id)
 
     async def tag(self, session_id: SessionId, tags: Sequence[str]) -> None:
-        head = self._realm.state.head(session_id)
-        for tag in tags:
-            if not 1 <= len(tag) <= MAX_TAG:
-                raise SessionError(
-                    f"a tag has 1 to {MAX_TAG} characters, not {len(tag)}: {tag[:80]!r}", session_id
-                )
-        await self._label(head, head.title, tuple(dict.fromkeys((*head.tags, *tags))))
+        title, now = self._labelled(session_id)
+        await self._label(session_id, title, _checked_tags((*now, *tags), session_id))
 
     async def untag(self, session_id: SessionId, tags: Sequence[str]) -> None:
-        head = self._realm.state.head(session_id)
-        await self._label(head, head.title, tuple(tag for tag in head.tags if tag not in tags))
+        title, now = self._labelled(session_id)
+        await self._label(session_id, title, tuple(tag for tag in now if tag not in tags))
 
     async def rename(self, session_id: SessionId, new_name: str) -> None:
-        head = self._realm.state.head(session_id)
-        await self._label(head, _checked_name(new_name), head.tags)
+        _, tags = self._labelled(session_id)
+        await self._label(session_id, _checked_name(new_name), tags)
 
     async def delete(self, session_id: SessionId) -> None:
         doomed = [head.session_id for head in self._subtree(self._realm.state.head(session_id))]
         for each in doomed:
             self._at_rest(each, "delete")
+            if self._realm.spawning.below(each):
+                raise SessionBusy(each)
         now = self._now()
         rows: list[Operation] = []
         if isinstance(self._snapshots, StoredSessions):
             for each in doomed:
                 rows += self._snapshots.deletions(each)
-        for made in self._realm.spawning.creating.values():
-            if made.lineage.parent in doomed:
-                raise SessionBusy(session_id)
         records = [SessionDeleted(each, now) for each in doomed]
         state = self._realm.state
         state.leaving.update(doomed)
@@ -266,15 +261,35 @@ class RealmSessions:
             raise SessionError(f"the messages are not whole turns: {reason}", session.session_id)
         head = self._realm.state.heads.get(session.session_id)
         if head is None:
-            records = self._creation(session)
+            if self._realm.busy(session.session_id):  # it is being made
+                raise SessionBusy(session.session_id)
+            if session.lineage.parent is not None:
+                self._realm.state.head(session.lineage.parent)
         else:
             self._at_rest(head.session_id, "save")
             if session.revision != head.applied:
                 raise StaleRevision(session.session_id, session.revision, head.applied)
-            records = self._update(head, session)
+            if self._labelled(head.session_id) != (head.title, head.tags):
+                raise SessionBusy(session.session_id)
+        tags = _checked_tags(session.tags, session.session_id)
+        session = attrs.evolve(session, tags=tags)
+        if session.title is not None and (head is None or session.title != head.title):
+            _checked_name(session.title)
+        ports = self._realm.ports
+        if head is None:
+            records = creation(session, ports)
+        else:
+            records = update(head, session, self._realm.journal, ports)
         if session.status is SessionStatus.ARCHIVED and (head is None or not head.archived):
             records.append(SessionArchived(session.session_id, "saved as archived", self._now()))
-        await self._realm.change([session.session_id], lambda: self._realm.append(*records))
+
+        def commit() -> Ticket:
+            ticket = self._realm.append(*records)
+            self._labels[session.session_id] = (session.title, tags, ticket)
+            return ticket
+
+        await self._realm.change([session.session_id], commit)
+        self._forget_labels(session.session_id)
         return self._realm.state.head(session.session_id).metadata()
 
     # -- inside ----------------------------------------------------------------------------
@@ -305,13 +320,32 @@ class RealmSessions:
         )
         await self._realm.change([head.session_id], lambda: self._realm.append(record))
 
-    async def _label(self, head: SessionHead, title: str | None, tags: tuple[str, ...]) -> None:
-        await self._realm.append(SessionLabelled(head.session_id, title, tags, self._now())).wait()
+    def _labelled(self, session_id: SessionId) -> tuple[str | None, _Tags]:
+        """The latest title and tags, on disk or on their way there. Raises `SessionNotFound`."""
+        head = self._realm.state.head(session_id)
+        title, tags, ticket = self._labels.get(session_id, (head.title, head.tags, None))
+        if ticket is not None and ticket.done:
+            self._forget_labels(session_id)
+            return head.title, head.tags
+        return title, tags
+
+    def _forget_labels(self, session_id: SessionId) -> None:
+        """Those that are on disk are in the fold."""
+        latest = self._labels.get(session_id)
+        if latest is not None and latest[2].done:
+            del self._labels[session_id]
+
+    async def _label(self, session_id: SessionId, title: str | None, tags: _Tags) -> None:
+        ticket = self._realm.append(SessionLabelled(session_id, title, tags, self._now()))
+        self._labels[session_id] = (title, tags, ticket)
+        await ticket.wait()
+        self._forget_labels(session_id)
 
     def _fork_name(self, name: str | None) -> str | None:
         if name is None:
             return None
         taken = {head.title for head in self._realm.state.heads.values()}
+        taken.update(each for each, ticket in self._names.items() if not ticket.done)
         candidate, number = f"{name} (fork)", 2
         while candidate in taken:
             candidate, number = f"{name} (fork {number})", number + 1
@@ -320,8 +354,10 @@ class RealmSessions:
     def _subtree(self, head: SessionHead) -> _Heads:
         """The session and its children, deepest first."""
         found: _Heads = []
+        state = self._realm.state
         for child in head.children or ():
-            found.extend(self._subtree(self._realm.state.heads[child]))
+            if child not in state.leaving:
+                found.extend(self._subtree(state.heads[child]))
         found.append(head)
         return found
 
@@ -343,111 +379,18 @@ class RealmSessions:
             shared = self._realm.journal.turn(self._realm.journal.find_turn(head.head, turns)).total
         return tuple(self._realm.journal.messages(head.head, head.message_count - shared))
 
-    def _creation(self, session: Session) -> _Records:
-        records: _Records = [
-            SessionCreated(
-                session.session_id,
-                session.harness_id,
-                session.agent_id,
-                session.title,
-                session.locale,
-                session.lineage,
-                session.spec,
-                None,
-                self._now(),
-            )
-        ]
-        if session.lineage.parent is not None:
-            self._realm.state.head(session.lineage.parent)
-        if session.tags:
-            label = SessionLabelled(session.session_id, session.title, session.tags, self._now())
-            records.append(label)
-        records += self._turns(session.session_id, split_turns(session.messages), 0, 0, 0, ())
-        return records
-
-    def _update(self, head: SessionHead, session: Session) -> _Records:
-        journal = self._realm.journal
-        records: _Records = [
-            SessionLabelled(head.session_id, session.title, session.tags, self._now())
-        ]
-        kept, place, rest = 0, 0, session.messages
-        for seq in journal.chain(head.head):
-            turn = journal.turn(seq)
-            size = len(turn.messages)
-            if rest[:size] != turn.messages:
-                break
-            kept, place, rest = turn.turn, seq, rest[size:]
-        links = head.links
-        total = len(session.messages) - len(rest)
-        if kept < head.turns:
-            links = journal.links(place)
-            rewound = SessionRewound(head.session_id, place, kept, total, links, None, self._now())
-            records.append(rewound)
-        records += self._turns(head.session_id, split_turns(rest), place, kept, total, links)
-        return records
-
-    def _turns(
-        self,
-        session_id: SessionId,
-        turns: _Turns,
-        prev: int,
-        place: int,
-        total: int,
-        links: Links,
-    ) -> _Records:
-        """Records for turns that are committed together: their numbers are not known yet, so what
-        links among them is relative. Within, the turn at index i stands as -(i + 1)."""
-        records: _Records = []
-        now = self._now()
-        for index, messages in enumerate(turns):
-            place += 1
-            total += len(messages)
-            skip, skip_turn = next_skip(links, place)
-            records.append(
-                TurnEnded(
-                    session_id,
-                    RunId(self._realm.ports.ids.new()),
-                    -1 if index else prev,
-                    TurnOutcome.COMPLETED,
-                    messages,
-                    _usage(messages),
-                    (),
-                    None,
-                    None,
-                    now,
-                    now,
-                    place,
-                    total,
-                    skip if skip >= 0 else -skip - 1 - index,
-                    skip_turn,
-                )
-            )
-            links = extend(links, -(index + 1), place, skip_turn)
-        return records
-
-
-def split_turns(messages: Sequence[Message]) -> _Turns:
-    """Messages cut into turns: one begins at each user message that does not follow another."""
-    turns: list[list[Message]] = []
-    before: Message | None = None
-    for message in messages:
-        begins = isinstance(message, UserMessage) and not isinstance(before, UserMessage)
-        if begins or not turns:
-            turns.append([])
-        turns[-1].append(message)
-        before = message
-    return [tuple(turn) for turn in turns]
-
-
-def _usage(messages: Sequence[Message]) -> Usage:
-    total = NO_USAGE
-    for message in messages:
-        if isinstance(message, AssistantMessage):
-            total = total + message.usage
-    return total
-
 
 def _checked_name(name: str) -> str:
     if not 1 <= len(name) <= MAX_NAME:
         raise MobError(f"a name has 1 to {MAX_NAME} characters, not {len(name)}")
     return name
+
+
+def _checked_tags(tags: Sequence[str], session_id: SessionId) -> _Tags:
+    """The tags in order, each once."""
+    for tag in tags:
+        if not 1 <= len(tag) <= MAX_TAG:
+            raise SessionError(
+                f"a tag has 1 to {MAX_TAG} characters, not {len(tag)}: {tag[:80]!r}", session_id
+            )
+    return tuple(dict.fromkeys(tags))

@@ -10,10 +10,12 @@ place in the order) is decided between two checkpoints, so no two callers can be
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Literal, cast
 
+import attrs
 import trio
 
 from runtime.checkpoint import CheckpointGate
@@ -49,7 +51,6 @@ from stores import Store, Ticket
 #: Sessions whose messages stay in memory after their turn. Everything is in the journal, so the
 #: rest are read back when next used; 4,096 of 20 short messages take about 30 MB.
 LIVE_SESSIONS = 4096
-
 
 #: For giving a turn up, which calls no model.
 _NO_CONFIG: Final = SessionConfig(cast(Model, None))
@@ -216,11 +217,10 @@ class Realm:
 
         def visit(head: SessionHead) -> None:
             for child in head.children or ():
-                visit(self.state.heads[child])
+                if child not in self.state.leaving:
+                    visit(self.state.heads[child])
             records.extend(
-                SessionArchived(made.session_id, reason, now)
-                for made in self.spawning.creating.values()
-                if made.lineage.parent == head.session_id
+                SessionArchived(made, reason, now) for made in self.spawning.below(head.session_id)
             )
             if not head.archived and (itself or head.session_id != session_id):
                 self._drop(head.session_id)
@@ -417,7 +417,7 @@ class Realm:
             head.title,
             head.locale,
             head.lineage,
-            head.spec,
+            attrs.evolve(head.spec, options=copy.deepcopy(head.spec.options)),
             head.created_at_ns,
             head.updated_at_ns,
             head.status,

@@ -82,6 +82,10 @@ class Spawning:
         if record.spawn_key is not None:
             self.keyed.pop(record.spawn_key, None)
 
+    def below(self, parent: SessionId) -> list[SessionId]:
+        """The sessions under way whose parent is this one."""
+        return [made.session_id for made in self.creating.values() if made.lineage.parent == parent]
+
     def _check(self, lineage: Lineage, root: SessionId) -> None:
         limits = self.limits
         if lineage.depth > limits.max_depth:

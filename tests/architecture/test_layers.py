@@ -5,8 +5,9 @@ from __future__ import annotations
 from tests.architecture import rules
 from tests.architecture.repository import FLOORS, sources
 
-#: What `runtime` and `mob` may know of `stores`: the port, never an engine behind it.
-STORE_PORT = ("stores.base", "stores.errors")
+#: What `runtime` and `mob` may know of `stores`: the port, never an engine behind it; and the loop
+#: in which the suites of both floors run async code from Hypothesis's rules.
+STORE_PORT = ("stores.base", "stores.errors", "stores.guest")
 
 #: Who may choose an engine, and why.
 COMPOSITION_ROOTS = {

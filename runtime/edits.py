@@ -1,0 +1,143 @@
+"""Edits: the records that make a stored session what a caller says it is.
+
+Owns: the turns of a given history, and the records of a session that is made or changed from
+outside a turn. Must not: append them.
+
+Turns that are in both histories stay as they are, shared with whoever else reaches them; what
+follows is cut off, as by a rewind, and what is new is recorded behind that. The records are
+committed together, so what links them to each other is relative: they do not know their numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from runtime.chain import Links, extend, next_skip
+from runtime.errors import SessionError
+from runtime.ids import RunId, SessionId
+from runtime.journal import Journal
+from runtime.messages import NO_USAGE, AssistantMessage, Message, Usage, UserMessage
+from runtime.ports import Ports
+from runtime.records import (
+    SessionCreated,
+    SessionLabelled,
+    SessionRewound,
+    TurnEnded,
+    TurnOutcome,
+)
+from runtime.session import Session, SessionHead
+
+#: What a session is made with and keeps.
+_FIXED = ("harness_id", "agent_id", "locale", "lineage", "spec")
+
+
+def creation(session: Session, ports: Ports) -> list[Any]:
+    """The records of a session that is not there yet."""
+    now = ports.clock.now_ns()
+    records: list[Any] = [
+        SessionCreated(
+            session.session_id,
+            session.harness_id,
+            session.agent_id,
+            session.title,
+            session.locale,
+            session.lineage,
+            session.spec,
+            None,
+            now,
+        )
+    ]
+    if session.tags:
+        records.append(SessionLabelled(session.session_id, session.title, session.tags, now))
+    turns = split_turns(session.messages)
+    return records + _turns(session.session_id, turns, 0, 0, 0, (), ports)
+
+
+def update(head: SessionHead, session: Session, journal: Journal, ports: Ports) -> list[Any]:
+    """The records that bring the session at `head` up to `session`. Reads its whole history.
+
+    Raises:
+        SessionError: something differs that a session is made with and keeps.
+    """
+    for name in _FIXED:
+        if getattr(session, name) != getattr(head, name):
+            raise SessionError(
+                f"{name} of session {head.session_id} was given when it was made and stays;"
+                " save it under another id to change that",
+                head.session_id,
+            )
+    now = ports.clock.now_ns()
+    records: list[Any] = [SessionLabelled(head.session_id, session.title, session.tags, now)]
+    kept, place, total = 0, 0, 0
+    for seq in journal.chain(head.head):
+        turn = journal.turn(seq)
+        if tuple(session.messages[total : total + len(turn.messages)]) != turn.messages:
+            break
+        kept, place, total = turn.turn, seq, total + len(turn.messages)
+    links = head.links
+    if kept < head.turns:
+        links = journal.links(place)
+        records.append(SessionRewound(head.session_id, place, kept, total, links, None, now))
+    turns = split_turns(session.messages[total:])
+    return records + _turns(head.session_id, turns, place, kept, total, links, ports)
+
+
+def _turns(
+    session_id: SessionId,
+    turns: list[tuple[Message, ...]],
+    prev: int,
+    place: int,
+    total: int,
+    links: Links,
+    ports: Ports,
+) -> list[Any]:
+    """Turns behind `prev`. The one at index i stands as -(i + 1) while links are made."""
+    records: list[Any] = []
+    now = ports.clock.now_ns()
+    for index, messages in enumerate(turns):
+        place += 1
+        total += len(messages)
+        skip, skip_turn = next_skip(links, place)
+        records.append(
+            TurnEnded(
+                session_id,
+                RunId(ports.ids.new()),
+                -1 if index else prev,
+                TurnOutcome.COMPLETED,
+                messages,
+                _usage(messages),
+                (),
+                None,
+                None,
+                now,
+                now,
+                place,
+                total,
+                skip if skip >= 0 else -skip - 1 - index,
+                skip_turn,
+            )
+        )
+        links = extend(links, -(index + 1), place, skip_turn)
+    return records
+
+
+def split_turns(messages: Sequence[Message]) -> list[tuple[Message, ...]]:
+    """Messages cut into turns: one begins at each user message that does not follow another."""
+    turns: list[list[Message]] = []
+    before: Message | None = None
+    for message in messages:
+        begins = isinstance(message, UserMessage) and not isinstance(before, UserMessage)
+        if begins or not turns:
+            turns.append([])
+        turns[-1].append(message)
+        before = message
+    return [tuple(turn) for turn in turns]
+
+
+def _usage(messages: Sequence[Message]) -> Usage:
+    total = NO_USAGE
+    for message in messages:
+        if isinstance(message, AssistantMessage):
+            total = total + message.usage
+    return total
