@@ -10,7 +10,7 @@ context of 2,000 to 8,000 tokens), so everything said here is short and a forced
 nothing but its arguments. What else helps was measured on SmolLM2-135M: a worked example turns
 queries that repeat the tool's description into queries about the question, and an endless series
 of calls into an answer; two turn a JSON answer of digits into one of sentences. Strings need a
-bound, or digits run to the end of the context.
+bound, or digits run to the end of the context. What helps with the history is in `retelling`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import attrs
+import trio
 
 from runtime.errors import ModelError
 from runtime.ids import ToolCallId
@@ -27,20 +28,27 @@ from runtime.messages import (
     AssistantMessage,
     Message,
     ToolCall,
-    ToolOutcome,
     ToolResult,
     UserMessage,
 )
 from runtime.models.base import Emit, Model, ModelReply, ModelRequest, Schema, StopReason, ToolSpec
 from runtime.models.instances import Subject, make_instance
-from runtime.models.schemas import bounded, closed, moved, without_title
+from runtime.models.retelling import (
+    call_words,
+    is_tool_traffic,
+    merged,
+    plain,
+    quoting,
+    relayed,
+    told,
+    words,
+)
+from runtime.models.schemas import bounded, closed, moved, without, without_title
 from runtime.structured import Invalid, Parsed, mistakes_in, parse_json
 
 #: Longest string asked for where a schema sets no bound, in characters: 50 tokens of English, and
 #: 200 of the digits that a small model gets stuck in.
 DEFAULT_MAX_STRING = 200
-#: Longest question that is repeated after the results, in characters.
-_MAX_REPEATED = 300
 #: How much of a failed reply the model is shown when it is asked to repair it, in characters.
 _MAX_FAILED = 400
 #: After so many calls in a turn a model that may answer has to: small ones go on calling.
@@ -48,7 +56,7 @@ _MAX_ROUNDS = 4
 #: Worked examples: a question and what is known. Calls and answers are made to fit the schemas.
 #: Answers under a schema get both: the model copies a single one word for word.
 _EXAMPLES = (
-    ("What colour is the lighthouse of Genoa?", "The lighthouse of Genoa is grey."),
+    ("What colour is the bridge of Genoa?", "The bridge of Genoa is grey."),
     ("How old is the oak of Ely?", "The oak of Ely has stood for nine hundred years."),
 )
 
@@ -60,7 +68,9 @@ class JsonTools:
     back once with the reason; usage adds up. A model that may answer but repeats a call of this
     turn, loses itself in one, or has made four, is asked once more without tools. `max_string`
     bounds, in characters, strings whose schema sets no bound (None: no bound); `example` puts a
-    worked example before the history. Closing this closes `model`.
+    worked example before the history; `relay` fills in the messages that a forced call asks for
+    with the one the model was given and what this turn has found out since. If that is all it
+    requires, the model is not asked at all. Closing this closes `model`.
     """
 
     supports_tools = True
@@ -71,10 +81,12 @@ class JsonTools:
         *,
         max_string: int | None = DEFAULT_MAX_STRING,
         example: bool = True,
+        relay: bool = True,
     ) -> None:
         self._model = model
         self._max_string = max_string
         self._example = example
+        self._relay = relay
 
     @property
     def name(self) -> str:
@@ -91,7 +103,11 @@ class JsonTools:
             ModelError: retryable, if a tool was forced and both replies were unreadable; not
                 retryable, if `tool_choice` asks for a tool that is not offered.
         """
-        form = _form(request, self._model.name)
+        form = _form(request, self._model.name, relay=self._relay)
+        if form is not None and form.is_filled:
+            await trio.lowlevel.checkpoint()
+            call = form.tools[0].name
+            return _reply(_Call(call, form.filled), ModelReply("", model=self.name), request)
         if form is None or (not form.forced and _rounds(request.messages) >= _MAX_ROUNDS):
             return await self._answer(request, emit)
         reply = await self._ask(form, request)
@@ -105,14 +121,17 @@ class JsonTools:
     async def _answer(self, request: ModelRequest, emit: Emit | None) -> ModelReply:
         """Ask without tools; under a schema, bounded and with an example of that."""
         schema, messages = request.output_schema, request.messages
-        traffic = any(_is_tool_traffic(each) for each in messages)
+        traffic = any(is_tool_traffic(each) for each in messages)
         if schema is None and not traffic and not request.tools:
             return await self._model.generate(request, emit)
-        if traffic:
-            messages = _plain(messages, hint=True, envelopes=False)
         if schema is not None:
-            messages = (*(_answer_examples(schema) if self._example else ()), *messages)
+            examples = _answer_examples(schema) if self._example else ()
+            results = [each for each in _this_turn(messages) if isinstance(each, ToolResult)]
+            schema = quoting(schema, told(results[::-1]))
             schema = bounded(schema, self._max_string) if self._max_string else schema
+            messages = (*examples, *merged(messages, labels=True))
+        else:
+            messages = merged(messages, labels=False)
         bare = attrs.evolve(
             request, messages=messages, tools=(), tool_choice="auto", output_schema=schema
         )
@@ -146,10 +165,13 @@ class JsonTools:
 
     def _request(self, form: _Form, request: ModelRequest) -> ModelRequest:
         """What the model behind is asked."""
+        if form.envelopes:
+            history = plain(request.messages, hint=not form.forced)
+        else:
+            history = merged(request.messages, labels=True)
         schema = form.schema
         if self._max_string is not None:
             schema = bounded(schema, self._max_string)
-        history = _plain(request.messages, hint=not form.forced, envelopes=form.envelopes)
         return attrs.evolve(
             request,
             messages=(*_example(form), *history) if self._example else history,
@@ -189,6 +211,13 @@ class _Form:
     output_schema: Schema | None
     schema: Schema
     words: str
+    #: Arguments that the model is not asked for.
+    filled: Mapping[str, str] = attrs.field(factory=dict)
+
+    @property
+    def is_filled(self) -> bool:
+        """Whether nothing is left to ask for."""
+        return bool(self.filled) and not self.schema.get("required")
 
     def read(self, text: str, stop: StopReason) -> _Read:
         """The call or the answer that `text` is."""
@@ -214,6 +243,7 @@ class _Form:
     def _arguments(self, tool: ToolSpec, value: Any) -> _Call | _Unread:
         if not isinstance(value, dict):
             return _Unread(f"The arguments of {tool.name} must be a JSON object.")
+        value = {**value, **self.filled}
         # Anything may be in a tool's schema that came over MCP; the dispatcher refuses it in time.
         call = _Call(tool.name, value)
         reason = mistakes_in(tool.parameters, value)
@@ -236,15 +266,15 @@ def _example(form: _Form) -> tuple[Message, ...]:
     """A question, a call and, where an answer may be given, a result and the answer to it."""
     question, known = _EXAMPLES[0]
     tool = form.tools[0]
-    arguments = _sample(tool.parameters, question, sentence=False)
+    arguments = _sample(tool.parameters if form.envelopes else form.schema, question)
     if arguments is None:
         return ()
     call = ToolCall(ToolCallId(""), tool.name, arguments)
-    said = _call_words(call, envelopes=True) if form.envelopes else arguments
+    said = call_words(call) if form.envelopes else arguments
     made = (UserMessage(question), AssistantMessage(said))
     answer: str | None = json.dumps(known)
     if form.output_schema is not None:
-        answer = _sample(form.output_schema, known, sentence=True)
+        answer = _sample(form.output_schema, known, whole=True)
     if form.forced or answer is None:
         return made
     result = f"Result of {tool.name}: {known}\n\nUse this to answer: {question}"
@@ -254,32 +284,33 @@ def _example(form: _Form) -> tuple[Message, ...]:
 def _answer_examples(schema: Schema) -> tuple[Message, ...]:
     """Questions with what is known, and the answers under `schema`."""
     made: list[Message] = []
-    for question, known in _EXAMPLES:
-        answer = _sample(schema, known, sentence=True)
+    for turn, (question, known) in enumerate(_EXAMPLES):
+        answer = _sample(schema, known, whole=True, turn=turn)
         if answer is None:
             return ()
-        made += [UserMessage(f"{question}\n\n{known}"), AssistantMessage(answer)]
+        told = words(json.loads(answer))
+        made += [UserMessage(f"{question}\n\n{told}"), AssistantMessage(answer)]
     return tuple(made)
 
 
-def _sample(schema: Schema, text: str, *, sentence: bool) -> str | None:
+def _sample(schema: Schema, text: str, *, whole: bool = False, turn: int = 0) -> str | None:
     """JSON about `text` that fits `schema`; None if none is found.
 
-    Its strings are keywords; with `sentence` the first is all of `text`, since an example that
-    shows keywords only is answered in keywords.
+    Its strings are keywords; with `whole` the first is all of `text`, since an example that shows
+    keywords only is answered in keywords. Another `turn` makes other choices from lists.
     """
-    whole = [text] if sentence else []
+    sentences = [text] if whole else []
 
-    def first(bound: int) -> int:
-        return 0
+    def draw(bound: int) -> int:
+        return turn % bound
 
-    subject = Subject(text, first)
+    subject = Subject(text, draw)
 
     def text_for(name: str, index: int) -> str:
-        return whole.pop() if whole else subject.text_for(name, index)
+        return sentences.pop() if sentences else subject.text_for(name, index)
 
     try:
-        value = make_instance(schema, first, text_for, optional=False)
+        value = make_instance(schema, draw, text_for, optional=False)
         return _json(value) if mistakes_in(schema, value) is None else None
     except ValueError:
         return None  # No value, or no schema; the model may still do without an example.
@@ -318,7 +349,7 @@ def _paid(reply: ModelReply, before: ModelReply) -> ModelReply:
     return attrs.evolve(reply, usage=before.usage + reply.usage)
 
 
-def _form(request: ModelRequest, name: str) -> _Form | None:
+def _form(request: ModelRequest, name: str, *, relay: bool) -> _Form | None:
     """The form of the reply to `request`; None if no tool may be called."""
     tools, choice = request.tools, request.tool_choice
     if choice == "none" or (choice == "auto" and not tools):
@@ -334,9 +365,15 @@ def _form(request: ModelRequest, name: str) -> _Form | None:
     forced = choice != "auto"
     if forced and len(tools) == 1:
         [tool] = tools
+        schema = without_title(tool.parameters)
+        filled: Mapping[str, str] = {}
+        if relay and request.messages:
+            told = merged(request.messages, labels=True)[-1].text
+            filled = relayed(schema, told)
+            schema = without(schema, filled)
         words = f"Call the tool {tool.name}: {tool.description}\nReply with its arguments as JSON:"
-        words += _meaning(tool.parameters)
-        return _Form(tools, True, False, None, without_title(tool.parameters), words)
+        words += _meaning(schema)
+        return _Form(tools, True, False, None, schema, words, filled)
     schema = _union(tools, None if forced else request.output_schema, forced=forced)
     words = _choice_words(tools, None if forced else request.output_schema, forced=forced)
     output_schema = None if forced else request.output_schema
@@ -389,61 +426,6 @@ def _meaning(schema: Schema) -> str:
             line += f": {part['description']}"
         lines.append(line)
     return "".join(lines)
-
-
-def _is_tool_traffic(message: Message) -> bool:
-    kind = type(message)
-    return kind is ToolResult or (kind is AssistantMessage and bool(message.tool_calls))  # type: ignore[union-attr]
-
-
-def _plain(messages: Sequence[Message], *, hint: bool, envelopes: bool) -> tuple[Message, ...]:
-    """`messages` without tool traffic: calls as the assistant's words, results as a user's.
-
-    Results that follow each other become one message, since chat templates expect the roles to
-    alternate. With `hint` the last results end with the question again: after a page of results a
-    small model has forgotten it.
-    """
-    made: list[Message] = []
-    results: list[str] = []
-    question = ""
-
-    def flush(*, last: bool) -> None:
-        if not results:
-            return
-        text = "\n\n".join(results)
-        if last and hint:
-            text += f"\n\nUse this to answer: {question}" if question else "\n\nNow answer."
-        made.append(UserMessage(text))
-        results.clear()
-
-    for message in messages:
-        if isinstance(message, ToolResult):
-            results.append(_result(message))
-            continue
-        flush(last=False)
-        if isinstance(message, AssistantMessage) and message.tool_calls:
-            said = [message.text] if message.text else []
-            said += [_call_words(call, envelopes=envelopes) for call in message.tool_calls]
-            made.append(AssistantMessage("\n".join(said)))
-            continue
-        if isinstance(message, UserMessage):
-            question = message.text if len(message.text) <= _MAX_REPEATED else ""
-        made.append(message)
-    flush(last=True)
-    return tuple(made)
-
-
-def _call_words(call: ToolCall, *, envelopes: bool) -> str:
-    if envelopes:
-        # As it was asked to call: an example of its own is worth more than the instruction.
-        return f'{{"tool": {json.dumps(call.name)}, "arguments": {call.arguments}}}'
-    return f"I call {call.name} with {call.arguments}"
-
-
-def _result(result: ToolResult) -> str:
-    if result.outcome is ToolOutcome.OK:
-        return f"Result of {result.name}: {result.text}"
-    return f"{result.name} failed: {result.text}"
 
 
 def _correction(reply: ModelReply, reason: str) -> tuple[Message, Message]:

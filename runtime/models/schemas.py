@@ -6,7 +6,7 @@ do). Pure; what it returns shares unchanged parts with what it was given.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from runtime.models.base import Schema
@@ -32,6 +32,15 @@ def closed(properties: Schema) -> Schema:
 def without_title(schema: Schema) -> Schema:
     """`schema` without what only says where it comes from."""
     return {k: v for k, v in schema.items() if k not in ("$schema", "title")}
+
+
+def without(schema: Schema, names: Collection[str]) -> Schema:
+    """The object `schema` without these properties."""
+    if not names:
+        return schema
+    properties = {k: v for k, v in schema.get("properties", {}).items() if k not in names}
+    required = [name for name in schema.get("required", ()) if name not in names]
+    return {**schema, "properties": properties, "required": required}
 
 
 def moved(schema: Any, at: str) -> Any:

@@ -180,8 +180,7 @@ async def test_the_history_becomes_plain_messages() -> None:
 
 async def test_a_history_with_tools_is_plain_even_when_none_is_offered() -> None:
     _, [asked] = await ask("One metre.", messages=ANSWERED, tools=(), output_schema=FINDING)
-    assert asked.messages[1] == AssistantMessage('I call search with {"query": "tide"}')
-    assert asked.messages[2].text.startswith("Result of search: One metre.")
+    assert asked.messages == (UserMessage("How high is the tide?\n\nOne metre."),)
     assert asked.output_schema == BOUNDED
     _, [asked] = await ask("One metre.", messages=ANSWERED, tool_choice="none")
     assert (asked.tools, asked.tool_choice, asked.output_schema) == ((), "auto", None)
@@ -254,15 +253,15 @@ async def test_a_worked_example_comes_before_the_history() -> None:
     forced = ModelRequest((QUESTION,), tools=(SEARCH,), tool_choice="search")
     await tools.generate(forced)
     assert model.requests[0].messages == (
-        UserMessage("What colour is the lighthouse of Genoa?"),
-        AssistantMessage('{"query": "colour lighthouse Genoa"}'),
+        UserMessage("What colour is the bridge of Genoa?"),
+        AssistantMessage('{"query": "colour bridge Genoa"}'),
         QUESTION,
     )
     await tools.generate(ModelRequest((QUESTION,), tools=(SEARCH,), output_schema=FINDING))
     question, call, result, answer, asked = model.requests[1].messages
-    assert call.text == '{"tool": "search", "arguments": {"query": "colour lighthouse Genoa"}}'
+    assert call.text == '{"tool": "search", "arguments": {"query": "colour bridge Genoa"}}'
     assert result.text.endswith(f"Use this to answer: {question.text}")
-    assert answer.text == '{"answer": {"claim": "The lighthouse of Genoa is grey."}}'
+    assert answer.text == '{"answer": {"claim": "The bridge of Genoa is grey."}}'
     assert asked == QUESTION
 
 
@@ -272,8 +271,8 @@ async def test_a_schema_without_tools_gets_an_example_too() -> None:
     [asked] = model.requests
     assert asked.output_schema == BOUNDED
     assert [message.text for message in asked.messages] == [
-        "What colour is the lighthouse of Genoa?\n\nThe lighthouse of Genoa is grey.",
-        '{"claim": "The lighthouse of Genoa is grey."}',
+        "What colour is the bridge of Genoa?\n\nThe bridge of Genoa is grey.",
+        '{"claim": "The bridge of Genoa is grey."}',
         "How old is the oak of Ely?\n\nThe oak of Ely has stood for nine hundred years.",
         '{"claim": "The oak of Ely has stood for nine hundred years."}',
         QUESTION.text,
@@ -297,7 +296,7 @@ async def test_a_model_that_loses_itself_is_asked_for_its_answer(lost: Line) -> 
     assert (reply.text, reply.tool_calls) == ("One metre.", ())
     assert reply.usage.model_calls == 2
     assert second.output_schema is None
-    assert second.messages[-1].text.startswith("Result of search: One metre.")
+    assert second.messages == (UserMessage("How high is the tide?\n\nOne metre."),)
 
 
 async def test_a_model_that_has_called_often_has_to_answer() -> None:
@@ -327,3 +326,67 @@ async def test_emit_sees_answers_only() -> None:
     assert pieces == ["One metre."]
     await tools.aclose()
     assert model.closed
+
+
+ASK = ToolSpec(
+    "ask",
+    "Asks a colleague.",
+    {
+        "type": "object",
+        "properties": {"name": {"type": "string"}, "message": {"type": "string", "minLength": 1}},
+        "required": ["name", "message"],
+    },
+)
+TELL = ToolSpec(
+    "tell",
+    "Tells a colleague.",
+    {"type": "object", "properties": {"message": {"type": "string"}}, "required": ["message"]},
+)
+
+
+async def test_a_message_that_a_forced_call_passes_on_is_filled_in_word_for_word() -> None:
+    reply, [asked] = await ask(
+        '{"name": "bob"}', tools=(ASK,), tool_choice="ask", messages=ANSWERED
+    )
+    [call] = reply.tool_calls
+    assert json.loads(call.arguments) == {
+        "name": "bob",
+        "message": "How high is the tide?\n\nOne metre.",
+    }
+    assert asked.output_schema is not None
+    assert asked.output_schema["required"] == ["name"]
+    assert "message" not in asked.instructions
+
+
+async def test_a_call_that_only_passes_a_message_on_costs_no_model_call() -> None:
+    reply, requests = await ask(tools=(TELL,), tool_choice="tell")
+    [call] = reply.tool_calls
+    assert json.loads(call.arguments) == {"message": "How high is the tide?"}
+    assert (requests, reply.usage, reply.stop) == ([], Usage(), StopReason.TOOL_CALLS)
+
+
+async def test_passing_on_can_be_left_to_the_model() -> None:
+    model = ScriptedModel(['{"message": "Tide?"}'], supports_tools=False)
+    request = ModelRequest((QUESTION,), tools=(TELL,), tool_choice="tell")
+    reply = await JsonTools(model, relay=False).generate(request)
+    assert reply.tool_calls[0].arguments == '{"message": "Tide?"}'
+
+
+async def test_a_quotation_is_chosen_from_what_the_tools_said() -> None:
+    schema = {
+        "type": "object",
+        "properties": {
+            "source": {"enum": ["tides", "moons"], "type": "string", "format": "quote"},
+            "fact": {"type": "string", "format": "quote"},
+        },
+    }
+    said = '[{"source": "tides", "text": "The tide is one metre high. It turns at noon."}]'
+    messages = (*ANSWERED[:2], ToolResult(CALL.id, "search", said))
+    _, [asked] = await ask("{}", messages=messages, tools=(), output_schema=schema)
+    assert asked.output_schema is not None
+    properties = asked.output_schema["properties"]
+    assert properties["source"]["enum"] == ["tides"]
+    assert properties["fact"]["enum"] == ["The tide is one metre high."]
+    _, [asked] = await ask("{}", tools=(), output_schema=schema)
+    assert asked.output_schema is not None
+    assert "enum" not in asked.output_schema["properties"]["fact"], "nothing was said yet"
