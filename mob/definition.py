@@ -84,12 +84,14 @@ class ProfileDefinition:
 class MemberDefinition:
     """A member, or with `replicas` n members called ``name-0`` to ``name-(n-1)``.
 
-    `instructions` are added to those of the profile.
+    `instructions` are added to those of the profile, `brief` to every message it is sent: what
+    small models are told once they forget, and what they are to pass on must stand in the message.
     """
 
     profile: str
     replicas: int | None = None
     instructions: str = ""
+    brief: str = ""
 
     def names(self, base: str) -> tuple[str, ...]:
         """The names that the table ``[members.BASE]`` stands for."""
@@ -167,12 +169,12 @@ class MobDefinition:
             for name in member.names(base)
         }
 
-    def member_instructions(self) -> dict[str, str]:
-        """What members are told beyond their profile, by name; most are told nothing."""
+    def member_details(self) -> dict[str, MemberDefinition]:
+        """The tables of members that are told something beyond their profile, by name."""
         return {
-            name: member.instructions
+            name: member
             for base, member in self.members.items()
-            if member.instructions
+            if member.instructions or member.brief
             for name in member.names(base)
         }
 
@@ -351,6 +353,7 @@ def _read_member(table: TableReader) -> MemberDefinition:
         table.required("profile", str, ""),
         table.take("replicas", int),
         table.take("instructions", str, ""),
+        table.take("brief", str, ""),
     )
     table.done()
     return member

@@ -40,7 +40,7 @@ class Harnesses:
         self._models = models
         self._tools = tools
         self._peers = definition.peers()
-        self._told = definition.member_instructions()
+        self._told = definition.member_details()
         self._configs: dict[tuple[str, str | None, int], SessionConfig] = {}
 
     def profile(self, name: str) -> ProfileDefinition:
@@ -67,7 +67,8 @@ class Harnesses:
         toolbox = Toolbox(offered)
         names = {spec.name for spec in toolbox.specs} | {"auto", "none"}
         names |= {"required"} if len(toolbox) else set()
-        own = self._told.get(member, "") if member is not None else ""
+        told = self._told.get(member) if member is not None else None
+        own = "" if told is None else told.instructions
         return SessionConfig(
             self._models[profile.model],
             f"{profile.instructions}\n{own}".strip(),
@@ -79,6 +80,7 @@ class Harnesses:
                 profile.max_steps,
             ),
             {**self._definition.models[profile.model].options, **profile.options},
+            "" if told is None else told.brief,
         )
 
     def _peer_tools(self, mob: Mob, member: str) -> list[Tool]:

@@ -52,13 +52,17 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class SessionConfig:
-    """What a session's turns run with, resolved from its harness and spec when it is activated."""
+    """What a session's turns run with, resolved from its harness and spec when it is activated.
+
+    `brief` is added to every message that begins a turn.
+    """
 
     model: Model
     instructions: str = ""
     toolbox: Toolbox = attrs.field(factory=Toolbox)
     rules: TurnRules = PLAIN_RULES
     options: Mapping[str, Any] = attrs.field(factory=dict)
+    brief: str = ""
 
 
 class Doing(enum.Enum):
@@ -199,7 +203,8 @@ class TurnDriver:
         partial = self._live.head.partial
         if partial is not None:
             return Resumed(tuple(partial.messages), partial.usage, partial.step)
-        return Began(tuple([UserMessage(item.text, item.sender) for item in inputs]))
+        brief = f"\n\n{self._config.brief}" if self._config.brief else ""
+        return Began(tuple([UserMessage(item.text + brief, item.sender) for item in inputs]))
 
     async def _drive(self, event: TurnInput) -> EndTurn:
         resumed = type(event) is Resumed
