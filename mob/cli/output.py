@@ -52,6 +52,16 @@ def result_json(value: Any, *, line: bool = False) -> None:
     result(json.dumps(shown, ensure_ascii=False, indent=None if line else 2))
 
 
+def answer_text(value: Any) -> str:
+    """An answer under a schema as people read it: an object that holds one text and nothing else
+    is that text, anything else JSON."""
+    if isinstance(value, dict) and len(value) == 1:
+        [text] = value.values()
+        if isinstance(text, str):
+            return text
+    return json.dumps(value, ensure_ascii=False, indent=2)
+
+
 def narrate(text: str) -> None:
     """Write a line for people to stderr."""
     try:

@@ -9,7 +9,6 @@ and finishes the same work, and after a finished run it asks again.
 
 from __future__ import annotations
 
-import json as json_text
 import shlex
 import signal
 import sys
@@ -26,7 +25,7 @@ from mob.app import open_mob
 from mob.cli import exits
 from mob.cli.display import Display, Kind, open_display
 from mob.cli.options import DEFAULT_STATE, Json, Models, State, bindings
-from mob.cli.output import jsonable, plural, result, result_json
+from mob.cli.output import answer_text, jsonable, plural, result, result_json
 from mob.cli.validate import read
 from mob.cli.weights import have_weights
 from mob.lifecycle import MobState
@@ -213,7 +212,7 @@ def _print(report: RunReport, asked: _Asked) -> None:
     elif report.outcome is TurnOutcome.COMPLETED:
         answer = report.text
         if report.output is not None:
-            answer = json_text.dumps(report.output, ensure_ascii=False, indent=2)
+            answer = answer_text(report.output)
         result(answer)
 
 

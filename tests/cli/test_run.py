@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mob.cli.output import answer_text
 from tests.cli.commands import ECHO, TEAM, finish_team, mob, run_team
 
 
@@ -44,6 +45,20 @@ def test_the_prompt_may_come_from_stdin_and_may_look_like_an_option(folder: Path
     piped = mob("run", "mob.toml", "--prompt", "-", cwd=folder, stdin="from a pipe")
     assert piped.stdout == "from a pipe\n"
     assert mob("run", "mob.toml", "--prompt", "--x", cwd=folder).stdout == "--x\n"
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        ({"answer": "Yes."}, "Yes."),
+        ({"answer": "Yes.", "why": "So."}, '{\n  "answer": "Yes.",\n  "why": "So."\n}'),
+        ({"answer": 1}, '{\n  "answer": 1\n}'),
+        ({}, "{}"),
+        ("Yes.", '"Yes."'),
+    ],
+)
+def test_an_answer_that_is_one_text_under_a_schema_is_shown_as_that(value: Any, read: str) -> None:
+    assert answer_text(value) == read
 
 
 def test_a_finished_run_is_asked_again_by_the_same_command(folder: Path) -> None:
