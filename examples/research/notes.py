@@ -30,6 +30,8 @@ CORPUS = Path(__file__).parent / "corpus"
 _SATURATION, _LENGTH = 1.2, 0.75
 #: Most passages one search returns: what a small model can read.
 _MOST = 10
+#: How many sentences of a passage it returns.
+_SENTENCES = 2
 #: Too common to tell passages apart, or part of the way questions are asked.
 _STOP = frozenset(
     (
@@ -44,9 +46,9 @@ _STOP = frozenset(
 
 
 class Passage(TypedDict):
-    """One paragraph, and the note it stands in."""
+    """One paragraph, and the name of the note it stands in."""
 
-    note: str
+    source: str
     text: str
 
 
@@ -59,20 +61,25 @@ def list_notes() -> list[str]:
     return sorted(path.stem for path in CORPUS.glob("*.txt"))
 
 
-def search_notes(query: str, limit: int = 3) -> list[Passage]:
-    """Find the passages of the notes that say most about a query.
+def search_notes(question: str, limit: int = 1) -> list[Passage]:
+    """Find what the notes say about a question: the sentences that say most about it.
 
     Args:
-        query: a few words to look for.
+        question: what to look for, a question or a few words.
         limit: how many passages to return, 1 to 10.
 
     Returns:
-        The best passages, best first; none if no word of the query occurs in the notes.
+        The best sentences of the best passages, best first; none if no word of the question
+        occurs in the notes.
     """
     index = _index()
-    scores = [(index.score(query, place), place) for place in range(len(index.passages))]
+    scores = [(index.score(question, place), place) for place in range(len(index.passages))]
     ranked = sorted((-score, place) for score, place in scores if score > 0)
-    return [index.passages[place] for _, place in ranked[: max(1, min(limit, _MOST))]]
+    best = [index.passages[place] for _, place in ranked[: max(1, min(limit, _MOST))]]
+    return [
+        Passage(source=found["source"], text=index.best_sentences(question, found["text"]))
+        for found in best
+    ]
 
 
 def read_note(name: str) -> str:
@@ -116,6 +123,18 @@ class _Index(NamedTuple):
             total += rarity * count * (_SATURATION + 1) / (count + _SATURATION * weight)
         return total
 
+    def best_sentences(self, question: str, text: str) -> str:
+        """The sentences of `text` that share the rarest words with `question`, in its order."""
+        wanted = set(_words(question))
+        sentences = re.split(r"(?<=[.!?])\s+", text)
+
+        def weight(place: int) -> float:
+            shared = sorted(wanted & set(_words(sentences[place])))
+            return sum(math.log(1 + len(self.passages) / self.spread[word]) for word in shared)
+
+        ranked = sorted(range(len(sentences)), key=lambda place: (-weight(place), place))
+        return " ".join(sentences[place] for place in sorted(ranked[:_SENTENCES]))
+
 
 @functools.cache
 def _index() -> _Index:
@@ -125,7 +144,7 @@ def _index() -> _Index:
     for name in list_notes():
         title, *paragraphs = read_note(name).strip().split("\n\n")
         for text in paragraphs:
-            passages.append(Passage(note=name, text=text))
+            passages.append(Passage(source=name, text=text))
             counted = collections.Counter(_words(f"{title} {text}"))
             counts.append(counted)
             spread.update(counted.keys())
