@@ -49,7 +49,9 @@ _DULL_WORDS = """
     why will with would you your
 """
 _DULL = frozenset(_DULL_WORDS.split())
-_WHOLE_TEXT = ("prompt", "task", "message", "instruction", "text", "content", "body", "input")
+_WHOLE_TEXT = (
+    "prompt", "task", "message", "instruction", "question", "text", "content", "body", "input",
+)  # fmt: skip
 _SHORT_NAME = ("name", "id", "slug", "label", "key", "file", "path")
 
 

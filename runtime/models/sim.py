@@ -25,6 +25,7 @@ from runtime.ids import ToolCallId
 from runtime.messages import Message, ToolCall, ToolResult, Usage, UserMessage
 from runtime.models.base import Emit, ModelReply, ModelRequest, Schema, StopReason, ToolSpec
 from runtime.models.instances import NoInstance, Subject, make_instance
+from runtime.models.retelling import quoting, told
 from runtime.structured import mistakes_in
 
 #: About four characters a token holds for English text in the common tokenizers.
@@ -115,7 +116,8 @@ class AgentModel:
         if calls:
             stop = StopReason.TOOL_CALLS
         elif request.output_schema is not None:
-            text = json.dumps(_fitting(request.output_schema, subject, draws, optional=True))
+            schema = quoting(request.output_schema, told(_results(request.messages)))
+            text = json.dumps(_fitting(schema, subject, draws, optional=True))
         else:
             text = _answer(_results(request.messages), subject)
             most = request.options.get("max_tokens")

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.errors import ModelError
+from runtime.ids import ToolCallId
 from runtime.messages import (
     AssistantMessage,
     Message,
@@ -273,3 +274,16 @@ def test_an_impossible_schema_is_a_clear_error(schema: Any, says: str) -> None:
     with pytest.raises(ModelError, match=says) as caught:
         plan(ModelRequest((QUESTION,), output_schema=schema))
     assert not caught.value.retryable
+
+
+def test_what_is_to_be_quoted_is_quoted_from_the_results() -> None:
+    schema = {
+        "type": "object",
+        "properties": {"fact": {"type": "string", "format": "quote"}},
+        "required": ["fact"],
+    }
+    call = ToolCall(ToolCallId("c"), "search_notes", "{}")
+    said = ToolResult(call.id, call.name, '{"text": "The tide is one metre high."}')
+    messages = (QUESTION, AssistantMessage("", (call,)), said)
+    reply = plan(ModelRequest(messages, output_schema=schema, key="s/1/2"))
+    assert json.loads(reply.text) == {"fact": "The tide is one metre high."}
