@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# Runs every example, hello and research, and checks what they leave in the store.
+#
+# Needs no key. research runs with the embedded model too if the extra `local` is installed. Every
+# example runs even if an earlier one failed; the exit code is 0 only if all went well.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+failed=()
+
+# As in the README: what is shown there is what is tested here.
+question="How can a sailor see a lighthouse from far away and know which one it is?"
+
+example() { # example NAME COMMAND...
+    local name=$1 started=$SECONDS
+    shift
+    printf '\n== %s\n' "$name"
+    if "$@"; then
+        printf '== %s: passed in %d s\n' "$name" $((SECONDS - started))
+    else
+        failed+=("$name")
+        printf '== %s: FAILED after %d s\n' "$name" $((SECONDS - started))
+    fi
+}
+
+hello() { python examples/hello/hello.py; }
+
+research() { # research STATE OPTION...
+    local state=$scratch/$1
+    shift
+    mob run examples/research/mob.toml --state "$state" --prompt "$question" "$@" \
+        >"$state.answer" || return
+    cat "$state.answer"
+    [[ -s $state.answer ]] || { echo "there is no answer"; return 1; }
+    mob tree research --state "$state" --json >"$state.tree" || return
+    local member
+    for member in lead optics towers signals; do
+        mob show "research/$member" --state "$state" --json >"$state.$member" || return
+    done
+    python - "$state" <<'PYTHON'
+import json
+import sys
+
+
+def stored(name):
+    with open(f"{sys.argv[1]}.{name}") as file:
+        return file.read()
+
+
+def last_answer(member):
+    return json.loads(json.loads(stored(member))["messages"][-1]["text"])
+
+
+with open("examples/research/finding.schema.json") as file:
+    schema = json.load(file)
+members = {each["name"]: each for each in json.loads(stored("tree"))["members"]}
+assert last_answer("lead") == {"answer": stored("answer").strip()}
+assert members["lead"]["total"]["input_tokens"] > 0, "no usage"
+for name in ("optics", "towers", "signals"):
+    finding = last_answer(name)
+    print(f"{name}: {finding}")
+    assert set(finding) == set(schema["required"]), finding
+    assert finding["source"] in schema["properties"]["source"]["enum"], finding
+    with open(f"examples/research/corpus/{finding['source']}.txt") as note:
+        assert finding["finding"] in note.read(), "the note does not say so"
+    [child] = members[name]["children"]
+    assert (child["state"], child["turns"], members[name]["turns"]) == ("archived", 1, 1), name
+PYTHON
+}
+
+example "hello" hello
+example "research with sim:agent" research sim --model all=sim:agent
+if python -c 'import xllamacpp' 2>/dev/null; then
+    example "research with the embedded model" research local
+else
+    printf '\n== research with the embedded model: left out, xllamacpp is not installed\n'
+fi
+
+if ((${#failed[@]})); then
+    printf '\nFAILED:%s\n' "$(printf ' [%s]' "${failed[@]}")"
+    exit 1
+fi
+printf '\nall examples passed in %d s\n' "$SECONDS"
