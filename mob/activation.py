@@ -26,7 +26,7 @@ from mob.records import MemberExited
 from mob.roster import Member
 from mob.supervision import Exit, GiveUp, RestartPolicy, decide
 from runtime.driver import Doing, TurnAborted
-from runtime.errors import ModelError, SessionError
+from runtime.errors import ModelError, SessionError, SessionQuarantined
 from runtime.records import TurnEnded
 from runtime.results import TurnResult, result_of
 from runtime.session import PendingInput, SessionHead
@@ -249,6 +249,8 @@ class Activations:
             record = await self._realm.driver(live.row.session_id, inputs).run(inputs)
         except StoreError:
             raise
+        except SessionQuarantined as error:  # nothing to continue, and trying again cannot help
+            self._tell_all(live, error)
         except TurnAborted as aborted:
             if not self.halted:
                 await self._exited(live, job, str(aborted), retryable=True)

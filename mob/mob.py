@@ -282,7 +282,9 @@ class Mob:
         row = self._row(name)
         self._activations.leave(name)
         now = self.realm.ports.clock.now_ns()
-        ended = self.realm.archive_records(row.session_id, reason)
+        # Of a quarantined session nothing is recorded any more; the member goes all the same.
+        damaged = row.session_id in self.realm.state.quarantined
+        ended = [] if damaged else self.realm.archive_records(row.session_id, reason)
         ticket = self.realm.append(*ended, MemberRetired(name, reason, now))
         if not ticket.done:
             self._leaving[name] = ticket

@@ -45,7 +45,8 @@ class Activity:
 @attrs.frozen
 class Node:
     """A session. `state` is its activity's `doing`, or ``idle``, ``queued`` (has work it has not
-    begun), ``unfinished`` (a turn is in flight on disk), ``failed`` or ``archived``.
+    begun), ``unfinished`` (a turn is in flight on disk), ``failed``,
+    ``quarantined`` (`detail` says what is damaged) or ``archived``.
 
     `usage` is its own with the turn in flight as far as it is journalled; `total` adds all below,
     hidden ones included. `hidden` counts children that are not in `children`.
@@ -192,6 +193,7 @@ def _node(
     else:
         shown = heads
     now = activity(head.session_id)
+    said = words(head) if now is None else now.words  # looking may find damage: before the state
     own = _own_usage(head)
     total = own
     for child in heads:
@@ -201,18 +203,20 @@ def _node(
         head.title or head.agent_id or head.session_id,
         head.harness_id,
         _resting(head) if now is None else now.doing,
-        "" if now is None else now.detail,
+        (head.quarantined or "") if now is None else now.detail,
         None if now is None else now.since_s,
         head.turns,
         own,
         total,
-        words=words(head) if now is None else now.words,
+        words=said,
         children=tuple(_node(state, child, activity, words, finished) for child in shown),
         hidden=len(heads) - len(shown),
     )
 
 
 def _resting(head: SessionHead) -> str:
+    if head.quarantined is not None:
+        return "quarantined"
     if head.archived:
         return "archived"
     if head.partial is not None:

@@ -9,6 +9,7 @@
     |   +-- CompactionDisabled          SESSION_COMPACTION_DISABLED
     |   +-- StaleRevision               SESSION_BUSY: somebody changed it meanwhile
     |   +-- SessionStoreError           SESSION_STORE_ERROR
+    |   +-- SessionQuarantined          SESSION_STORE_ERROR: what is stored of it is damaged
     |   +-- AgentError                  AGENT_ERROR: the turn ended without an answer
     |       +-- TurnFailed              the model or a limit ended it
     |       +-- TurnInterrupted         somebody interrupted it
@@ -113,6 +114,23 @@ class SessionStoreError(SessionError):
     code = "SESSION_STORE_ERROR"
 
 
+class SessionQuarantined(SessionError):
+    """What is stored of the session is damaged, `reason` says how; nothing is done with it.
+
+    The others go on. What is left of it stays on disk as it is.
+    """
+
+    code = "SESSION_STORE_ERROR"
+
+    def __init__(self, session_id: SessionId, reason: str) -> None:
+        super().__init__(
+            f"session {session_id} is quarantined: {reason}; what is left of it is kept as it is:"
+            " run `mob doctor` on this store",
+            session_id,
+        )
+        self.reason = reason
+
+
 class AgentError(SessionError):
     """The turn ended without an answer. The session stays usable."""
 
@@ -199,10 +217,14 @@ class Unsupported(MobError):
 
 
 class RecordUnreadable(MobError):
-    """A journal record is intact but cannot be understood; `seq` says which."""
+    """A journal record is intact but cannot be understood; `seq` says which.
 
-    def __init__(self, realm: str, seq: int, reason: str) -> None:
+    `damaged` is whether no version of this program could understand it.
+    """
+
+    def __init__(self, realm: str, seq: int, reason: str, *, damaged: bool = True) -> None:
         super().__init__(f"realm {realm!r}, record {seq}: {reason}")
+        self.damaged = damaged
         self.realm = realm
         self.seq = seq
 

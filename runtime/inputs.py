@@ -59,7 +59,7 @@ class Inputs:
         self._admitted: dict[str, Admission] = {}
         #: Keys whose rows are on their way to the disk: neither in the fold nor in the store.
         self._writing: dict[str, KeyedInput] = {}
-        recovery.add(WholeRows(b"k/", self._changed, lambda _name, _row: None))
+        recovery.add(WholeRows(b"k/", self._changed))
         state.lookup = self._stored
 
     def accept(
@@ -124,6 +124,7 @@ class Inputs:
             return self._admitted.get(key)
         if known.session_id not in self._state.heads:
             return None  # its session was deleted, and with it whatever the key stood for
+        self._state.head(known.session_id)
         self._admitted.pop(key, None)
         if known.settled:
             return Admission(known.session_id, None, None, known)

@@ -22,7 +22,7 @@ from runtime.errors import RecordUnreadable
 from runtime.ids import RealmId
 from runtime.messages import Message
 from runtime.records import RecordType, TurnEnded
-from stores import Append, Entry, Operation, Store, Ticket
+from stores import Append, Damaged, Entry, Operation, Store, Ticket
 
 #: Records read from the store in one go by followers and by recovery: enough to amortise the
 #: read transaction, few enough to keep it short.
@@ -35,6 +35,15 @@ class Event:
 
     seq: int
     record: Any
+
+
+@attrs.frozen
+class Lost:
+    """A record that is damaged or missing. `raw` is what stands there, not to be trusted."""
+
+    seq: int
+    reason: str
+    raw: bytes = b""
 
 
 class Journal:
@@ -130,6 +139,14 @@ class Journal:
             head = self.turn(head).prev
         return found[::-1]
 
+    def check_chain(self, head: int, known: set[int]) -> None:
+        """Read the turns of the chain that ends at `head`, down to one that is in `known`; they
+        are in it afterwards. Raises as `turn`, for the first that cannot be read."""
+        while head and head not in known:
+            prev = self.turn(head).prev
+            known.add(head)
+            head = prev
+
     def links(self, head: int) -> tuple[int, ...]:
         """The links of the chain that ends at `head` (see `runtime.chain`), read from it."""
         links: list[int] = []
@@ -166,13 +183,54 @@ class Journal:
             if not events:
                 await self._store.wait_beyond(self._stream, after)
 
-    def replay(self, after: int = 0) -> int:
-        """Apply every committed record above `after`; return the number of the last one."""
-        while events := self.read(after):
-            for event in events:
-                self._apply(event.seq, event.record)
-            after = events[-1].seq
+    def replay(
+        self,
+        after: int = 0,
+        apply: Callable[[int, Any], None] | None = None,
+        lost: Callable[[Lost], None] | None = None,
+    ) -> int:
+        """Apply every committed record above `after`; return the number of the last one.
+
+        A record that is damaged or missing goes to `lost`, if that is given, and those behind it
+        are applied.
+
+        Raises:
+            RecordUnreadable: a record was written by a later version.
+            stores.Damaged: a record is damaged and `lost` is not given, or the journal's end is.
+        """
+        apply = apply or self._apply
+        read = self._store.read if lost is None else self._salvage
+        while page := read(self._stream, after=after, limit=PAGE):
+            for entry in page:
+                event = entry if isinstance(entry, Lost) else self._salvaged(entry, lost is None)
+                if isinstance(event, Event):
+                    apply(event.seq, event.record)
+                elif lost is not None:
+                    lost(event)
+            after = page[-1].seq
         return after
+
+    def _salvaged(self, entry: Entry, strict: bool) -> Event | Lost:
+        try:
+            return self._event(entry)
+        except RecordUnreadable as error:
+            if strict or not error.damaged:
+                raise
+            return Lost(entry.seq, str(error), entry.payload)
+
+    def _salvage(self, stream: bytes, after: int, limit: int) -> Sequence[Entry | Lost]:
+        """As `Store.read`, one by one where something is damaged. A record behind one that is
+        missing cannot be verified and counts as damaged."""
+        try:
+            return self._store.read(stream, after=after, limit=limit)
+        except Damaged:
+            found: list[Entry | Lost] = []
+        for seq in range(after + 1, min(after + limit, self.last) + 1):
+            try:
+                found.extend(self._store.read(stream, after=seq - 1, limit=1))
+            except Damaged as error:
+                found.append(Lost(seq, f"{error.where}: {error.reason}", error.raw))
+        return found
 
     def _event(self, entry: Entry) -> Event:
         record_type = self._by_kind.get(entry.kind)
@@ -182,6 +240,7 @@ class Journal:
                 entry.seq,
                 f"kind {entry.kind} version {entry.version} is not known here; "
                 "it was written by a later mob: open it with that version",
+                damaged=False,
             )
         try:
             return Event(entry.seq, record_type.unpack(entry.payload))

@@ -196,7 +196,8 @@ class RealmSessions:
         if not 0 <= turn_index < head.turns:
             raise RewindOutOfRange(session_id, turn_index, head.turns)
         if turn_index < head.turns - 1:
-            seq = self._realm.journal.find_turn(head.head, turn_index + 1)
+            with self._realm.reading(session_id):
+                seq = self._realm.journal.find_turn(head.head, turn_index + 1)
             await self._move(head, seq, restored=None)
         return self._realm.snapshot(session_id)
 
@@ -279,7 +280,8 @@ class RealmSessions:
         if head is None:
             records = creation(session, ports)
         else:
-            records = update(head, session, self._realm.journal, ports)
+            with self._realm.reading(head.session_id):
+                records = update(head, session, self._realm.journal, ports)
         if session.status is SessionStatus.ARCHIVED and (head is None or not head.archived):
             records.append(SessionArchived(session.session_id, "saved as archived", self._now()))
 
@@ -308,15 +310,10 @@ class RealmSessions:
         return head
 
     async def _move(self, head: SessionHead, seq: int, restored: int | None) -> None:
-        turn = self._realm.journal.turn(seq)
+        with self._realm.reading(head.session_id):
+            turn, links = self._realm.journal.turn(seq), self._realm.journal.links(seq)
         record = SessionRewound(
-            head.session_id,
-            seq,
-            turn.turn,
-            turn.total,
-            self._realm.journal.links(seq),
-            restored,
-            self._now(),
+            head.session_id, seq, turn.turn, turn.total, links, restored, self._now()
         )
         await self._realm.change([head.session_id], lambda: self._realm.append(record))
 
@@ -367,17 +364,21 @@ class RealmSessions:
         low, high = 0, min(one.turns, other.turns)
         while low < high:
             middle = (low + high + 1) // 2
-            if journal.find_turn(one.head, middle) == journal.find_turn(other.head, middle):
+            with self._realm.reading(one.session_id):
+                mine = journal.find_turn(one.head, middle)
+            with self._realm.reading(other.session_id):
+                its = journal.find_turn(other.head, middle)
+            if mine == its:
                 low = middle
             else:
                 high = middle - 1
         return low
 
     def _messages_after(self, head: SessionHead, turns: int) -> tuple[Message, ...]:
-        shared = 0
-        if turns:
-            shared = self._realm.journal.turn(self._realm.journal.find_turn(head.head, turns)).total
-        return tuple(self._realm.journal.messages(head.head, head.message_count - shared))
+        journal = self._realm.journal
+        with self._realm.reading(head.session_id):
+            shared = journal.turn(journal.find_turn(head.head, turns)).total if turns else 0
+            return tuple(journal.messages(head.head, head.message_count - shared))
 
 
 def _checked_name(name: str) -> str:

@@ -20,7 +20,7 @@ import trio
 
 from runtime.checkpoint import CheckpointGate
 from runtime.driver import Doing, LiveSession, SessionConfig, TurnDriver
-from runtime.errors import SessionBusy, SessionError
+from runtime.errors import RecordUnreadable, SessionBusy, SessionError, SessionQuarantined
 from runtime.ids import AgentId, HarnessId, RealmId, SessionId
 from runtime.inputs import Inputs
 from runtime.journal import Journal
@@ -46,7 +46,7 @@ from runtime.session import (
 )
 from runtime.spawning import Spawning, SpawnLimits
 from runtime.state import RealmState
-from stores import Store, Ticket
+from stores import Damaged, Store, Ticket
 
 #: Sessions whose messages stay in memory after their turn. Everything is in the journal, so the
 #: rest are read back when next used; 4,096 of 20 short messages take about 30 MB.
@@ -365,6 +365,8 @@ class Realm:
         Raises:
             SessionNotFound: there is no such session.
         """
+        if self.state.quarantined:
+            self.state.head(session_id)
         found = self._live.pop(session_id, None)
         if found is None:
             head = self.state.head(session_id)
@@ -389,8 +391,29 @@ class Realm:
             self._live.pop(session_id, None)
 
     def history(self, head: SessionHead) -> list[Message]:
-        """The committed messages of a session, oldest first."""
-        return self.journal.messages(head.head)
+        """The committed messages of a session, oldest first. Raises `SessionQuarantined`."""
+        with self.reading(head.session_id):
+            return self.journal.messages(head.head)
+
+    @contextmanager
+    def reading(self, session_id: SessionId) -> Iterator[None]:
+        """Read the session's history in this block: if it is damaged, the session is quarantined.
+
+        Raises:
+            SessionNotFound: there is no such session.
+            SessionQuarantined: it is quarantined, or was by this.
+        """
+        self.state.head(session_id)
+        try:
+            yield
+        except (Damaged, RecordUnreadable) as error:
+            if isinstance(error, RecordUnreadable) and not error.damaged:
+                raise
+            reason = f"its history cannot be read: {error}"
+            self.state.quarantine(session_id, reason)
+            if self.checkpoints is not None:
+                self.checkpoints.deleted(session_id)
+            raise SessionQuarantined(session_id, reason) from error
 
     def messages(
         self,
@@ -402,7 +425,8 @@ class Realm:
 
         Never waits for a turn in flight. Costs what is returned, not the length of the history.
         """
-        found = self.journal.messages(self.state.head(session_id).head, limit)
+        with self.reading(session_id):
+            found = self.journal.messages(self.state.head(session_id).head, limit)
         return found[::-1] if order == "newest" else found
 
     def snapshot(self, session_id: SessionId) -> Session:

@@ -109,6 +109,8 @@ class SessionSummary:
     message_count: int
     total_tokens: int
     is_active: bool
+    #: What is damaged of it, None if nothing is known to be; then the rest may be empty.
+    quarantined: str | None = None
 
 
 @attrs.frozen
@@ -256,7 +258,8 @@ class RealmSessionService:
     async def read(self, session_id: SessionId) -> SessionView:
         head = self.realm.state.head(session_id)
         with _store_errors(session_id):
-            text = last_text(self.realm.turn(head.head)) if head.head else None
+            with self.realm.reading(session_id):
+                text = last_text(self.realm.turn(head.head)) if head.head else None
         info = SessionInfo(
             session_id,
             head.created_at_ns,
@@ -306,6 +309,7 @@ class RealmSessionService:
             head.message_count,
             head.usage.total_tokens,
             self.realm.busy(head.session_id),
+            head.quarantined,
         )
 
     def _configure(self, head: SessionHead) -> SessionConfig:

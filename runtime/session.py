@@ -145,6 +145,8 @@ class SessionHead:
     #: Sequence number of the last record applied; records up to it are not applied again. It is
     #: also the session's revision: whoever holds another one holds something stale.
     applied: int = 0
+    #: Why it is quarantined, None if it is not (see `runtime.state`). Not part of its row.
+    quarantined: str | None = None
 
     @property
     def archived(self) -> bool:
@@ -167,12 +169,17 @@ class SessionHead:
             self.usage,
             self.tags,
             self.branches,
+            self.quarantined,
         )
 
 
 @attrs.frozen
 class SessionMetadata:
-    """A session without its messages: what lists and lookups return."""
+    """A session without its messages: what lists and lookups return.
+
+    `quarantined` says what is damaged of it, None if nothing is known to be. Of such a session the
+    status is FAILED and the rest is what could be read, perhaps nothing but its id.
+    """
 
     session_id: SessionId
     harness_id: HarnessId
@@ -188,6 +195,7 @@ class SessionMetadata:
     usage: Usage
     tags: tuple[str, ...] = ()
     branches: tuple[Branch, ...] = ()
+    quarantined: str | None = None
 
 
 @attrs.frozen

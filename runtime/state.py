@@ -5,19 +5,25 @@ a clock, touch a store. Applying the same records in the same order gives the sa
 running process and in the one that recovers.
 
 Work per record is constant: nothing here walks a history or a list of sessions.
+
+A session of which something stored is damaged is *quarantined*: it stays in `heads`, so that it is
+listed and its children find it, but `head` raises for it, no record is applied to it and its row is
+not written again. The rest of the realm goes on.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import attrs
 
 from runtime.chain import extend
-from runtime.errors import SessionNotFound
+from runtime.errors import SessionNotFound, SessionQuarantined
 from runtime.heads import pack_head, unpack_head
-from runtime.ids import InputId, SessionId
+from runtime.ids import HarnessId, InputId, SessionId
+from runtime.messages import ToolResult, UserMessage, check_sequence, open_calls
 from runtime.records import (
     InputAbandoned,
     InputAccepted,
@@ -27,7 +33,14 @@ from runtime.records import (
     TurnOutcome,
     TurnProgressed,
 )
-from runtime.session import PartialTurn, PendingInput, SessionHead, SessionStatus
+from runtime.session import (
+    NO_LINEAGE,
+    NO_SPEC,
+    PartialTurn,
+    PendingInput,
+    SessionHead,
+    SessionStatus,
+)
 from runtime.tree import tree_transitions
 
 
@@ -69,6 +82,11 @@ class RealmState:
         self.descendants: dict[SessionId, tuple[int, int]] = {}
         #: Sessions whose deletion is on its way to the disk: no record may speak of them any more.
         self.leaving: set[SessionId] = set()
+        #: Sessions that are quarantined, and why.
+        self.quarantined: dict[SessionId, str] = {}
+        #: Records that are damaged or missing, and what is known of them. What was lost with them
+        #: nobody knows, so sessions that do not fit what is left are quarantined.
+        self.lost: dict[int, str] = {}
         #: The number of the last record applied.
         self.applied = 0
         #: Keys and other whole parts hold every record up to this one.
@@ -97,7 +115,9 @@ class RealmState:
         self.applied = seq
 
     def head(self, session_id: SessionId) -> SessionHead:
-        """The head of `session_id`. Raises `SessionNotFound`."""
+        """The head of `session_id`. Raises `SessionNotFound`, `SessionQuarantined`."""
+        if session_id in self.quarantined:
+            raise SessionQuarantined(session_id, self.quarantined[session_id])
         head = self.heads.get(session_id)
         if head is None or session_id in self.leaving:
             raise SessionNotFound(session_id)
@@ -106,6 +126,41 @@ class RealmState:
     def find_key(self, key: str) -> KeyedInput | None:
         """Where the input with this idempotency key stands; None if there never was one."""
         return self.keyed.get(key) or self.lookup(key)
+
+    # -- damage ----------------------------------------------------------------------------
+
+    def quarantine(self, session_id: SessionId, reason: str) -> None:
+        """Set a session apart; the first reason stands."""
+        if session_id in self.quarantined:
+            return
+        self.quarantined[session_id] = reason
+        self.dirty.pop(session_id, None)
+        head = self.heads.get(session_id)
+        if head is None:  # no row and no record says anything of it but its id
+            head = SessionHead(
+                session_id, HarnessId(""), None, None, None, NO_LINEAGE, NO_SPEC, 0, 0
+            )
+            self.heads[session_id] = head
+        head.quarantined = reason
+        head.status = SessionStatus.FAILED
+        head.inputs = head.partial = None
+
+    def check_partials(self) -> None:
+        """Quarantine turns in flight that are not whole, after records were lost."""
+        for head in list(self.heads.values()):
+            if head.partial is None:
+                continue
+            told = head.partial.messages
+            calls = open_calls(told)
+            closed = [*told, *(ToolResult(call.id, call.name, "") for call in calls)]
+            begins = bool(told) and isinstance(told[0], UserMessage)
+            if not begins or check_sequence(closed) is not None:
+                reason = f"its turn in flight is not whole: of {self._losses()}, one was part of it"
+                self.quarantine(head.session_id, reason)
+
+    def _losses(self) -> str:
+        some = ", ".join(map(str, itertools.islice(self.lost, 5)))
+        return f"the records {some}{' and more' if len(self.lost) > 5 else ''}, which are damaged"
 
     # -- rows ------------------------------------------------------------------------------
 
@@ -160,8 +215,11 @@ class RealmState:
     def missing(self, seq: int, session_id: SessionId) -> None:
         """A record speaks of a session that is not here. That is damage, unless the session was
         deleted later and its row is gone already."""
-        if seq > self.folded:
+        if seq <= self.folded or session_id in self.quarantined:
+            return
+        if not self.lost:
             raise SessionNotFound(session_id)
+        self.quarantine(session_id, f"what made it is lost: one of {self._losses()}")
 
     def touch(self, seq: int, session_id: SessionId) -> SessionHead | None:
         """The head to change, marked dirty; None if its row has this record already."""
@@ -169,7 +227,7 @@ class RealmState:
         if head is None:
             self.missing(seq, session_id)
             return None
-        if seq <= head.applied:
+        if seq <= head.applied or head.quarantined is not None:
             return None
         head.applied = seq
         if session_id not in self.dirty:
@@ -255,6 +313,14 @@ class RealmState:
     def _ended(self, seq: int, record: TurnEnded) -> None:
         head = self.touch(seq, record.session_id)
         if head is None:
+            return
+        prev = record.prev if record.prev >= 0 else seq + record.prev
+        if prev != head.head:
+            self.quarantine(
+                head.session_id,
+                f"its turn in record {seq} continues record {prev}, but its history ends with"
+                f" record {head.head}: something between them is lost",
+            )
             return
         head.partial = None
         head.head = seq

@@ -29,6 +29,10 @@ def forked(state: RealmState, seq: int, record: SessionForked) -> None:
     source = state.heads.get(record.source)
     if source is None:
         state.missing(seq, record.source)
+    if source is None or not source.harness_id:  # what it would run on is not known
+        if record.source in state.quarantined:
+            reason = f"it is a fork of session {record.source}, which is quarantined"
+            state.quarantine(record.session_id, reason)
         return
     head = SessionHead(
         session_id=record.session_id,

@@ -105,20 +105,23 @@ def decode_record(key: bytes, previous: int, raw: bytes) -> tuple[int, int, int,
         Damaged: `raw` is not what was stored under `key` after a record with checksum `previous`.
     """
     if len(raw) < _RECORD.size:
-        raise Damaged(describe_record(key), f"it has {len(raw)} bytes, too few for an envelope")
+        raise damaged_record(key, f"it has {len(raw)} bytes, too few for an envelope", raw)
     form, kind, version, crc = _RECORD.unpack_from(raw)
     if form != FORMAT:
         if form == _GAP and crc32(raw[_RECORD.size :], crc32(key, previous)) == crc:
             lost = raw[_RECORD.size :].decode("utf-8", "replace")
-            raise Damaged(describe_record(key), f"{GAP_WORDS}: {lost}")
-        raise Damaged(describe_record(key), f"its envelope has format {form}, not {FORMAT}")
+            raise damaged_record(key, f"{GAP_WORDS}: {lost}", raw)
+        raise damaged_record(key, f"its envelope has format {form}, not {FORMAT}", raw)
     payload = raw[_RECORD.size :]
     if crc32(payload, crc32(key + raw[: _HEAD.size], previous)) != crc:
-        raise Damaged(
-            describe_record(key),
-            "its checksum, which continues that of the record before it, fails",
-        )
+        reason = "its checksum, which continues that of the record before it, fails"
+        raise damaged_record(key, reason, raw)
     return crc, kind, version, payload
+
+
+def damaged_record(key: bytes, reason: str, raw: bytes) -> Damaged:
+    """The error of the record under `key`, where `raw` stands."""
+    return Damaged(describe_record(key), reason, key=key, raw=raw)
 
 
 def record_crc(key: bytes, raw: bytes) -> int:
@@ -158,14 +161,19 @@ def decode_row(key: bytes, raw: bytes) -> bytes:
         Damaged: `raw` is not what was stored under `key`.
     """
     if len(raw) < _ROW.size:
-        raise Damaged(f"key {key!r}", f"it has {len(raw)} bytes, too few for an envelope")
+        raise damaged_row(key, f"it has {len(raw)} bytes, too few for an envelope", raw)
     form, crc = _ROW.unpack_from(raw)
     if form != FORMAT:
-        raise Damaged(f"key {key!r}", f"its envelope has format {form}, not {FORMAT}")
+        raise damaged_row(key, f"its envelope has format {form}, not {FORMAT}", raw)
     value = raw[_ROW.size :]
     if crc32(value, crc32(key)) != crc:
-        raise Damaged(f"key {key!r}", "its checksum, which covers the key, fails")
+        raise damaged_row(key, "its checksum, which covers the key, fails", raw)
     return value
+
+
+def damaged_row(key: bytes, reason: str, raw: bytes) -> Damaged:
+    """The error of the row under `key`, where `raw` stands."""
+    return Damaged(f"key {key!r}", reason, key=key, raw=raw)
 
 
 def row_crc(raw: bytes | None) -> int:

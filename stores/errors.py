@@ -108,15 +108,18 @@ class Damaged(StoreError):
     """A stored record fails its checksum, its chain or its format.
 
     `where` names the record (a stream and sequence, or a key). Corruption is never reported as
-    absence: a reader gets this error, not None.
+    absence: a reader gets this error, not None. `key` and `raw` are where it lies and what stands
+    there, as far as the engine knows; nothing in `raw` is to be trusted.
     """
 
-    def __init__(self, where: str, reason: str) -> None:
+    def __init__(self, where: str, reason: str, *, key: bytes = b"", raw: bytes = b"") -> None:
         super().__init__(
             f"{where} is damaged: {reason}; run `mob doctor` on this store, do not delete it"
         )
         self.where = where
         self.reason = reason
+        self.key = key
+        self.raw = raw
 
 
 def _show(value: bytes | None) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from itertools import takewhile
 from typing import Any
 
-from mob.app import stored_mob, stored_mobs
+from mob.app import StoredMob, stored_mob, stored_mobs
 from mob.records import MOB_RECORDS
 from mob.roster import Roster
 from mob.runs import past
@@ -57,6 +57,8 @@ def _mob(store: Store, mob_id: str, tell: Callable[[str, bool, str], None]) -> N
     name = f"mob {mob_id}"
     try:
         stored = stored_mob(store, mob_id)
+        if _damaged(stored, tell):
+            return
         whole = RealmState()
         roster = Roster(whole)
         types = (*RUNTIME_RECORDS, *MOB_RECORDS)
@@ -84,6 +86,23 @@ def _mob(store: Store, mob_id: str, tell: Callable[[str, bool, str], None]) -> N
     state = roster.mob_state.value
     sizes = f"{len(roster.members)} members, {len(whole.heads)} sessions"
     tell(name, True, f"{state}, {sizes}{work}")
+
+
+def _damaged(stored: StoredMob, tell: Callable[[str, bool, str], None]) -> bool:
+    """Tell which sessions are quarantined, and which records are lost; whether there are any."""
+    known: set[int] = set()
+    for head in list(stored.state.heads.values()):
+        try:
+            if head.quarantined is None:
+                stored.journal.check_chain(head.head, known)
+        except (MobError, StoreError) as error:
+            stored.state.quarantine(head.session_id, f"its history cannot be read: {error}")
+    name = f"mob {stored.mob_id}"
+    for session_id, reason in stored.state.quarantined.items():
+        tell(f"{name} session {session_id}", False, f"quarantined: {reason}")
+    for seq, reason in stored.state.lost.items():
+        tell(f"{name} record {seq}", False, f"lost: {reason}")
+    return bool(stored.state.quarantined or stored.state.lost)
 
 
 def main() -> None:

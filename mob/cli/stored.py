@@ -14,9 +14,10 @@ from mob.app import StoredMob, stored_mob, stored_mobs
 from mob.cli.exits import NothingThere
 from mob.cli.options import existing_store
 from mob.view import MobView, mob_view
+from runtime.errors import RecordUnreadable
 from runtime.results import last_text
 from runtime.session import SessionHead
-from stores import Store, read_lmdb
+from stores import Damaged, Store, read_lmdb
 
 
 @contextmanager
@@ -40,7 +41,13 @@ def whole_view(stored: StoredMob) -> MobView:
     """A stored mob as a tree, every child shown."""
 
     def words(head: SessionHead) -> str:
-        return last_text(stored.journal.get(head.head)) if head.head else ""
+        if not head.head or head.quarantined is not None:
+            return ""
+        try:
+            return last_text(stored.journal.turn(head.head))
+        except (Damaged, RecordUnreadable) as error:
+            stored.state.quarantine(head.session_id, f"its history cannot be read: {error}")
+            return ""
 
     return mob_view(stored.mob_id, stored.state, stored.roster, words=words, finished=None)
 
