@@ -170,6 +170,23 @@ class StoredMob:
     last: int
 
 
+def stored_realm(store: Store, mob_id: str) -> tuple[Realm, Roster]:
+    """The realm and roster of a mob that is not run: for whoever looks after what is stored.
+
+    Raises:
+        MobNotFound: the store holds no such mob.
+        runtime.errors.RecordUnreadable, stores.Damaged: its journal cannot be read.
+    """
+    known = stored_mobs(store)
+    if mob_id not in known:
+        raise MobNotFound(mob_id, known, store.location)
+    realm = Realm(store, RealmId(mob_id), record_types=MOB_RECORDS)
+    roster = Roster(realm.state)
+    realm.recovery.add(WholeRows(b"r/", roster.changed, roster.load, roster.loaded))
+    realm.recover()
+    return realm, roster
+
+
 def stored_mobs(store: Store) -> tuple[str, ...]:
     """The ids of the mobs in a store, ascending."""
     prefix = b"realm/"

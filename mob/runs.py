@@ -44,6 +44,14 @@ def past(journal: Journal, after: int = 0) -> Iterator[Event]:
         after = events[-1].seq
 
 
+def needed_for_report(record: Any, reported: Collection[str]) -> bool:
+    """Whether the report of a run that nobody has seen yet is read from this record (`read_run`):
+    the turns are kept by the run's key, its question by nothing else."""
+    if type(record) is not InputAccepted or record.idempotency_key is None:
+        return False
+    return record.idempotency_key.startswith("run:") and record.idempotency_key not in reported
+
+
 @attrs.frozen
 class Part:
     """What one session did in a run: its latest answer, and its own spending (no children's).

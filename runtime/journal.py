@@ -7,6 +7,8 @@ Committed records are handed to `apply` in sequence order on the Trio thread, be
 their ticket runs. So live state is the same fold that recovery computes, and whoever is told "it is
 durable" can already read it.
 
+A record may be erased (`runtime.retention`): it keeps its number and reads as `Erased`.
+
 Subscribers read the journal itself from a cursor and park when they reach its end. A slow one holds
 nothing in memory, loses nothing and slows nobody down.
 """
@@ -21,8 +23,8 @@ import attrs
 from runtime.errors import RecordUnreadable
 from runtime.ids import RealmId
 from runtime.messages import Message
-from runtime.records import RecordType, TurnEnded
-from stores import Append, Damaged, Entry, Operation, Store, Ticket
+from runtime.records import ERASED, RecordType, TurnEnded
+from stores import Append, Damaged, Entry, Erase, Operation, Store, Ticket
 
 #: Records read from the store in one go by followers and by recovery: enough to amortise the
 #: read transaction, few enough to keep it short.
@@ -99,6 +101,15 @@ class Journal:
             self._event(entry) for entry in self._store.read(self._stream, after=after, limit=limit)
         ]
 
+    def sized(self, after: int = 0, limit: int = PAGE) -> list[tuple[Event, int]]:
+        """As `read`, each event with the bytes of its payload."""
+        entries = self._store.read(self._stream, after=after, limit=limit)
+        return [(self._event(entry), len(entry.payload)) for entry in entries]
+
+    def erasure(self, seq: int) -> Erase:
+        """The operation that erases record `seq`: it reads as `Erased` from then on."""
+        return Erase(self._stream, seq)
+
     def get(self, seq: int) -> Any:
         """The record number `seq`, which must exist. Raises as `read`."""
         entry = self._store.entry(self._stream, seq)
@@ -116,10 +127,15 @@ class Journal:
         if record.prev < 0 or record.skip < 0:
             return attrs.evolve(
                 record,
-                prev=seq + record.prev if record.prev < 0 else record.prev,
-                skip=seq + record.skip if record.skip < 0 else record.skip,
+                prev=self.absolute(seq, record.prev),
+                skip=self.absolute(seq, record.skip),
             )
         return record
+
+    @staticmethod
+    def absolute(seq: int, link: int) -> int:
+        """The number that `link`, in the turn `seq`, stands for: a negative one counts back."""
+        return seq + link if link < 0 else link
 
     def find_turn(self, head: int, turn: int) -> int:
         """The number of the record of the turn at place `turn` (from 1) of the chain that ends at
@@ -233,6 +249,8 @@ class Journal:
         return found
 
     def _event(self, entry: Entry) -> Event:
+        if not entry.kind:
+            return Event(entry.seq, ERASED)
         record_type = self._by_kind.get(entry.kind)
         if record_type is None or record_type.version != entry.version:
             raise RecordUnreadable(

@@ -184,6 +184,12 @@ class SessionDeleted:
     at_ns: int
 
 
+@attrs.frozen
+class Erased:
+    """Here was a record that nothing reaches any more; `runtime.retention` took it away. It says
+    nothing: whoever reads events passes over it."""
+
+
 Record: TypeAlias = (
     SessionCreated
     | SessionArchived
@@ -195,7 +201,11 @@ Record: TypeAlias = (
     | InputAbandoned
     | TurnProgressed
     | TurnEnded
+    | Erased
 )
+
+#: What every erased record reads as.
+ERASED: Final = Erased()
 
 _packb = msgpack.Packer(use_bin_type=True).pack
 _OUTCOMES: Final = {outcome.value: outcome for outcome in TurnOutcome}

@@ -104,6 +104,7 @@ class Recovery:
                 if whole.load is not None:
                     self._load_rows(whole.prefix, whole.load)
                 whole.loaded()
+            state.applied = self.position
         else:
             self._load_damage()
         last = self._journal.replay(self.position, self._apply, self._lost)

@@ -25,6 +25,7 @@ from runtime.heads import pack_head, unpack_head
 from runtime.ids import HarnessId, InputId, SessionId
 from runtime.messages import ToolResult, UserMessage, check_sequence, open_calls
 from runtime.records import (
+    Erased,
     InputAbandoned,
     InputAccepted,
     SessionArchived,
@@ -101,6 +102,7 @@ class RealmState:
             InputAbandoned: self._abandoned,
             TurnProgressed: self._progressed,
             TurnEnded: self._ended,
+            Erased: lambda _seq, _record: None,
             **tree_transitions(self),
         }
 

@@ -68,13 +68,28 @@ class Expect:
     value: bytes | None
 
 
-Operation: TypeAlias = Append | Put | Delete | Expect
+@attrs.frozen
+class Erase:
+    """Forget what record `seq` of `stream` says; its place stays, and reads as kind and version 0
+    with an empty payload.
+
+    The numbers of the others, and cursors, stay as they are. Looked up in the state before the
+    batch: a number that the stream has not reached then is passed over, and so is one that is
+    erased already. Nothing brings an erased record back.
+    """
+
+    stream: bytes
+    seq: int
+
+
+Operation: TypeAlias = Append | Put | Delete | Expect | Erase
 Batch: TypeAlias = Sequence[Operation]
 
 
 @attrs.frozen
 class Entry:
-    """One record of a stream as read back; `seq` counts from 1 without gaps."""
+    """One record of a stream as read back; `seq` counts from 1 without gaps. One that was erased
+    has kind and version 0 and no payload."""
 
     seq: int
     kind: int

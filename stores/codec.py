@@ -16,6 +16,9 @@ Layout, big-endian:
     row           u8 format, u32 crc, value
     head          a row under a stream's prefix: u64 last sequence number, u32 its record's crc
     gap           a record of format 0 whose payload says what stood there, left by a repair
+    tombstone     a record of format 255, kind and version 0 in the place of an erased one: it
+                  keeps that one's crc, from which the next continues, and has as payload a u32
+                  crc of its own, over its key, its predecessor's crc and what is before it
     mark          a row: generation, commit number, those of the predecessor, digest of all rows
 
 The length in front keeps the streams ``a`` and ``ab`` apart; the number at the end keeps a
@@ -30,7 +33,7 @@ from zlib import crc32
 
 import attrs
 
-from stores.base import MAX_KEY_BYTES, Append, Batch, Expect, Put
+from stores.base import MAX_KEY_BYTES, Append, Batch, Erase, Expect, Put
 from stores.errors import Damaged, StoreMisuse
 
 #: The first byte of every record and row. Raise it when the layouts above change.
@@ -53,6 +56,9 @@ _MARK: Final = Struct(">QQQQQ")
 
 #: The first byte of a record that a repair could not save and kept the place of.
 _GAP: Final = 0
+
+#: The first byte of a record that was erased.
+_TOMBSTONE: Final = 255
 
 #: The key of the mark in an environment's unnamed database.
 MARK_KEY: Final = b"mark"
@@ -99,7 +105,7 @@ def encode_record(
 
 
 def decode_record(key: bytes, previous: int, raw: bytes) -> tuple[int, int, int, bytes]:
-    """Checksum, kind, version and payload of a stored record.
+    """Checksum, kind, version and payload of a stored record; of an erased one 0, 0 and nothing.
 
     Raises:
         Damaged: `raw` is not what was stored under `key` after a record with checksum `previous`.
@@ -111,6 +117,8 @@ def decode_record(key: bytes, previous: int, raw: bytes) -> tuple[int, int, int,
         if form == _GAP and crc32(raw[_RECORD.size :], crc32(key, previous)) == crc:
             lost = raw[_RECORD.size :].decode("utf-8", "replace")
             raise damaged_record(key, f"{GAP_WORDS}: {lost}", raw)
+        if form == _TOMBSTONE and encode_tombstone(key, previous, crc) == raw:
+            return crc, 0, 0, b""
         raise damaged_record(key, f"its envelope has format {form}, not {FORMAT}", raw)
     payload = raw[_RECORD.size :]
     if crc32(payload, crc32(key + raw[: _HEAD.size], previous)) != crc:
@@ -141,6 +149,12 @@ def encode_gap(key: bytes, previous: int, reason: str) -> tuple[bytes, int]:
     payload = reason.encode()
     crc = crc32(payload, crc32(key, previous))
     return _RECORD.pack(_GAP, 0, 0, crc) + payload, crc
+
+
+def encode_tombstone(key: bytes, previous: int, crc: int) -> bytes:
+    """What takes the place of the record with checksum `crc`: the next one still continues it."""
+    head = _RECORD.pack(_TOMBSTONE, 0, 0, crc)
+    return head + _CRC.pack(crc32(head, crc32(key, previous)))
 
 
 def describe_record(key: bytes) -> str:
@@ -267,6 +281,10 @@ def check_batch(batch: Batch) -> None:
                     f" {operation.version}; kinds are 0 to 255 and versions 0 to 65535"
                 )
             _check_bytes(operation.payload)
+        elif isinstance(operation, Erase):
+            check_key(operation.stream)
+            if type(operation.seq) is not int or operation.seq < 1:
+                raise StoreMisuse(f"there is no record {operation.seq!r}: they count from 1")
         else:
             check_key(operation.key)
             if isinstance(operation, Put) or (

@@ -34,7 +34,18 @@ import trio.testing
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from stores.base import MAX_KEY_BYTES, Append, Delete, Entry, Expect, Operation, Put, Store, Ticket
+from stores.base import (
+    MAX_KEY_BYTES,
+    Append,
+    Delete,
+    Entry,
+    Erase,
+    Expect,
+    Operation,
+    Put,
+    Store,
+    Ticket,
+)
 from stores.errors import Conflict, StoreClosed, StoreLost, StoreMisuse
 from stores.guest import GuestLoop
 
@@ -73,6 +84,7 @@ _OPERATIONS: Final = st.one_of(
     ),
     st.builds(Put, _NAMES, _VALUES),
     st.builds(Delete, _NAMES),
+    st.builds(Erase, _NAMES, st.integers(1, 4)),
 )
 _BATCHES: Final = st.lists(_OPERATIONS, max_size=4)
 _LIMITS: Final = st.none() | st.integers(0, 3)
@@ -91,8 +103,16 @@ class Model:
             if isinstance(operation, Expect) and self.rows.get(operation.key) != operation.value:
                 return self, None
         new = Model({name: list(entries) for name, entries in self.entries.items()}, {**self.rows})
+        for operation in batch:
+            if isinstance(operation, Erase):
+                new._erase(operation)
         sequences = [new._apply(operation) for operation in batch]
         return new, tuple(seq for seq in sequences if seq)
+
+    def _erase(self, operation: Erase) -> None:
+        entries = self.entries.get(operation.stream, [])
+        if operation.seq <= len(entries):
+            entries[operation.seq - 1] = Entry(operation.seq, 0, 0, b"")
 
     def _apply(self, operation: Operation) -> int:
         if isinstance(operation, Append):
@@ -182,6 +202,14 @@ class StoreConformance(RuleBasedStateMachine):
         value = {"what is there": self._models[-1].rows.get(key), "a value": other}.get(wish)
         self._run(self._submit, [*batch[:where], Expect(key, value), *batch[where:]])
 
+    @rule(stream=_NAMES, payload=_VALUES, more=_BATCHES)
+    def erase_the_last(self, stream: bytes, payload: bytes, more: list[Operation]) -> None:
+        """The next record continues the erased one, in the same commit or a later one."""
+        self._run(self._submit, [Append(stream, 7, payload)])
+        last = len(self._models[-1].entries[stream])
+        self._run(self._submit, [*more, Erase(stream, last)])
+        self._run(self._submit, [Append(stream, 8, payload)])
+
     @rule()
     def settle(self) -> None:
         """Every ticket ends with the outcome that the order of submission implies."""
@@ -241,7 +269,7 @@ class StoreConformance(RuleBasedStateMachine):
     @rule(
         name=st.sampled_from([0, MAX_KEY_BYTES + 1]).map(bytes),
         good=_BATCHES,
-        make=st.sampled_from([Put, Expect, Delete, Append]),
+        make=st.sampled_from([Put, Expect, Delete, Append, Erase]),
     )
     def misuse_a_name(self, name: bytes, good: list[Operation], make: type[Operation]) -> None:
         """A bad name is refused at once, with everything beside it."""
@@ -250,6 +278,8 @@ class StoreConformance(RuleBasedStateMachine):
             bad = Append(name, 0, b"")
         elif make is Expect:
             bad = Expect(name, None)
+        elif make is Erase:
+            bad = Erase(name, 1)
         self._run(self._refused, [*good, bad])
 
     @rule(kind=st.sampled_from([-1, 256]), version=st.sampled_from([-1, 65536]))
@@ -257,6 +287,7 @@ class StoreConformance(RuleBasedStateMachine):
         """So is a kind or a version out of bounds."""
         self._run(self._refused, [Append(b"a", kind, b"", 1)])
         self._run(self._refused, [Append(b"a", 0, b"", version)])
+        self._run(self._refused, [Erase(b"a", kind % 2 - 1)])
 
     @rule(look=st.sampled_from(["get", "last", "read", "scan"]))
     def misuse_a_read(self, look: str) -> None:

@@ -24,7 +24,7 @@ from typing import final
 
 import trio
 
-from stores.base import Append, Batch, Committed, Delete, Entry, Expect, Put, Ticket
+from stores.base import Append, Batch, Committed, Delete, Entry, Erase, Expect, Put, Ticket
 from stores.codec import check_batch, check_key
 from stores.errors import Conflict, StoreClosed, StoreLost
 from stores.writer import Outcome, Watch, settled
@@ -215,6 +215,9 @@ class MemoryStore:
         sequences: list[int] = []
         streams: list[bytes] = []
         for operation in batch:
+            if isinstance(operation, Erase):
+                self._erase(operation)
+        for operation in batch:
             if isinstance(operation, Append):
                 entries = self._entries.setdefault(operation.stream, [])
                 seq = len(entries) + 1
@@ -225,11 +228,16 @@ class MemoryStore:
                 if operation.key not in self._values:
                     insort(self._order, operation.key)
                 self._values[operation.key] = operation.value
-            elif operation.key in self._values and isinstance(operation, Delete):
+            elif isinstance(operation, Delete) and operation.key in self._values:
                 del self._values[operation.key]
                 del self._order[bisect_left(self._order, operation.key)]
         self._watch.advance(streams)
         return tuple(sequences)
+
+    def _erase(self, operation: Erase) -> None:
+        entries = self._entries.get(operation.stream, [])
+        if operation.seq <= len(entries):
+            entries[operation.seq - 1] = Entry(operation.seq, 0, 0, b"")
 
     def _call(self) -> None:
         """Run the callbacks that are due, in order; one that is running comes first."""

@@ -32,15 +32,18 @@ from typing import Final, TypeAlias, final
 
 import lmdb
 
-from stores.base import Append, Batch, Delete, Expect, Put
+from stores.base import Append, Batch, Delete, Erase, Expect, Put
 from stores.codec import (
     CHAIN_START,
     MARK_KEY,
     Mark,
+    decode_record,
     decode_row,
+    describe_record,
     encode_head,
     encode_record,
     encode_row,
+    encode_tombstone,
     record_crc,
     record_key,
     row_crc,
@@ -57,7 +60,7 @@ from stores.errors import (
 )
 from stores.files import FULL, Files
 from stores.pages import NotPages
-from stores.reader import read_entries, stream_end
+from stores.reader import last_seq, read_entries, stream_end
 from stores.verify import identity
 from stores.writer import CommitFailed, MapFull, Outcome
 
@@ -185,13 +188,7 @@ class Transactions:
         txn, files = attempt.txn, self._files
         if not (fresh or any(type(outcome) is tuple for outcome in attempt.outcomes)):
             return  # all were rejected: there is nothing to make durable
-        _, added = txn.cursor(files.streams).putmulti(attempt.records, overwrite=False)
-        if added != len(attempt.records):
-            raise StoreFailed(
-                f"{self._path} has records that its owner did not write: another program"
-                " wrote to data.mdb; stop it, then open the store again",
-                path=self._path,
-            )
+        self._write_records(attempt)
         heads = []
         for stream, (seq, crc) in attempt.tails.items():
             if seq:
@@ -203,9 +200,22 @@ class Transactions:
         attempt.mark = mark.successor(attempt.delta) if fresh else mark.next(attempt.delta)
         txn.put(MARK_KEY, attempt.mark.encode())
 
+    def _write_records(self, attempt: _Attempt) -> None:
+        """Put the records that `attempt` gathered so far into its transaction."""
+        cursor = attempt.txn.cursor(self._files.streams)
+        _, added = cursor.putmulti(attempt.records, overwrite=False)
+        if added != len(attempt.records):
+            raise StoreFailed(
+                f"{self._path} has records that its owner did not write: another program"
+                " wrote to data.mdb; stop it, then open the store again",
+                path=self._path,
+            )
+        attempt.records.clear()
+
     def _apply(self, attempt: _Attempt, batch: Batch) -> Outcome:
         """Apply `batch` whole, or nothing of it; appends are left in `attempt`."""
         tails, txn = attempt.tails, attempt.txn
+        tombstones: list[tuple[bytes, bytes]] = []
         try:
             for operation in batch:
                 if type(operation) is Append:
@@ -213,8 +223,12 @@ class Transactions:
                         tails[operation.stream] = self._tail(txn, operation.stream)
                 elif type(operation) is Expect:
                     self._check(txn, operation)
+                elif type(operation) is Erase:
+                    tombstones += self._tombstone(attempt, operation)
         except (Conflict, Damaged) as error:
             return error
+        if tombstones:
+            txn.cursor(self._files.streams).putmulti(tombstones)
         keys = self._files.keys
         sequences: list[int] = []
         for operation in batch:
@@ -242,6 +256,26 @@ class Transactions:
         found = None if raw is None else decode_row(expect.key, raw)
         if found != expect.value:
             raise Conflict(expect.key, expect.value, found)
+
+    def _tombstone(self, attempt: _Attempt, erase: Erase) -> list[tuple[bytes, bytes]]:
+        """What takes the record's place, if there is one to erase. It is verified before, so that
+        damage does not go by unnoticed."""
+        if attempt.records:
+            self._write_records(attempt)  # of batches before this one: it may be among them
+        txn, streams = attempt.txn, self._files.streams
+        prefix = stream_prefix(erase.stream)
+        key = record_key(prefix, erase.seq)
+        raw = txn.get(key, db=streams)
+        if raw is None:
+            if erase.seq < last_seq(txn.cursor(streams), prefix):
+                raise Damaged(describe_record(key), "it is missing, although later ones are there")
+            return []
+        previous = CHAIN_START
+        if erase.seq > 1:
+            before = record_key(prefix, erase.seq - 1)
+            previous = record_crc(before, txn.get(before, db=streams) or b"")
+        crc, _, _, _ = decode_record(key, previous, raw)
+        return [(key, encode_tombstone(key, previous, crc))]
 
     def _tail(self, txn: lmdb.Transaction[bytes], stream: bytes) -> _Tail:
         """The end of `stream`, verified when it is read from disk: a chain must start sound."""

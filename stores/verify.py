@@ -141,7 +141,8 @@ def walk(
     """Read every page and record of the store in `path`, or of its commit `txn`; never dies of it.
 
     With `loose`, records that the tree no longer leads to are looked for on every page: since a
-    record is never changed, one that continues the chain is the right one, wherever it lies.
+    record is never changed (but erased), one that continues the chain is the right one, wherever
+    it lies.
 
     Raises:
         StoreUnreadable: there is no LMDB file, or it cannot be read at all.

@@ -29,6 +29,7 @@ VERBS: Final = {
     "models": "List the model providers, what each needs, and whether it is usable here.",
     "backup": "Copy a store, also while a process runs its mobs.",
     "restore-backup": "Put a backup back as a store.",
+    "gc": "Free what the journals of a store no longer need.",
     "doctor": "Check this installation and every record of a store.",
 }
 

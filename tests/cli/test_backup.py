@@ -23,7 +23,7 @@ def ended(running: Running) -> str:
 
 
 def test_a_backup_of_a_mob_at_work_is_continued_where_it_was(tmp_path: Path) -> None:
-    with run_team(tmp_path, latency_s=2.0) as running:
+    with run_team(tmp_path, latency_s=1.0) as running:
         running.wait_for("is asked by lead")
         done = mob("backup", "copy", "--json", cwd=tmp_path)
         assert done.returncode == 0, done.stderr

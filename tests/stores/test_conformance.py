@@ -16,6 +16,7 @@ from stores import (
     Batch,
     Committed,
     Entry,
+    Erase,
     Expect,
     MemoryDisk,
     MemoryStore,
@@ -215,13 +216,52 @@ class _LosesTheLast(MemoryStore):
         return outcome
 
 
+class _ErasesTheNumber(MemoryStore):
+    """An erased record is taken out, and those behind it move up."""
+
+    def _erase(self, operation: Erase) -> None:
+        entries = self._entries.get(operation.stream, [])
+        del entries[operation.seq - 1 : operation.seq]
+
+
+class _ErasesNothing(MemoryStore):
+    """What was erased can still be read."""
+
+    def _erase(self, operation: Erase) -> None:
+        """Do nothing."""
+
+
+class _ErasesBeforeItChecks(MemoryStore):
+    """A batch that is rejected has erased all the same."""
+
+    def _apply(self, batch: Batch) -> Any:
+        for op in batch:
+            if isinstance(op, Erase):
+                self._erase(op)
+        return super()._apply(batch)
+
+
+class _KeepsTheKind(MemoryStore):
+    """An erased record is only emptied."""
+
+    def _erase(self, operation: Erase) -> None:
+        entries = self._entries.get(operation.stream, [])
+        if operation.seq <= len(entries):
+            old = entries[operation.seq - 1]
+            entries[operation.seq - 1] = Entry(old.seq, old.kind, old.version, b"")
+
+
 _BROKEN = [
     _BlindToAbsence,
     _DropsEmptyPayloads,
     _EagerCallbacks,
+    _ErasesBeforeItChecks,
+    _ErasesNothing,
+    _ErasesTheNumber,
     _ForgetsVersions,
     _HalfApplied,
     _Impatient,
+    _KeepsTheKind,
     _InclusiveScan,
     _Liar,
     _LosesTheLast,

@@ -1,0 +1,237 @@
+"""Retention: letting go of what a journal no longer needs.
+
+Owns: what of a realm may be erased, and erasing it. Must not: decide when; touch what anything
+reaches; know members (whoever calls says what else is to be kept).
+
+Theory. Recovery begins from rows, so a record is needed for one of three reasons: a history reads
+it, something unfinished continues from it, or it says what the rows cannot. The walk goes through
+the journal once, from its end to its beginning, with a mark for each turn that is reached: by a
+head, a branch or an idempotency key of a session that is there, or by the turn after it in such a
+chain. A chain only ever leads to smaller numbers, so when the walk comes to a turn its mark is
+final, and turns that only a deleted session reached have none. Besides unreached turns it erases
+
+* inputs that were consumed or abandoned: the rows have their keys, the turns their words;
+* the progress of turns that have ended: the turn's own record has all of it;
+* what was said of sessions that were deleted (not that they were made, forked and deleted: with
+  those, the journal alone still folds to the same sessions).
+
+All of these are final, so nothing that happens meanwhile makes one of them needed again. Each
+batch is one transaction, and an erased record is as good as one that is still to be erased: a
+crash anywhere leaves a store that the next run finishes. Sequence numbers and cursors stay.
+
+Sources: mark and sweep; Erlang's `disk_log` truncation is the alternative, and breaks cursors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import attrs
+
+from runtime.heads import unpack_row
+from runtime.journal import PAGE, Event
+from runtime.realm import Realm
+from runtime.records import (
+    InputAbandoned,
+    InputAccepted,
+    SessionArchived,
+    SessionLabelled,
+    SessionRewound,
+    TurnEnded,
+    TurnProgressed,
+)
+from runtime.session import SessionHead
+from stores import Damaged, Delete, Operation
+
+#: The newest records of a journal that are kept whole unless another number is asked for: what
+#: subscribers that were away for a while, and people who look for the cause of something, read.
+KEEP_EVENTS: Final = 10_000
+
+#: Operations of one transaction: it holds others up for about 5 ms.
+BATCH: Final = 512
+
+#: Rows read from the store in one go.
+_ROWS: Final = 256
+
+
+@attrs.define
+class Freed:
+    """What was erased, or would be: counts, and the bytes of payloads and rows."""
+
+    inputs: int = 0
+    progress: int = 0
+    turns: int = 0
+    #: Labels, rewinds and the like of deleted sessions.
+    others: int = 0
+    snapshot_rows: int = 0
+    key_rows: int = 0
+    bytes: int = 0
+
+    @property
+    def records(self) -> int:
+        """All erased records."""
+        return self.inputs + self.progress + self.turns + self.others
+
+    def __iadd__(self, other: Freed) -> Freed:
+        for field in attrs.fields(Freed):
+            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
+        return self
+
+
+#: Which count a record type goes to.
+_COUNTED: Final = {InputAccepted: "inputs", TurnProgressed: "progress", TurnEnded: "turns"}
+
+#: What is said of a session and means nothing once it is deleted.
+_SAID: Final = (SessionArchived, SessionLabelled, SessionRewound, InputAbandoned)
+
+
+class Retention:
+    """One walk over a realm, whose state must have been recovered. Used once."""
+
+    def __init__(
+        self,
+        realm: Realm,
+        keep_events: int = KEEP_EVENTS,
+        keep: Callable[[Any], bool] = lambda _: False,
+    ) -> None:
+        """`keep_events` is how many of the newest records stay whole; `keep` is asked about each
+        record that could go, and may say that it stays.
+
+        Raises:
+            ValueError: `keep_events` is negative.
+        """
+        if keep_events < 0:
+            raise ValueError(f"keep_events is a number of records, not {keep_events}")
+        self._realm = realm
+        self._heads = realm.state.heads
+        self._keep_events = keep_events
+        self._keep = keep
+
+    async def run(self, told: Callable[[Freed], None] = lambda _: None) -> Freed:
+        """Erase, in batches; `told` hears after each what is gone so far. Cancelling ends it
+        between two batches or leaves the last one in the store's queue.
+
+        Raises:
+            stores.Damaged, RecordUnreadable: the journal cannot be read; nothing more is erased.
+            stores.StoreError: a commit failed.
+        """
+        await self._realm.checkpoint()
+        freed = Freed()
+        for operations, part in self._batches():
+            await self._realm.store.commit(operations)
+            freed += part
+            told(freed)
+        return freed
+
+    def plan(self) -> Freed:
+        """What `run` would free now; writes nothing, so that a reader's store will do. Key rows
+        that are not on disk yet are not counted.
+
+        Raises:
+            stores.Damaged, RecordUnreadable: the journal cannot be read.
+        """
+        freed = Freed()
+        for _, part in self._batches():
+            freed += part
+        return freed
+
+    # -- the walk --------------------------------------------------------------------------
+
+    def _batches(self) -> Iterator[tuple[list[Operation], Freed]]:
+        operations: list[Operation] = []
+        part = Freed()
+        for operation, kind, size in self._garbage():
+            operations.append(operation)
+            setattr(part, kind, getattr(part, kind) + 1)
+            part.bytes += size
+            if len(operations) >= BATCH:
+                yield operations, part
+                operations, part = [], Freed()
+        if operations:
+            yield operations, part
+
+    def _garbage(self) -> Iterator[tuple[Operation, str, int]]:
+        """Each operation with what it counts as and the bytes that it frees."""
+        marks = self._marks()
+        yield from self._rows_of_deleted()
+        for event, size in self._backwards(len(marks) - 1):
+            seq, record = event.seq, event.record
+            if type(record) is TurnEnded and marks[seq]:
+                marks[self._realm.journal.absolute(seq, record.prev)] = 1
+            elif seq < len(marks) - self._keep_events and self._may_go(seq, record, marks):
+                erasure = self._realm.journal.erasure(seq)
+                yield erasure, _COUNTED.get(type(record), "others"), size
+
+    def _backwards(self, last: int) -> Iterator[tuple[Event, int]]:
+        journal = self._realm.journal
+        while last > 0:
+            first = max(0, last - PAGE)
+            yield from reversed(journal.sized(first, last - first))
+            last = first
+
+    def _may_go(self, seq: int, record: Any, marks: bytearray) -> bool:
+        """Whether nothing needs the record. It is no turn that is reached."""
+        kind = type(record)
+        if kind is TurnEnded:
+            return not marks[seq] and not self._keep(record)
+        if kind not in _COUNTED and kind not in _SAID:
+            return False
+        head = self._heads.get(record.session_id)
+        if head is not None and (kind in _SAID or seq == head.applied or _unfinished(head, record)):
+            return False  # `applied` is the session's revision, also for a fold of the journal
+        return not self._keep(record)
+
+    def _marks(self) -> bytearray:
+        """One byte for each record: whether a head, a branch or a key leads to it. Place 0 is
+        nobody's, and stands for the turn before the first."""
+        marks = bytearray(self._realm.state.applied + 1)
+        for head in self._heads.values():
+            for seq in (head.head, *[branch.head for branch in head.branches]):
+                marks[seq] = 1
+        for _, _, session_id, turn in self._key_rows():
+            if session_id in self._heads and turn < len(marks):  # for `plan`, beside an owner
+                marks[turn] = 1
+        for keyed in self._realm.state.keyed.values():
+            if keyed.session_id in self._heads:
+                marks[keyed.turn] = 1
+        return marks
+
+    # -- rows ------------------------------------------------------------------------------
+
+    def _rows_of_deleted(self) -> Iterator[tuple[Operation, str, int]]:
+        for key, row, session_id, _ in self._key_rows():
+            if session_id not in self._heads:
+                yield Delete(key), "key_rows", len(row)
+        prefix = b"snapshot/" + self._realm.realm_id.encode() + b"/"
+        for key, row in self._scan(prefix):
+            rest = key[len(prefix) :]
+            # A row is named by the session, a segment of it by "/" and four more bytes; ids that
+            # contain a "/" make a name that could be either, and is left alone if one of them is.
+            owners = {rest, rest[:-5]} if rest[-5:-4] == b"/" else {rest}
+            if not any(owner.decode("utf-8", "replace") in self._heads for owner in owners):
+                yield Delete(key), "snapshot_rows", len(row)
+
+    def _key_rows(self) -> Iterator[tuple[bytes, bytes, str, int]]:
+        """Key, row, session and turn of every idempotency key that is in a row."""
+        prefix = b"fold/" + self._realm.realm_id.encode() + b"/k/"
+        for key, row in self._scan(prefix):
+            try:
+                _, session_id, _, turn, _ = unpack_row(row)
+            except (ValueError, TypeError) as error:
+                raise Damaged(repr(key), f"not a row of this realm: {error!r}") from error
+            yield key, row, session_id, turn
+
+    def _scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        after: bytes | None = None
+        while rows := self._realm.store.scan(prefix, after=after, limit=_ROWS):
+            yield from rows
+            after = rows[-1][0]
+
+
+def _unfinished(head: SessionHead, record: Any) -> bool:
+    """Whether the session still works on this input or turn."""
+    if type(record) is InputAccepted:
+        return record.input_id in (head.inputs or ())
+    partial = head.partial
+    return partial is not None and partial.run_id == record.run_id
