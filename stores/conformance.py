@@ -38,7 +38,6 @@ from stores.base import (
     MAX_KEY_BYTES,
     Append,
     Delete,
-    Entry,
     Erase,
     Expect,
     Operation,
@@ -47,6 +46,7 @@ from stores.base import (
     Ticket,
 )
 from stores.errors import Conflict, StoreClosed, StoreLost, StoreMisuse
+from stores.expected import Model
 from stores.guest import GuestLoop
 
 _T = TypeVar("_T")
@@ -88,43 +88,6 @@ _OPERATIONS: Final = st.one_of(
 )
 _BATCHES: Final = st.lists(_OPERATIONS, max_size=4)
 _LIMITS: Final = st.none() | st.integers(0, 3)
-
-
-@attrs.define
-class Model:
-    """What a store holds, in plain dictionaries."""
-
-    entries: dict[bytes, list[Entry]] = attrs.Factory(dict)
-    rows: dict[bytes, bytes] = attrs.Factory(dict)
-
-    def after(self, batch: list[Operation]) -> tuple[Model, tuple[int, ...] | None]:
-        """The model with `batch` applied and its sequence numbers; itself and None on conflict."""
-        for operation in batch:
-            if isinstance(operation, Expect) and self.rows.get(operation.key) != operation.value:
-                return self, None
-        new = Model({name: list(entries) for name, entries in self.entries.items()}, {**self.rows})
-        for operation in batch:
-            if isinstance(operation, Erase):
-                new._erase(operation)
-        sequences = [new._apply(operation) for operation in batch]
-        return new, tuple(seq for seq in sequences if seq)
-
-    def _erase(self, operation: Erase) -> None:
-        entries = self.entries.get(operation.stream, [])
-        if operation.seq <= len(entries):
-            entries[operation.seq - 1] = Entry(operation.seq, 0, 0, b"")
-
-    def _apply(self, operation: Operation) -> int:
-        if isinstance(operation, Append):
-            entries = self.entries.setdefault(operation.stream, [])
-            seq = len(entries) + 1
-            entries.append(Entry(seq, operation.kind, operation.version, operation.payload))
-            return seq
-        if isinstance(operation, Put):
-            self.rows[operation.key] = operation.value
-        elif isinstance(operation, Delete):
-            self.rows.pop(operation.key, None)
-        return 0
 
 
 @attrs.frozen
