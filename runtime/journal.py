@@ -249,7 +249,7 @@ class Journal:
         return found
 
     def _event(self, entry: Entry) -> Event:
-        if not entry.kind:
+        if not (entry.kind or entry.version or entry.payload):
             return Event(entry.seq, ERASED)
         record_type = self._by_kind.get(entry.kind)
         if record_type is None or record_type.version != entry.version:

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from stores import Append, Delete, Operation, Put, read_lmdb
-from stores.conformance import Model
+from stores.expected import Model
 
 State = tuple[dict[bytes, list[tuple[int, int, int, bytes]]], dict[bytes, bytes]]
 
