@@ -32,14 +32,10 @@ def next_skip(links: Links, turn: int) -> tuple[int, int]:
 
 
 def extend(links: Links, seq: int, turn: int, skip_turn: int) -> Links:
-    """The links after the turn `seq`, whose place is `turn` and whose skip is at `skip_turn`.
-
-    Of a deleted session earlier turns may have been erased, when its journal is folded once more:
-    its links lead nowhere then, and nobody follows them.
-    """
+    """The links after the turn `seq`, whose place is `turn` and whose skip is at `skip_turn`."""
     size = turn - skip_turn
     covered = size - 1
-    while covered > 0 and links:
+    while covered > 0:
         covered -= links[-1]
         links = links[:-2]
     return (*links, seq, size)

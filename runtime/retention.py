@@ -29,6 +29,7 @@ from typing import Any, Final
 
 import attrs
 
+from runtime.errors import MobError
 from runtime.heads import unpack_row
 from runtime.journal import PAGE, Event
 from runtime.realm import Realm
@@ -113,6 +114,7 @@ class Retention:
         between two batches or leaves the last one in the store's queue.
 
         Raises:
+            MobError: something stored is damaged; nothing is erased.
             stores.Damaged, RecordUnreadable: the journal cannot be read; nothing more is erased.
             stores.StoreError: a commit failed.
         """
@@ -129,7 +131,7 @@ class Retention:
         that are not on disk yet are not counted.
 
         Raises:
-            stores.Damaged, RecordUnreadable: the journal cannot be read.
+            MobError, stores.Damaged, RecordUnreadable: something stored is damaged.
         """
         freed = Freed()
         for _, part in self._batches():
@@ -153,6 +155,13 @@ class Retention:
 
     def _garbage(self) -> Iterator[tuple[Operation, str, int]]:
         """Each operation with what it counts as and the bytes that it frees."""
+        state = self._realm.state
+        if state.quarantined or state.lost:
+            raise MobError(
+                f"{len(state.quarantined)} sessions are quarantined and {len(state.lost)} records"
+                f" lost in {self._realm.realm_id!r}: what they reach is not known, so nothing is"
+                " erased; `mob doctor` says what is wrong"
+            )
         marks = self._marks()
         yield from self._rows_of_deleted()
         for event, size in self._backwards(len(marks) - 1):

@@ -87,9 +87,18 @@ def labelled(state: RealmState, seq: int, record: SessionLabelled) -> None:
 
 
 def deleted(state: RealmState, seq: int, record: SessionDeleted) -> None:
-    """The head goes; the chain stays for whoever else reaches it."""
-    if state.touch(seq, record.session_id) is not None:
-        state.remove(record.session_id)
+    """The head goes; the chain stays for whoever else reaches it.
+
+    It was whole when it was deleted. In a fold of what is left of the journal it may be quarantined
+    by now, because of turns that were erased since: it goes all the same.
+    """
+    session_id = record.session_id
+    if session_id in state.quarantined and seq > state.heads[session_id].applied:
+        del state.quarantined[session_id]
+        state.dirty.setdefault(session_id, seq)
+        state.remove(session_id)
+    elif state.touch(seq, session_id) is not None:
+        state.remove(session_id)
 
 
 def tree_transitions(state: RealmState) -> dict[type, Callable[[int, Any], None]]:

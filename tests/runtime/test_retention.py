@@ -21,6 +21,7 @@ from hypothesis.stateful import precondition, rule
 
 from runtime import retention
 from runtime.edits import split_turns
+from runtime.errors import MobError
 from runtime.ids import RunId, SessionId
 from runtime.journal import Event, Journal
 from runtime.manager import RealmSessions
@@ -274,6 +275,20 @@ async def test_batches_are_bounded_and_told(monkeypatch: pytest.MonkeyPatch) -> 
     assert told == [4, 8, 10]
     assert freed.inputs == 10
     assert BATCH > 4
+
+
+async def test_nothing_is_erased_while_something_is_damaged() -> None:
+    """What a damaged session reaches nobody knows."""
+    store = MemoryStore()
+    realm = make_realm(store, EchoModel())
+    session = await new_session(realm)
+    await realm.runner.send_message(session, "x")
+    realm.state.quarantine(session, "its row is damaged")
+    with pytest.raises(MobError, match="1 sessions are quarantined"):
+        await Retention(realm, 0).run()
+    with pytest.raises(MobError, match="1 sessions are quarantined"):
+        Retention(realm, 0).plan()
+    assert "Erased" not in kinds(store)
 
 
 PROGRAM = """
