@@ -212,6 +212,7 @@ class RealmState:
         if parent is not None:
             if parent.children is not None and session_id in parent.children:
                 parent.children.remove(session_id)
+                parent.children = parent.children or None
             self._count(head.lineage.budget_root, active=0 if head.archived else -1, total=-1)
 
     def missing(self, seq: int, session_id: SessionId) -> None:

@@ -277,6 +277,17 @@ async def test_batches_are_bounded_and_told(monkeypatch: pytest.MonkeyPatch) -> 
     assert BATCH > 4
 
 
+async def test_a_parent_whose_only_child_was_deleted_is_the_same_in_every_process() -> None:
+    store = MemoryStore()
+    realm = make_realm(store, EchoModel())
+    parent = await new_session(realm)
+    child = await new_session(realm, parent=parent)
+    await RealmSessions(realm).delete(child)
+    await realm.checkpoint()
+    assert make_realm(store, EchoModel()).state.heads == realm.state.heads
+    assert folded(store).heads == realm.state.heads
+
+
 async def test_nothing_is_erased_while_something_is_damaged() -> None:
     """What a damaged session reaches nobody knows."""
     store = MemoryStore()
