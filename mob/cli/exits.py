@@ -31,7 +31,7 @@ from runtime.errors import (
     ModelUnavailable,
     SessionError,
 )
-from stores import Conflict, StoreError, StoreFull, StoreInUse
+from stores import Conflict, StoreError, StoreFull, StoreInUse, StoreLost
 
 DONE: Final = 0
 FAILED: Final = 1
@@ -76,6 +76,7 @@ EXITS: Final[dict[type[BaseException], int]] = {
     ModelError: PROVIDER,
     Conflict: CONFLICT,
     StoreInUse: IN_USE,
+    StoreLost: IN_USE,
     FileNotFoundError: NOT_FOUND,
     KeyboardInterrupt: INTERRUPTED,
 }
