@@ -22,7 +22,7 @@ from hypothesis.stateful import precondition, rule
 from runtime import retention
 from runtime.edits import split_turns
 from runtime.errors import MobError
-from runtime.ids import RunId, SessionId
+from runtime.ids import InputId, RunId, SessionId
 from runtime.journal import Event, Journal
 from runtime.manager import RealmSessions
 from runtime.messages import NO_USAGE, AssistantMessage, Message, UserMessage
@@ -285,6 +285,18 @@ async def test_a_parent_whose_only_child_was_deleted_is_the_same_in_every_proces
     await RealmSessions(realm).delete(child)
     await realm.checkpoint()
     assert make_realm(store, EchoModel()).state.heads == realm.state.heads
+    assert folded(store).heads == realm.state.heads
+
+
+async def test_the_record_that_is_a_sessions_revision_stays() -> None:
+    """What came too late changed nothing but that: a fold of the journal must find it too."""
+    store = MemoryStore()
+    realm = make_realm(store, EchoModel())
+    session = await new_session(realm)
+    await realm.archive(session, "over")
+    late = [InputAccepted(session, InputId(f"late {n}"), "x", None, None, 0) for n in range(2)]
+    await realm.append(*late).wait()
+    assert (await Retention(realm, 0).run()).inputs == 1
     assert folded(store).heads == realm.state.heads
 
 
