@@ -87,6 +87,10 @@ def test_a_missing_key_is_said_on_opening(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_the_embedded_models_are_those_with_known_weights() -> None:
     assert KNOWN_PROVIDERS["local"].ids == tuple(KNOWN_WEIGHTS)
+
+
+def test_the_embedded_model_is_opened_behind_json_tools() -> None:
+    pytest.importorskip("xllamacpp", reason="needs the extra `local`")
     assert isinstance(open_model("local:smollm2-135m"), JsonTools)
     assert open_model("local:mine", weights="mine.gguf").name == "local:mine"
     with pytest.raises(ModelUnavailable, match="known models: smollm2-135m"):
