@@ -156,9 +156,16 @@ async def test_a_store_from_the_future_is_refused(path: Path) -> None:
 
 # Root may open everything, so it becomes a user who may not.
 OPEN_WITHOUT_PERMISSION = """
-import os, sys
+import os, sys, tempfile
 from stores import StoreError, open_lmdb, read_lmdb
 import trio
+async def once(folder):
+    async with open_lmdb(folder):
+        pass
+    with read_lmdb(folder):
+        pass
+with tempfile.TemporaryDirectory() as folder:
+    trio.run(once, folder)  # so that everything is imported while it may still be read
 if os.geteuid() == 0:
     os.setgid(65534)
     os.setuid(65534)
