@@ -10,7 +10,7 @@ by default would drop the key and take "7" for a number, and a journal must not 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import msgpack
@@ -34,7 +34,7 @@ def converter() -> Converter:
     made.register_structure_hook_factory(
         lambda kind: getattr(kind, "__origin__", None) is tuple, lambda kind: _a_tuple(made, kind)
     )
-    made.register_structure_hook_func(lambda kind: kind == tuple[Message, ...], _no_messages)
+    made.register_structure_hook_func(lambda kind: kind == Sequence[Message], _no_messages)
     return made
 
 

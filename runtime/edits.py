@@ -69,17 +69,18 @@ def update(head: SessionHead, session: Session, journal: Journal, ports: Ports) 
             )
     now = ports.clock.now_ns()
     records: list[Any] = [SessionLabelled(head.session_id, session.title, session.tags, now)]
+    messages = tuple(session.messages)
     kept, place, total = 0, 0, 0
     for seq in journal.chain(head.head):
         turn = journal.turn(seq)
-        if tuple(session.messages[total : total + len(turn.messages)]) != turn.messages:
+        if tuple(messages[total : total + len(turn.messages)]) != turn.messages:
             break
         kept, place, total = turn.turn, seq, total + len(turn.messages)
     links = head.links
     if kept < head.turns:
         links = journal.links(place)
         records.append(SessionRewound(head.session_id, place, kept, total, links, None, now))
-    turns = split_turns(session.messages[total:])
+    turns = split_turns(messages[total:])
     return records + _turns(head.session_id, turns, place, kept, total, links, ports)
 
 

@@ -168,7 +168,10 @@ class RealmSessions:
         return [head.metadata() for head in heads]
 
     async def resume(self, session_id: SessionId) -> Session:
-        return self._realm.snapshot(session_id)
+        session = self._realm.snapshot(session_id)
+        for _ in session.messages:
+            break  # reads them: whoever holds the session may close the store
+        return session
 
     async def fork(self, session_id: SessionId, new_name: str | None = None) -> SessionMetadata:
         head = self._realm.state.head(session_id)

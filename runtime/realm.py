@@ -21,6 +21,7 @@ import trio
 from runtime.checkpoint import CheckpointGate
 from runtime.driver import Doing, LiveSession, SessionConfig, TurnDriver
 from runtime.errors import RecordUnreadable, SessionBusy, SessionError, SessionQuarantined
+from runtime.history import History
 from runtime.ids import AgentId, HarnessId, RealmId, SessionId
 from runtime.inputs import Inputs
 from runtime.journal import Journal
@@ -430,10 +431,21 @@ class Realm:
         return found[::-1] if order == "newest" else found
 
     def snapshot(self, session_id: SessionId) -> Session:
-        """The session as a value at its last committed turn."""
+        """The session as a value at its last committed turn. Constant work: its messages are a view
+        of the live copy; if there is none, they are read when they are looked at.
+
+        Raises:
+            SessionNotFound, SessionQuarantined: also later, by looking at the messages.
+        """
         head = self.state.head(session_id)
         live = self._live.get(session_id)
-        history = live.history if live is not None else self.history(head)
+        end = head.head
+
+        def newest(limit: int) -> list[Message]:
+            with self.reading(session_id):
+                return self.journal.messages(end, limit)
+
+        history = History(head.message_count, None if live is None else live.history, newest)
         return Session(
             head.session_id,
             head.harness_id,
@@ -448,7 +460,7 @@ class Realm:
             head.head,
             head.turns,
             head.usage,
-            tuple(history[: head.message_count]),
+            history,
             head.tags,
             head.branch,
             head.applied,

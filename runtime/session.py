@@ -12,6 +12,7 @@ idle session, and a history is read by walking the chain back from it.
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -202,8 +203,10 @@ class SessionMetadata:
 class Session:
     """A session as a value: everything a `SessionStore` saves and loads.
 
-    `messages` are whole turns, oldest first. `head` is the journal position the value stands for,
-    `branch` tells histories before and after a rewind apart, and `revision` is what a save checks.
+    `messages` are whole turns, oldest first: an immutable sequence that is equal to a tuple of the
+    same (a tuple, or a `runtime.history.History`). `head` is the journal position the value stands
+    for, `branch` tells histories before and after a rewind apart, and `revision` is what a save
+    checks.
     """
 
     session_id: SessionId
@@ -219,7 +222,7 @@ class Session:
     head: int
     turns: int
     usage: Usage
-    messages: tuple[Message, ...] = attrs.field(repr=False)
+    messages: Sequence[Message] = attrs.field(repr=False)
     tags: tuple[str, ...] = ()
     branch: int = 0
     revision: int = 0

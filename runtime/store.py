@@ -4,9 +4,11 @@ Owns: the protocol (seed: agent-base, `SessionStore`) and its implementation ove
 which serves memory and LMDB alike. Must not: take part in control flow; the journal makes a turn
 durable, a snapshot only makes recovery short.
 
-Layout. One row per session says what it is, how many messages each of its segments holds, and the
-checksum of its last `TAIL` messages; a segment is immutable and holds the messages of one save. So
-`save` writes what is new since the stored row, in one commit, whatever the length of the history.
+Layout. One row per session says what it is, how many segments and messages there are of it, and
+the checksum of its last `TAIL` messages; a segment is immutable and holds the messages of one save.
+So `save` writes what is new since the stored row, in one commit, whatever the length of the
+history. Segments lie apart from the rows, so that listing reads rows only; those of rows that list
+a number for each segment lie beside them, and are moved by the next save.
 
 A history is taken for the continuation of the stored one if its head did not go back, it did not
 shrink, and the messages just before the point where the stored one ended are the same; otherwise it
@@ -16,7 +18,7 @@ is written whole. To compare all of them would make a save cost what the history
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, Protocol, TypeAlias
 
 import attrs
@@ -37,7 +39,6 @@ TAIL: Final = 16
 _MISFITS: Final = (ValueError, TypeError, LookupError, AttributeError)
 
 #: `SessionStore.list` shadows the builtin inside the classes below.
-_Keys: TypeAlias = list[bytes]
 _Operations: TypeAlias = list[Operation]
 _Messages: TypeAlias = list[Message]
 _SessionIds: TypeAlias = list[SessionId]
@@ -73,17 +74,16 @@ class SessionStore(Protocol):
 
 @attrs.frozen
 class _Row:
-    """The stored row: the session without messages, the message count of each segment, and the
-    checksum of the last messages. `packed` is the row's bytes."""
+    """The stored row: the session without messages, where its segments are, how many messages they
+    hold, and the checksum of the last ones. `packed` is the row's bytes."""
 
     session: Session
-    segments: tuple[int, ...]
+    segments: int
+    count: int
     tail: int
     packed: bytes
-
-    @property
-    def count(self) -> int:
-        return sum(self.segments)
+    #: Whether the segments lie beside the row, as they did once.
+    beside: bool
 
 
 class StoredSessions:
@@ -92,6 +92,7 @@ class StoredSessions:
     def __init__(self, store: Store, realm: RealmId) -> None:
         self._store = store
         self._prefix = b"snapshot/" + realm.encode() + b"/"
+        self._parts = b"snapshot-part/" + realm.encode() + b"/"
 
     async def save(self, session: Session) -> None:
         if not session.session_id:
@@ -109,19 +110,21 @@ class StoredSessions:
         key = self._row_key(session.session_id)
         old = self._row(session.session_id)
         operations: list[Operation] = [Expect(key, old.packed if old is not None else None)]
-        segments = old.segments if old is not None else ()
-        if old is not None and not _extends(session, old):
-            operations.extend(Delete(key) for key in self._segment_keys(session.session_id, old))
-            segments = ()
-        fresh = session.messages[sum(segments) :]
+        segments, count = 0, 0
+        if old is not None and _extends(session, old):
+            segments, count = old.segments, old.count
+        elif old is not None:
+            operations.extend(Delete(each) for each in self._segment_keys(old))
+        fresh = session.messages[count:]
         if fresh:
             packed: bytes = msgpack.packb([pack_message(message) for message in fresh])
-            operations.append(Put(self._segment_key(session.session_id, len(segments)), packed))
-            segments = (*segments, len(fresh))
+            operations.append(Put(self._segment_key(session.session_id, segments), packed))
+            segments += 1
         row = {
             "session": converter().unstructure(attrs.evolve(session, messages=())),
             "segments": segments,
-            "tail": _checksum(session.messages),
+            "count": count + len(fresh),
+            "tail": _checksum(session.messages[-TAIL:]),
         }
         operations.append(Put(key, msgpack.packb(row)))
         return operations
@@ -131,8 +134,13 @@ class StoredSessions:
         if row is None:
             return None
         messages: list[Message] = []
-        for key, count in zip(self._segment_keys(session_id, row), row.segments, strict=True):
-            messages.extend(self._segment(key, count))
+        for key in self._segment_keys(row):
+            messages.extend(self._segment(key))
+        if len(messages) != row.count:
+            raise Damaged(
+                f"the snapshot of session {session_id}",
+                f"{row.count} messages were saved, {len(messages)} are there",
+            )
         return attrs.evolve(row.session, messages=tuple(messages))
 
     async def list(self) -> _SessionIds:
@@ -156,8 +164,7 @@ class StoredSessions:
         return [] if row is None else self._deletions(session_id, row)
 
     def _deletions(self, session_id: SessionId, row: _Row) -> _Operations:
-        keys = [self._row_key(session_id), *self._segment_keys(session_id, row)]
-        return [Delete(key) for key in keys]
+        return [Delete(key) for key in (self._row_key(session_id), *self._segment_keys(row))]
 
     def _row(self, session_id: SessionId) -> _Row | None:
         key = self._row_key(session_id)
@@ -166,44 +173,45 @@ class StoredSessions:
             return None
         try:
             row: dict[str, Any] = msgpack.unpackb(packed)
-            segments = tuple(row.pop("segments"))
-            tail = row.pop("tail")
+            segments, tail = row.pop("segments"), row.pop("tail")
+            beside = isinstance(segments, list)
+            count = sum(segments) if beside else row.pop("count")
             session = structured(row.pop("session"), Session)
-            if row or any(type(count) is not int or count < 1 for count in (*segments, tail + 1)):
+            segments = len(segments) if beside else segments
+            if row or any(type(each) is not int or each < 0 for each in (segments, count, tail)):
                 raise ValueError("the row has another layout")
         except _MISFITS as error:
             raise Damaged(f"the snapshot of session {session_id}", repr(error)) from error
-        return _Row(session, segments, tail, packed)
+        return _Row(session, segments, count, tail, packed, beside)
 
-    def _segment(self, key: bytes, count: int) -> _Messages:
+    def _segment(self, key: bytes) -> _Messages:
         packed = self._store.get(key)
         if packed is None:
             raise Damaged(repr(key), "a segment of a session snapshot is missing")
         try:
-            messages = [unpack_message(item) for item in msgpack.unpackb(packed, use_list=False)]
+            return [unpack_message(item) for item in msgpack.unpackb(packed, use_list=False)]
         except _MISFITS as error:
             raise Damaged(repr(key), repr(error)) from error
-        if len(messages) != count:
-            raise Damaged(repr(key), f"{count} messages were saved, {len(messages)} are there")
-        return messages
 
     def _row_key(self, session_id: SessionId) -> bytes:
         return self._prefix + session_id.encode()
 
-    def _segment_key(self, session_id: SessionId, index: int) -> bytes:
-        return self._row_key(session_id) + b"/" + index.to_bytes(4, "big")
+    def _segment_keys(self, row: _Row) -> Iterable[bytes]:
+        for place in range(row.segments):
+            yield self._segment_key(row.session.session_id, place, beside=row.beside)
 
-    def _segment_keys(self, session_id: SessionId, row: _Row) -> _Keys:
-        return [self._segment_key(session_id, index) for index in range(len(row.segments))]
+    def _segment_key(self, session_id: SessionId, place: int, *, beside: bool = False) -> bytes:
+        prefix = self._prefix if beside else self._parts
+        return prefix + session_id.encode() + b"/" + place.to_bytes(4, "big")
 
 
 def _extends(session: Session, old: _Row) -> bool:
-    """Whether the stored messages are the beginning of the new ones."""
+    """Whether the stored messages are the beginning of the new ones, and lie where new ones do."""
     count = old.count
-    if session.branch != old.session.branch or len(session.messages) < count:
+    if old.beside or session.branch != old.session.branch or len(session.messages) < count:
         return False
-    return _checksum(session.messages[:count]) == old.tail
+    return _checksum(session.messages[max(count - TAIL, 0) : count]) == old.tail
 
 
-def _checksum(messages: tuple[Message, ...]) -> int:
-    return zlib.crc32(msgpack.packb([pack_message(message) for message in messages[-TAIL:]]))
+def _checksum(messages: Sequence[Message]) -> int:
+    return zlib.crc32(msgpack.packb([pack_message(message) for message in messages]))

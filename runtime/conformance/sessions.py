@@ -36,8 +36,9 @@ from runtime.conformance.values import (
     turns,
 )
 from runtime.errors import SessionError
+from runtime.history import History
 from runtime.ids import SessionId
-from runtime.messages import Message, Usage
+from runtime.messages import Message, Usage, UserMessage
 from runtime.session import Session, SessionStatus
 from runtime.store import SessionStore
 from stores.errors import Damaged
@@ -204,8 +205,11 @@ class SessionStoreConformance(GuestMachine):
 
     def _save(self, session: Session) -> None:
         kept, given = described(session), described(session)
+        live = list(given.messages)  # what a running session hands over: a view of a living list
+        given = attrs.evolve(given, messages=History(len(live), live))
         self._saved[session.session_id] = kept
         self.run(lambda: self.store.save(given))
         spoil(given)
+        live.append(UserMessage("said later"))
         found = self.run(lambda: self.store.load(session.session_id))
         assert found == kept

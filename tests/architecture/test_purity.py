@@ -24,6 +24,7 @@ PURE = (
     "runtime.effects",
     "runtime.errors",
     "runtime.heads",
+    "runtime.history",
     "runtime.ids",
     "runtime.messages",
     "runtime.models.base",

@@ -19,7 +19,7 @@ from runtime.ids import HarnessId, RealmId, SessionId
 from runtime.messages import AssistantMessage, Message, Usage, UserMessage
 from runtime.session import Lineage, Session, SessionSpec, SessionStatus
 from runtime.store import SessionStore, StoredSessions
-from stores import Batch, Damaged, MemoryStore, Put, Store, open_lmdb
+from stores import Batch, Damaged, Delete, MemoryStore, Put, Store, open_lmdb
 from tests.runtime import strategies
 from tests.runtime.fakes import REALM, open_lagging
 
@@ -40,7 +40,7 @@ SESSION = Session(
     (UserMessage("hi"), AssistantMessage("hello")),
 )
 ROW = b"snapshot/test/s1"
-SEGMENT = ROW + b"/\0\0\0\0"
+SEGMENT = b"snapshot-part/test/s1/\0\0\0\0"
 
 
 @pytest.fixture(params=["memory", "lmdb"])
@@ -114,7 +114,7 @@ async def test_delete_says_whether_something_was_there_and_leaves_nothing(store:
     assert await sessions.delete(SESSION.session_id) is True
     assert await sessions.delete(SESSION.session_id) is False
     assert await sessions.load(SESSION.session_id) is None
-    assert store.scan(b"snapshot/") == []
+    assert store.scan(b"snapshot") == []
 
 
 async def test_a_session_without_an_id_is_refused(store: Store) -> None:
@@ -147,8 +147,12 @@ async def test_damage_is_an_error_that_names_the_place_and_never_absence(store: 
         b"\x07",
         changed(row, extra=1),
         changed(row, segments=7),
+        changed(row, segments=-1),
         changed(row, segments=["2"]),
         changed(row, segments=[2, 0]),
+        changed(row, segments=None),
+        changed(row, count=3),
+        changed(row, count=None),
         changed(row, tail=None),
         changed(row, session=[]),
         changed(row, session={**session, "turns": "1"}),
@@ -164,10 +168,46 @@ async def test_damage_is_an_error_that_names_the_place_and_never_absence(store: 
         await store.commit([Put(ROW, row), Put(SEGMENT, bad)])
         with pytest.raises(Damaged, match="s1"):
             await sessions.load(SESSION.session_id)
-    await store.commit([Put(ROW, changed(row, segments=[2, 1]))])
+    await store.commit([Put(ROW, changed(row, segments=2))])
     await store.commit([Put(SEGMENT, segment)])
     with pytest.raises(Damaged, match="missing"):
         await sessions.load(SESSION.session_id)
+
+
+async def test_a_snapshot_whose_segments_lie_beside_its_row_is_read_and_moved(store: Store) -> None:
+    sessions = StoredSessions(store, REALM)
+    await sessions.save(SESSION)
+    row, segment = store.get(ROW), store.get(SEGMENT)
+    assert row is not None
+    assert segment is not None
+    then = {**msgpack.unpackb(row), "segments": [2]}
+    del then["count"]
+    await store.commit(
+        [Put(ROW, msgpack.packb(then)), Put(ROW + b"/\0\0\0\0", segment), Delete(SEGMENT)]
+    )
+    assert await sessions.list() == ["s1"]
+    assert await sessions.load(SESSION.session_id) == SESSION
+    longer = grown(SESSION, UserMessage("and?"))
+    await sessions.save(longer)
+    assert await sessions.load(SESSION.session_id) == longer
+    assert [key for key, _ in store.scan(b"snapshot")] == [SEGMENT, ROW]
+
+
+async def test_listing_reads_no_message(store: Store) -> None:
+    """What a list costs does not grow with the histories."""
+    sessions = StoredSessions(store, REALM)
+    await sessions.save(SESSION)
+    read: list[bytes] = []
+    scan = store.scan
+
+    def counted(prefix: bytes, **given: Any) -> list[tuple[bytes, bytes]]:
+        found = scan(prefix, **given)
+        read.extend(key for key, _ in found)
+        return found
+
+    store.scan = counted  # type: ignore[method-assign]
+    assert await sessions.list() == ["s1"]
+    assert read == [ROW]
 
 
 async def test_an_unknown_status_is_an_error_and_not_a_default() -> None:
