@@ -91,6 +91,7 @@ async def open_mob(
         snapshots = sessions or StoredSessions(store, realm.realm_id)
         gate = CheckpointGate(snapshots, realm.snapshot, definition.checkpoint, realm.recovery)
         nursery = await stack.enter_async_context(open_background())
+        realm.checkpoints = gate
         mob = Mob(definition, realm, roster, harnesses, gate, snapshots, nursery)
         nursery.start_soon(gate.run, name="checkpointer")
         if records:
