@@ -45,7 +45,8 @@ def verify_lmdb(store: LmdbReader | str | os.PathLike[str]) -> Report:
     without one is walked in a process of its own.
 
     Raises:
-        StoreUnreadable: there is no store, or not even its first pages can be read.
+        StoreUnreadable: there is no store, not even its first pages can be read, or a later
+            version of trio-mob wrote it.
     """
     if not isinstance(store, LmdbReader):
         path = os.path.abspath(os.fspath(store))
@@ -86,7 +87,8 @@ def repair_lmdb(store: str | os.PathLike[str], target: str | os.PathLike[str]) -
 
     Raises:
         StoreMisuse: the store is open somewhere, or `target` is not an empty or absent directory.
-        StoreUnreadable: there is no store, or not even its first pages can be read.
+        StoreUnreadable: there is no store, not even its first pages can be read, or a later
+            version of trio-mob wrote it.
     """
     path, into = os.path.abspath(os.fspath(store)), os.path.abspath(os.fspath(target))
     if owned(path):

@@ -35,12 +35,10 @@ from stores.fence import (
     owned,
     sync_directory,
 )
+from stores.migrations import HEADS_SINCE, STORE_FORMAT
 from stores.pages import NotPages
 from stores.upgrade import upgrade
-from stores.verify import identity, walk, walk_apart
-
-#: Version of the layout of the files, kept in the `format` row.
-STORE_FORMAT: Final = 2
+from stores.verify import identity, later, walk, walk_apart
 
 FORMAT_KEY: Final = b"format"
 FORMAT_NAME: Final = b"trio-mob store"
@@ -89,7 +87,7 @@ class Files:
         self.streams = env.open_db(b"streams", create=False)
         self.keys = env.open_db(b"keys", create=False)
         #: None in a store of format 1, which only readers see: it has none, or not yet all.
-        self.heads = env.open_db(b"heads", create=False) if self._form > 1 else None
+        self.heads = env.open_db(b"heads", create=False) if self._form >= HEADS_SINCE else None
 
     def reopen(self, room: int) -> None:
         """Close the environment and open it again, with a map of `room` bytes at least.
@@ -233,7 +231,7 @@ def _inspect(path: str, found: Note, verify: bool | None) -> Mark | None:
         report = walk_apart(path) if size > _APART else walk(path)
         if report.broken:
             raise _damaged(path, report.summary())
-        if mark is not None and form == STORE_FORMAT:
+        if mark is not None and form >= HEADS_SINCE:
             mark = attrs.evolve(mark, digest=report.digest)  # it may have been unknown
     return mark
 
@@ -290,11 +288,7 @@ def _format(path: str, env: lmdb.Environment) -> int:
             path=path,
         )
     if int(number) > STORE_FORMAT:
-        raise StoreUnreadable(
-            f"the store at {path} has format {int(number)} and this version of trio-mob reads up"
-            f" to {STORE_FORMAT}: upgrade trio-mob, or give another directory",
-            path=path,
-        )
+        raise later(path, int(number))
     return int(number)
 
 

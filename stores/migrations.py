@@ -8,9 +8,12 @@ with the state that it returned for the batch before, and returns its new state 
 Batches end where it suits the shell. Any batch may be given a second time with the same state
 (the process died between two commits), so a step writes only what a second writing leaves as is.
 
+A step may have nothing to convert: the flip alone keeps the older program, which would take what
+the newer one writes for damage, from opening the store.
+
 A step from `n` to `n + 1` may not be changed once it was released. To add one, append it to
-`STEPS` and raise `STORE_FORMAT` in `stores.files`; tests/stores/test_migrations.py kills it at
-every commit.
+`STEPS`, raise `STORE_FORMAT`, and give tests/stores/test_migrations.py a store of format `n`: it
+kills the step at every commit.
 """
 
 from __future__ import annotations
@@ -22,6 +25,12 @@ from typing import Final, TypeAlias
 import attrs
 
 from stores.codec import Mark, encode_head, record_crc, row_crc, split_record_key
+
+#: Version of the layout of the files, kept in the `format` row. One that is higher is refused.
+STORE_FORMAT: Final = 3
+
+#: The first one with a row for the end of each stream, and with the digest of all rows in the mark.
+HEADS_SINCE: Final = 2
 
 #: A key with the stored bytes under it.
 Item: TypeAlias = tuple[bytes, bytes]
@@ -51,7 +60,7 @@ class Step:
     creates: tuple[bytes, ...]
     reads: tuple[bytes, ...]
     convert: Callable[[State, bytes, Sequence[Item]], tuple[State, list[Write]]]
-    finish: Callable[[State, Mark], Mark]
+    finish: Callable[[State, Mark], Mark] = lambda _state, mark: mark
 
 
 _SUM: Final = Struct(">Q")
@@ -81,6 +90,11 @@ def _with_digest(state: State, mark: Mark) -> Mark:
     return attrs.evolve(mark, digest=_SUM.unpack(state)[0] if state else 0)
 
 
+def _nothing(state: State, database: bytes, items: Sequence[Item]) -> tuple[State, list[Write]]:
+    """What is stored stays as it is."""
+    return state, []
+
+
 #: Every step there is, from the first format on.
 STEPS: Final = (
     Step(
@@ -90,4 +104,7 @@ STEPS: Final = (
         convert=_heads_and_digest,
         finish=_with_digest,
     ),
+    # 2 to 3: tombstones may stand for records. Those of format 2 are as they are in format 3, and a
+    # program that knows no tombstones would call them damaged and mend them away.
+    Step(source=2, creates=(), reads=(), convert=_nothing),
 )

@@ -43,6 +43,7 @@ from stores.codec import (
 )
 from stores.errors import Damaged, StoreUnreadable
 from stores.fence import DATA
+from stores.migrations import HEADS_SINCE, STORE_FORMAT
 from stores.pages import Item, NotPages, PageFile, Tree
 
 #: Findings that a report keeps; beyond them it only counts.
@@ -145,7 +146,8 @@ def walk(
     it lies.
 
     Raises:
-        StoreUnreadable: there is no LMDB file, or it cannot be read at all.
+        StoreUnreadable: there is no LMDB file, it cannot be read at all, or a later version of
+            trio-mob wrote it.
     """
     report = Report(path)
     try:
@@ -158,9 +160,20 @@ def walk(
         report.bytes = file.size
         main = dict(file.items(file.main))
         report.format, mark = _identity(report, main)
+        if report.format > STORE_FORMAT:
+            raise later(path, report.format)
         _Walk(report, file, main, mark, sink or Sink(), loose).run()
         file.check_free()
     return report
+
+
+def later(path: str, form: int) -> StoreUnreadable:
+    """The error for a store of a format that is not known yet: nothing may be said of it."""
+    return StoreUnreadable(
+        f"the store at {path} has format {form} and this version of trio-mob reads up to"
+        f" {STORE_FORMAT}: upgrade trio-mob, or give another directory",
+        path=path,
+    )
 
 
 def identity(path: str) -> tuple[int, Mark | None, int]:
@@ -185,7 +198,7 @@ def _identity(report: Report, main: dict[bytes, bytes]) -> tuple[int, Mark | Non
     form = int(number) if name == b"trio-mob store" and number.isdigit() else 0
     raw = main.get(MARK_KEY)
     if raw is None:
-        if form > 1:
+        if form >= HEADS_SINCE:
             report.add(Finding("page", "the mark of the last commit", "it is missing"))
         return form, None
     try:
@@ -224,7 +237,7 @@ class _Walk:
 
     def run(self) -> None:
         """Look at everything."""
-        if self._report.format > 1:
+        if self._report.format >= HEADS_SINCE:
             self._heads = self._items(b"heads")
             self._head = next(self._heads, None)
         for key, raw in self._with_loose() if self._loose else self._items(b"streams"):
@@ -309,7 +322,7 @@ class _Walk:
 
     def _end_stream(self) -> None:
         """Compare the stream that ends here with its head."""
-        if not self._prefix or self._report.format < 2:
+        if not self._prefix or self._report.format < HEADS_SINCE:
             return
         while self._head is not None and self._head[0] < self._prefix:
             self._end_absent(self._head[0])
@@ -356,7 +369,7 @@ class _Walk:
             else:
                 self._report.rows += 1
                 self._sink.row(key, value)
-        if self._mark is None or self._report.format < 2:
+        if self._mark is None or self._report.format < HEADS_SINCE:
             return
         report = self._report
         report.digest = digest & ((1 << 64) - 1)

@@ -24,6 +24,7 @@ from stores import (
     verify_lmdb,
 )
 from stores.codec import encode_head, encode_row, record_key, stream_prefix
+from stores.migrations import STORE_FORMAT
 from stores.verify import dump, load, walk, walk_apart
 from tests.stores.processes import run_python
 from tests.stores.test_damage import rewrite
@@ -72,7 +73,7 @@ async def test_a_sound_store_has_nothing_to_report(path: Path) -> None:
     report = verify_lmdb(path)
     assert report.sound
     assert (report.streams, report.records, report.rows) == (3, 801, 97)
-    assert (report.format, report.generation, report.findings) == (2, 1, [])
+    assert (report.format, report.generation, report.findings) == (STORE_FORMAT, 1, [])
     assert load(json.loads(json.dumps(dump(report)))) == report == walk(str(path))
 
 

@@ -149,9 +149,9 @@ async def test_a_store_from_the_future_is_refused(path: Path) -> None:
     async with open_lmdb(path):
         pass
     with lmdb.open(str(path), max_dbs=2) as env, env.begin(write=True) as txn:
-        assert txn.get(b"format") == b"trio-mob store 2"
-        txn.put(b"format", b"trio-mob store 3")
-    await opening_fails(path, "has format 3 .* upgrade trio-mob")
+        assert txn.get(b"format") == b"trio-mob store 3"
+        txn.put(b"format", b"trio-mob store 4")
+    await opening_fails(path, "has format 4 .* upgrade trio-mob")
 
 
 # Root may open everything, so it becomes a user who may not.

@@ -6,15 +6,28 @@ import functools
 import os
 import signal
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
+import attrs
 import lmdb
 import pytest
 
-from stores import Append, Damaged, StoreUnreadable, open_lmdb, read_lmdb, verify_lmdb
-from stores.files import STORE_FORMAT
-from stores.migrations import STEPS
-from tests.stores.format1 import add_record_as_format_1, write_store
+from stores import (
+    Append,
+    Damaged,
+    StoreUnreadable,
+    backup_lmdb,
+    open_lmdb,
+    read_lmdb,
+    repair_lmdb,
+    restore_lmdb,
+    verify_lmdb,
+)
+from stores.codec import DIGEST_UNKNOWN, Mark
+from stores.migrations import STEPS, STORE_FORMAT
+from tests.stores import format1, format2
 from tests.stores.processes import run_python
 
 STREAMS = {
@@ -25,18 +38,41 @@ STREAMS = {
 ROWS = {b"row/%02d" % index: b"value %d" % index for index in range(20)}
 
 
+class Write(Protocol):
+    def __call__(
+        self, path: Path, streams: Mapping[bytes, Sequence[bytes]], rows: Mapping[bytes, bytes]
+    ) -> None: ...
+
+
+#: For every format before this one: how a store of it is written, and its generation.
+PAST: dict[int, tuple[Write, int]] = {
+    1: (format1.write_store, 0),
+    2: (format2.write_store, format2.GENERATION),
+}
+
+
+@pytest.fixture(params=PAST, ids="format {}".format)
+def form(request: pytest.FixtureRequest) -> int:
+    found: int = request.param
+    return found
+
+
+def write(form: int, path: Path) -> None:
+    PAST[form][0](path, STREAMS, ROWS)
+
+
 @pytest.fixture
 def old(path: Path) -> Path:
-    write_store(path, STREAMS, ROWS)
+    write(1, path)
     return path
 
 
-def test_there_is_a_step_from_every_format() -> None:
-    assert [step.source for step in STEPS] == list(range(1, STORE_FORMAT))
+def test_there_is_a_step_from_every_format_and_a_store_of_it_here() -> None:
+    assert [step.source for step in STEPS] == list(PAST) == list(range(1, STORE_FORMAT))
 
 
 def test_the_steps_do_not_depend_on_where_batches_end() -> None:
-    from stores.codec import CHAIN_START, Mark, encode_record, encode_row, record_key, stream_prefix
+    from stores.codec import CHAIN_START, encode_record, encode_row, record_key, stream_prefix
 
     prefix, crc, records = stream_prefix(b"s"), CHAIN_START, []
     for seq in range(1, 8):
@@ -55,14 +91,17 @@ def test_the_steps_do_not_depend_on_where_batches_end() -> None:
     assert all(result == results[0] for result in results)
 
 
-async def test_an_old_store_is_migrated_when_it_is_opened(old: Path) -> None:
-    with read_lmdb(old) as store:  # a reader takes it as it is
+async def test_an_old_store_is_migrated_when_it_is_opened(form: int, path: Path) -> None:
+    write(form, path)
+    generation = PAST[form][1]
+    assert (verify_lmdb(path).format, verify_lmdb(path).found) == (form, 0)
+    with read_lmdb(path) as store:  # a reader takes it as it is
         assert store.last(b"journal") == 40
-        assert store.generation == 0
-    async with open_lmdb(old) as store:
-        assert store.generation == 1
+        assert store.generation == generation
+    async with open_lmdb(path) as store:
+        assert store.generation == generation + 1
         assert await store.commit([Append(b"a", 1, b"a 31")]) == (31,)
-    await check(old, more=1)
+    await check(path, more=1)
 
 
 async def check(path: Path, more: int = 0) -> None:
@@ -127,48 +166,49 @@ trio.run(main)
 
 
 @functools.cache
-def steps() -> int:
-    with tempfile.TemporaryDirectory() as folder:
-        write_store(Path(folder) / "whole", STREAMS, ROWS)
-        return steps_of(Path(folder) / "whole")
-
-
-def steps_of(path: Path) -> int:
+def steps(form: int) -> int:
     """How many commits a migration in small batches has."""
-    done = run_python(KILLED, path, 0, "never")
+    with tempfile.TemporaryDirectory() as folder:
+        write(form, Path(folder) / "whole")
+        done = run_python(KILLED, Path(folder) / "whole", 0, "never")
     assert done.stdout.startswith("done"), done.stderr
     return int(done.stdout.split()[1])
 
 
-async def test_a_migration_killed_at_any_step_goes_on_or_begins_anew(tmp_path: Path) -> None:
-    assert steps() > 12
+async def test_a_migration_killed_at_any_step_goes_on_or_begins_anew(
+    form: int, tmp_path: Path
+) -> None:
     path = tmp_path / "killed"
-    write_store(path, STREAMS, ROWS)
+    write(form, path)
     # One store is killed at its first commit, the next opening at its second of what is left, ...
-    for step in range(1, steps() + 1):
+    for step in range(1, steps(form) + 1):
         when = ("before", "after")[step % 2]
         done = run_python(KILLED, path, min(step, 3), when)
         if done.returncode == 0:
             break
         assert done.returncode == -signal.SIGKILL
-        if format_of(path) == 1:
+        if format_of(path) == form:
             with read_lmdb(path) as store:
                 assert store.last(b"journal") == 40
     await check(path)
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("step", [1, 2, 9, "last but one", "last"])
-async def test_a_migration_killed_once_is_finished_by_the_next_opening(
-    tmp_path: Path, step: int | str, when: str
+@pytest.mark.parametrize(("form", "commits"), [(1, 17), (2, 2)])
+async def test_a_migration_killed_at_each_step_is_finished_by_the_next_opening(
+    form: int, commits: int, tmp_path: Path, when: str
 ) -> None:
-    names = {"last but one": 1, "last": 0}
-    if isinstance(step, str):
-        step = steps() - names[step]
-    write_store(tmp_path / "killed", STREAMS, ROWS)
-    done = run_python(KILLED, tmp_path / "killed", step, when)
-    assert done.returncode == -signal.SIGKILL
-    await check(tmp_path / "killed")
+    assert steps(form) == commits
+    for step in range(1, commits + 1):
+        path = tmp_path / f"killed-{step}"
+        write(form, path)
+        done = run_python(KILLED, path, step, when)
+        assert done.returncode == -signal.SIGKILL
+        # The versions are flipped last, each in a commit of its own.
+        done_for_good = step if when == "after" else step - 1
+        flips = STORE_FORMAT - form
+        assert format_of(path) == form + max(done_for_good - (commits - flips), 0)
+        await check(path)
 
 
 def format_of(path: Path) -> int:
@@ -179,8 +219,19 @@ def format_of(path: Path) -> int:
 async def test_what_the_older_program_wrote_in_between_is_not_forgotten(old: Path) -> None:
     done = run_python(KILLED, old, 9, "after")
     assert done.returncode == -signal.SIGKILL
-    add_record_as_format_1(old, b"a", b"a 31")
+    format1.add_record_as_format_1(old, b"a", b"a 31")
     await check(old, more=1)
+
+
+async def test_a_sum_of_rows_that_nobody_knows_is_known_again_after_a_crash(path: Path) -> None:
+    write(2, path)
+    with lmdb.open(str(path), max_dbs=3) as env, env.begin(write=True) as txn:
+        mark = Mark.decode(txn.get(b"mark") or b"")
+        txn.put(b"mark", attrs.evolve(mark, digest=DIGEST_UNKNOWN).encode())
+    async with open_lmdb(path):
+        pass
+    with lmdb.open(str(path), max_dbs=3) as env, env.begin() as txn:
+        assert Mark.decode(txn.get(b"mark") or b"").digest == verify_lmdb(path).digest
 
 
 async def test_a_migration_does_not_repair_damage(old: Path) -> None:
@@ -208,4 +259,15 @@ async def test_a_store_from_the_future_is_refused_and_not_touched(path: Path) ->
         with pytest.raises(StoreUnreadable, match="upgrade trio-mob"):
             async with open_lmdb(path):
                 pass
+    target = path.parent / "copy"
+    for look in (
+        read_lmdb,
+        verify_lmdb,
+        lambda path: backup_lmdb(path, target),
+        lambda path: restore_lmdb(path, target),
+        lambda path: repair_lmdb(path, target),
+    ):
+        with pytest.raises(StoreUnreadable, match="upgrade trio-mob"):
+            look(path).__enter__()
+    assert not target.exists()
     assert (path / "data.mdb").read_bytes() == before
