@@ -21,6 +21,7 @@
     +-- LineageCycle                    a parent, fork or budget link would form a circle
     +-- Unsupported                     the implementation does not offer this operation
     +-- RecordUnreadable                a journal record of this realm cannot be understood
+    +-- WrittenLater                    a row has a layout that only a later version knows
 
 Three families, never mixed: our caller's misuse, their (a provider's, a tool's) failure, damage on
 disk (`stores.errors.Damaged`). Failures of tools and models inside a turn are data that the model
@@ -227,6 +228,21 @@ class RecordUnreadable(MobError):
         self.damaged = damaged
         self.realm = realm
         self.seq = seq
+
+
+class WrittenLater(MobError):
+    """Something stored has a layout, `found`, that is later than those known here, up to `known`.
+
+    It is no damage: nothing may be done to it but by a later version.
+    """
+
+    def __init__(self, what: str, found: int, known: int) -> None:
+        super().__init__(
+            f"{what} has layout {found} and this version of trio-mob reads up to {known}: it was"
+            " written by a later one, upgrade trio-mob"
+        )
+        self.found = found
+        self.known = known
 
 
 @attrs.frozen

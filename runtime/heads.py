@@ -3,7 +3,8 @@
 Owns: packing and unpacking of the rows that a checkpoint writes. Must not: touch a store.
 
 Hand-written tuples, as for the per-turn records: reopening ten thousand sessions unpacks ten
-thousand of these. `FORMAT` is the first field of every row; a layout change raises it.
+thousand of these. `FORMAT` is the first field of every row; a layout change raises it, and the
+functions that understood the one before stay.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, Final
 import msgpack
 
 from runtime.codec import converter
+from runtime.errors import WrittenLater
 from runtime.messages import pack_message, pack_usage, unpack_message, unpack_usage
 from runtime.session import (
     NO_LINEAGE,
@@ -33,8 +35,15 @@ _STATUSES: Final = {status.value: status for status in SessionStatus}
 
 
 def unpack_row(row: bytes) -> tuple[Any, ...]:
-    """The fields of a row after its format. Raises `ValueError` for another format."""
+    """The fields of a row after its format.
+
+    Raises:
+        WrittenLater: the format is a later one: that is no damage.
+        ValueError: there is no such format.
+    """
     fields: tuple[Any, ...] = msgpack.unpackb(row, use_list=False, strict_map_key=False)
+    if type(fields[0]) is int and fields[0] > FORMAT:
+        raise WrittenLater("a row of what was recovered so far", fields[0], FORMAT)
     if fields[0] != FORMAT:
         raise ValueError(f"format {fields[0]!r} is not known here")
     return fields[1:]

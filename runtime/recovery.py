@@ -93,7 +93,7 @@ class Recovery:
         Raises:
             stores.Damaged: the journal's end, or a row that is of no session, is not what was
                 written.
-            RecordUnreadable: a record was written by a later version.
+            RecordUnreadable, WrittenLater: a record or a row was written by a later version.
         """
         state = self._state
         if self._load_position():

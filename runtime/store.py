@@ -25,7 +25,7 @@ import attrs
 import msgpack
 
 from runtime.codec import converter, structured
-from runtime.errors import SessionError
+from runtime.errors import SessionError, WrittenLater
 from runtime.ids import RealmId, SessionId
 from runtime.messages import Message, pack_message, unpack_message
 from runtime.session import Session
@@ -34,6 +34,10 @@ from stores import Conflict, Damaged, Delete, Expect, Operation, Put, Store
 #: Messages at the end of a stored history that tell whether another one continues it. A branch that
 #: forked off further back and then said the same 16 things would be mistaken; none does.
 TAIL: Final = 16
+
+#: The layout of a row. Rows of layout 0 do not say so; a change of what is in a row or a segment
+#: raises it, and what understood the one before stays.
+FORMAT: Final = 1
 
 #: What bytes of another layout can cause while they are understood.
 _MISFITS: Final = (ValueError, TypeError, LookupError, AttributeError)
@@ -60,6 +64,7 @@ class SessionStore(Protocol):
 
         Raises:
             stores.Damaged: something is stored and cannot be read; never reported as None.
+            WrittenLater: a later version saved it; it is not overwritten either.
         """
         ...
 
@@ -121,6 +126,7 @@ class StoredSessions:
             operations.append(Put(self._segment_key(session.session_id, segments), packed))
             segments += 1
         row = {
+            "format": FORMAT,
             "session": converter().unstructure(attrs.evolve(session, messages=())),
             "segments": segments,
             "count": count + len(fresh),
@@ -173,12 +179,16 @@ class StoredSessions:
             return None
         try:
             row: dict[str, Any] = msgpack.unpackb(packed)
+            form = row.pop("format", 0)
+            if type(form) is int and form > FORMAT:
+                raise WrittenLater(f"the snapshot of session {session_id}", form, FORMAT)
             segments, tail = row.pop("segments"), row.pop("tail")
             beside = isinstance(segments, list)
             count = sum(segments) if beside else row.pop("count")
             session = structured(row.pop("session"), Session)
             segments = len(segments) if beside else segments
-            if row or any(type(each) is not int or each < 0 for each in (segments, count, tail)):
+            numbers = (form, segments, count, tail)
+            if row or any(type(each) is not int or each < 0 for each in numbers):
                 raise ValueError("the row has another layout")
         except _MISFITS as error:
             raise Damaged(f"the snapshot of session {session_id}", repr(error)) from error

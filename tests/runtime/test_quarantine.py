@@ -11,7 +11,7 @@ import attrs
 import lmdb
 import pytest
 
-from runtime.errors import SessionNotFound, SessionQuarantined
+from runtime.errors import SessionNotFound, SessionQuarantined, WrittenLater
 from runtime.ids import RunId, SessionId
 from runtime.manager import RealmSessions
 from runtime.messages import NO_USAGE, UserMessage
@@ -19,7 +19,7 @@ from runtime.models.sim import EchoModel
 from runtime.realm import Realm
 from runtime.records import TurnProgressed
 from runtime.store import StoredSessions
-from stores import Store, open_lmdb
+from stores import Put, Store, open_lmdb
 from stores.codec import encode_row, record_key, stream_prefix
 from tests.runtime.fakes import REALM, counting_ports, make_realm, new_session
 
@@ -168,7 +168,7 @@ async def test_a_damaged_row(place: Place, which: int, how: Harm) -> None:
     await assert_stays_apart(place, damaged)
 
 
-@pytest.mark.parametrize("value", [b"", b"\xc1", b"\x91\x01", b"\x91\x63", b"\x80"])
+@pytest.mark.parametrize("value", [b"", b"\xc1", b"\x91\x01", b"\x91\x00", b"\x80"])
 async def test_a_row_that_is_intact_and_says_nothing(place: Place, value: bytes) -> None:
     damaged = place.names[1]
     key = row_key(damaged)
@@ -288,6 +288,23 @@ async def test_a_damaged_position_costs_the_rows_and_no_session(place: Place) ->
         await realm.checkpoint()
     async with place.open(600) as (realm, _):
         assert realm.state.heads == heads
+
+
+@pytest.mark.parametrize("name", ["position", "s/", "q/someone", "l/12345678"])
+async def test_a_row_from_a_later_version_is_refused_and_not_taken_for_damage(
+    place: Place, name: str
+) -> None:
+    if name == "s/":
+        name += place.names[1]
+    key = f"fold/{REALM}/{name}".encode()
+    row = b"\x92\x02\xa1x"
+    async with open_lmdb(place.path) as store:
+        await store.commit([Put(key, row)])
+    async with open_lmdb(place.path) as store:
+        before = store.scan(b""), store.last(f"realm/{REALM}".encode())
+        with pytest.raises(WrittenLater, match=r"layout 2 .* up to 1: .* upgrade trio-mob"):
+            make_realm(store, EchoModel())
+        assert (store.scan(b""), store.last(f"realm/{REALM}".encode())) == before
 
 
 async def test_a_damaged_reason_keeps_its_session_apart(place: Place) -> None:

@@ -14,7 +14,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.errors import SessionError
+from runtime.errors import SessionError, WrittenLater
 from runtime.ids import HarnessId, RealmId, SessionId
 from runtime.messages import AssistantMessage, Message, Usage, UserMessage
 from runtime.session import Lineage, Session, SessionSpec, SessionStatus
@@ -191,6 +191,25 @@ async def test_a_snapshot_whose_segments_lie_beside_its_row_is_read_and_moved(st
     await sessions.save(longer)
     assert await sessions.load(SESSION.session_id) == longer
     assert [key for key, _ in store.scan(b"snapshot")] == [SEGMENT, ROW]
+
+
+async def test_a_snapshot_from_a_later_version_is_neither_read_nor_overwritten(
+    store: Store,
+) -> None:
+    sessions = StoredSessions(store, REALM)
+    await sessions.save(SESSION)
+    row = store.get(ROW)
+    assert row is not None
+    await store.commit([Put(ROW, changed(row, format=2, colour="red"))])
+    before = store.scan(b"")
+    for operation in (
+        sessions.load(SESSION.session_id),
+        sessions.save(SESSION),
+        sessions.delete(SESSION.session_id),
+    ):
+        with pytest.raises(WrittenLater, match=r"session s1 .* upgrade trio-mob"):
+            await operation
+    assert store.scan(b"") == before
 
 
 async def test_listing_reads_no_message(store: Store) -> None:

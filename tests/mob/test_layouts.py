@@ -1,0 +1,109 @@
+"""What a mob stores: frozen bytes of its records and of its roster's rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mob.records import (
+    MOB_RECORDS,
+    BlueprintAdopted,
+    MemberExited,
+    MemberRetired,
+    MemberSpawned,
+    MobCreated,
+    MobStateChanged,
+    RunReported,
+)
+from mob.roster import Roster
+from runtime.errors import WrittenLater
+from runtime.ids import SessionId
+from runtime.state import RealmState
+
+TYPES = {record_type.cls: record_type for record_type in MOB_RECORDS}
+EXAMPLES: list[Any] = [
+    MobCreated("team", "{}", 1),
+    BlueprintAdopted('{"a":1}', 2),
+    MobStateChanged("stopped", "asked to", 3),
+    MemberSpawned("worker-0", "worker", SessionId("s1"), 2, 4),
+    MemberExited("worker-0", SessionId("s1"), "boom", 0.5, 5),
+    RunReported("key", 6),
+    MemberRetired("worker-0", "enough", 7),
+]
+
+#: Kind number and bytes of version 1, as stored: see tests/runtime/test_records.py.
+VERSION_1: dict[type, tuple[int, str]] = {
+    MobCreated: (32, "83a66d6f625f6964a47465616da9626c75657072696e74a27b7da561745f6e7301"),
+    BlueprintAdopted: (33, "82a9626c75657072696e74a77b2261223a317da561745f6e7302"),
+    MobStateChanged: (
+        34,
+        "83a57374617465a773746f70706564a6726561736f6ea861736b656420746fa561745f6e7303",
+    ),
+    MemberSpawned: (
+        35,
+        "85a46e616d65a8776f726b65722d30a770726f66696c65a6776f726b6572aa73657373696f6e5f6964a27331aa67656e65726174696f6e02a561745f6e7304",
+    ),
+    MemberExited: (
+        37,
+        "85a46e616d65a8776f726b65722d30aa73657373696f6e5f6964a27331a56361757365a4626f6f6dac726573746172745f696e5f73cb3fe0000000000000a561745f6e7305",
+    ),
+    RunReported: (38, "82a36b6579a36b6579a561745f6e7306"),
+    MemberRetired: (36, "83a46e616d65a8776f726b65722d30a6726561736f6ea6656e6f756768a561745f6e7307"),
+}
+
+#: The roster's rows in layout 1, while the member is there and after it has left.
+MEMBERS_1: dict[bytes, str] = {
+    b"member/worker-0": "9701a8776f726b65722d30a6776f726b6572a273310201a4626f6f6d",
+    b"mob": "9601a47465616da77b2261223a317d01a773746f7070656491a36b6579",
+}
+RETIRED_1: dict[bytes, str] = {
+    b"member/worker-0": "9301a8776f726b65722d30a27331",
+    b"mob": "9601a47465616da77b2261223a317d01a773746f7070656491a36b6579",
+}
+
+
+def test_every_record_has_an_example() -> None:
+    assert set(TYPES) == set(map(type, EXAMPLES)) == set(VERSION_1)
+
+
+@pytest.mark.parametrize("record", EXAMPLES, ids=lambda record: type(record).__name__)
+def test_the_bytes_of_version_1_never_change(record: Any) -> None:
+    record_type = TYPES[type(record)]
+    kind, stored = VERSION_1[type(record)]
+    assert (record_type.kind, record_type.version) == (kind, 1)
+    assert record_type.unpack(bytes.fromhex(stored)) == record
+    assert record_type.pack(record).hex() == stored
+
+
+def a_roster(*records: Any) -> Roster:
+    state = RealmState()
+    roster = Roster(state)
+    for seq, record in enumerate(records, 1):
+        state.apply(seq, record)
+    return roster
+
+
+def rows(roster: Roster) -> dict[bytes, bytes]:
+    return {name: row for name, row in roster.changed() if row is not None}
+
+
+@pytest.mark.parametrize(
+    ("records", "layout"),
+    [(EXAMPLES[:-1], MEMBERS_1), (EXAMPLES, RETIRED_1)],
+    ids=["member", "retired"],
+)
+def test_the_rows_of_a_roster_never_change(records: list[Any], layout: dict[bytes, str]) -> None:
+    roster = a_roster(*records)
+    assert {name: row.hex() for name, row in rows(roster).items()} == layout
+    loaded = a_roster()
+    for name, row in layout.items():
+        loaded.load(name, bytes.fromhex(row))
+    for field in ("mob_id", "blueprint", "created_at_ns", "mob_state", "reported", "members"):
+        assert getattr(loaded, field) == getattr(roster, field)
+    assert loaded.retired == roster.retired
+
+
+def test_a_row_from_a_later_version_is_refused() -> None:
+    with pytest.raises(WrittenLater, match="upgrade trio-mob"):
+        a_roster().load(b"mob", b"\x92\x02\xa4team")
