@@ -27,6 +27,7 @@ from typing import Final
 import attrs
 import trio
 
+from runtime.errors import SessionNotFound, SessionQuarantined
 from runtime.ids import SessionId
 from runtime.records import TurnEnded, turn_bytes
 from runtime.recovery import TAIL, Recovery
@@ -161,7 +162,7 @@ class CheckpointGate:
             self._wake.set()
 
     def deleted(self, session_id: SessionId) -> None:
-        """The session is gone: there is nothing to save any more."""
+        """The session is gone, or quarantined: there is nothing to save any more."""
         for each in (self._dirty, self._due, self._timed, self.failures):
             each.pop(session_id, None)
         self._archived.discard(session_id)
@@ -257,10 +258,15 @@ class CheckpointGate:
         try:
             await self._sessions.save(self._snapshot(session_id))
             saved = True
+        except (SessionQuarantined, SessionNotFound):  # damaged, or gone: no failure of the store
+            self.deleted(session_id)
+            return
         except Exception as error:  # noqa: BLE001 the store may be a user's and raise anything
             self.failures[session_id] = failed[session_id] = error
         finally:
-            if saved:
+            if self._dirty.get(session_id) is not since:
+                pass  # it was deleted or quarantined meanwhile
+            elif saved:
                 self._saved(session_id, since, taken)
             else:
                 since.at = taken.at

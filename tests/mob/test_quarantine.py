@@ -15,7 +15,8 @@ from mob.lifecycle import MobState
 from mob.mob import Mob
 from mob.view import live_view, mob_view
 from runtime.errors import SessionQuarantined
-from stores import open_lmdb, read_lmdb
+from runtime.store import StoredSessions
+from stores import LmdbStore, open_lmdb, read_lmdb
 from stores.codec import record_key, stream_prefix
 from tests.mob.mobs import define
 from tests.runtime.test_quarantine import KEYS, STREAMS, flip, harm
@@ -23,7 +24,7 @@ from tests.runtime.test_quarantine import KEYS, STREAMS, flip, harm
 
 @asynccontextmanager
 async def opened(path: Path) -> AsyncIterator[Mob]:
-    definition = define("a", "b")
+    definition = define("a", "b", "c")
     async with open_lmdb(path) as store, open_mob(definition, store=store) as mob:
         yield mob
 
@@ -59,7 +60,7 @@ async def assert_the_rest_works(path: Path, session: str) -> None:
         found = stored_mob(store, "t")
         assert list(found.state.quarantined) == [session]
         states = [node.state for node in mob_view("t", found.state, found.roster).members]
-        assert states == ["quarantined", "idle"]
+        assert states == ["quarantined", "idle", "idle"]
 
 
 def told(path: Path) -> dict[str, tuple[bool, str]]:
@@ -102,3 +103,59 @@ async def test_a_damaged_member_can_be_retired_and_replaced(tmp_path: Path) -> N
         assert (await mob.ask("a", "hello")).text == "hello"
         assert mob.state is MobState.RUNNING
         assert list(mob.realm.state.quarantined) == [session]
+
+
+def harm_open(mob: Mob, seq: int) -> None:
+    """One bit of record `seq`, while the mob runs."""
+    store = mob.realm.store
+    assert isinstance(store, LmdbStore)
+    key = record_key(stream_prefix(b"realm/t"), seq)
+    files = store._files
+    with files.env.begin(files.streams, write=True) as txn:
+        txn.put(key, flip(bytes(txn.get(key) or b"")))
+
+
+async def test_one_quarantined_while_the_mob_runs_is_nothing_to_save_any_more(
+    tmp_path: Path,
+) -> None:
+    """CONTRACTS 5.9, 5.11: its checkpointer is told, and stopping saves all the others."""
+    async with opened(tmp_path) as mob:
+        damaged, fine = mob.session_of("a"), mob.session_of("b")
+        for name in "ab":
+            await mob.ask(name, "one")
+        await mob.ask("c", "one")
+        assert mob._gate.dirty == 3
+        harm_open(mob, mob.realm.state.head(damaged).head)
+        mob.realm.discard_live(damaged)
+        with pytest.raises(SessionQuarantined):
+            await mob.ask("a", "two")
+        assert mob._gate.dirty == 2
+        await mob.ask("b", "two")
+        with trio.fail_after(5):
+            await mob.stop()
+        assert (mob._gate.dirty, mob._gate.failures) == (0, {})
+        snapshots = StoredSessions(mob.realm.store, mob.realm.realm_id)
+        assert await snapshots.list() == [fine, mob.session_of("c")]
+        assert await snapshots.load(fine) == mob.realm.snapshot(fine)
+    async with opened(tmp_path) as mob:
+        await mob.resume()
+        assert (await mob.ask("b", "three")).text == "three"
+
+
+async def test_one_that_is_found_damaged_by_the_save_itself_does_not_keep_the_mob_from_stopping(
+    tmp_path: Path,
+) -> None:
+    """CONTRACTS 5.11."""
+    async with opened(tmp_path) as mob:
+        damaged = mob.session_of("a")
+        for name in "ab":
+            await mob.ask(name, "one")
+        harm_open(mob, mob.realm.state.head(damaged).head)
+        mob.realm.discard_live(damaged)
+        with trio.fail_after(5):
+            await mob.stop()
+        assert mob.state is MobState.STOPPED
+        assert list(mob.realm.state.quarantined) == [damaged]
+        assert (mob._gate.dirty, mob._gate.failures) == (0, {})
+        snapshots = StoredSessions(mob.realm.store, mob.realm.realm_id)
+        assert await snapshots.list() == [mob.session_of("b")]

@@ -12,6 +12,7 @@ import trio.testing
 from trio.testing import wait_all_tasks_blocked
 
 from runtime.checkpoint import TOGETHER, CheckpointGate, CheckpointPolicy
+from runtime.errors import SessionNotFound, SessionQuarantined
 from runtime.ids import RunId, SessionId
 from runtime.messages import NO_USAGE, UserMessage
 from runtime.records import TurnEnded, TurnOutcome, turn_bytes
@@ -209,6 +210,33 @@ async def test_what_happens_during_a_save_is_saved_after_it() -> None:
     assert set(first) == {(A, 1, SessionStatus.IDLE), (B, 1, SessionStatus.IDLE)}
     assert set(last) == {(A, 2, SessionStatus.IDLE), (B, 1, SessionStatus.ARCHIVED)}
     assert bench.gate.dirty == 0
+
+
+async def test_one_that_goes_while_it_is_saved_is_let_go() -> None:
+    """Deleted, or quarantined by a reader; the task that saves the others must outlive it."""
+    bench = Bench(every=1)
+    bench.saves.hold = trio.Event()
+    async with running(bench):
+        bench.turn(A)
+        await wait_all_tasks_blocked()
+        bench.gate.deleted(A)
+        bench.saves.hold.set()
+        await wait_all_tasks_blocked()
+        bench.turn(B)
+    assert bench.saves.done[1:] == [(B, 1, SessionStatus.IDLE)]
+    assert bench.gate.dirty == 0
+
+
+@pytest.mark.parametrize("error", [SessionQuarantined(A, "a test"), SessionNotFound(A)])
+async def test_one_that_cannot_be_saved_because_it_is_damaged_or_gone_fails_no_flush(
+    error: Exception,
+) -> None:
+    """CONTRACTS 5.11: a damaged session must not keep a mob from stopping."""
+    bench = Bench(every=1)
+    bench.saves.broken = error
+    bench.turn(A)
+    await bench.gate.flush()
+    assert (bench.gate.dirty, bench.gate.failures) == (0, {})
 
 
 async def test_flush_returns_when_everything_is_saved_also_what_ended_during_a_save() -> None:
