@@ -14,6 +14,7 @@ import trio
 
 from mob.definition import MobDefinition, changed_parts
 from mob.errors import DefinitionChanged, DefinitionInvalid, Mistake, MobNotFound
+from mob.handles import sole_handle
 from mob.harness import Harnesses, load_tools
 from mob.mob import Mob
 from mob.models import open_models
@@ -29,6 +30,7 @@ from runtime.realm import Realm
 from runtime.records import RUNTIME_RECORDS
 from runtime.recovery import Recovery, WholeRows
 from runtime.service import (
+    REALM,
     EphemeralSessionService,
     PersistentSessionService,
     RealmSessionService,
@@ -68,6 +70,7 @@ async def open_mob(
         DefinitionInvalid: the definition does not hold together, or a tool cannot be loaded.
         DefinitionChanged: the stored mob has another blueprint and `adopt` is false.
         ModelUnavailable: an alias cannot be served.
+        MobInUse: this process has this mob open already, on the same store.
         stores.StoreError: the store cannot be read or written.
     """
     definition.check()
@@ -75,6 +78,7 @@ async def open_mob(
     async with AsyncExitStack() as stack:
         if store is None:
             store = await stack.enter_async_context(open_memory())
+        stack.enter_context(sole_handle(store, definition.id, f"mob {definition.id!r}"))
         clients = await stack.enter_async_context(open_models(definition.models, models or {}))
         harnesses = Harnesses(definition, clients, tools)
         realm = Realm(
@@ -146,6 +150,7 @@ async def open_session_service(
 
     Raises:
         runtime.errors.PersistenceDisabled: the store given is not durable.
+        MobInUse: this process has a service open already, on the same store.
         stores.StoreError: the store cannot be read.
     """
     async with AsyncExitStack() as stack:
@@ -154,6 +159,7 @@ async def open_session_service(
             memory = await stack.enter_async_context(open_memory())
             service = EphemeralSessionService(memory, ports=ports)
         else:
+            stack.enter_context(sole_handle(store, REALM, "the session service"))
             service = PersistentSessionService(store, ports=ports)
         stack.push_async_callback(service.aclose)
         yield service

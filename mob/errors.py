@@ -4,6 +4,7 @@ MobError (runtime.errors)
 +-- DefinitionInvalid       the mob file is wrong; `mistakes` says where, one by one
 +-- DefinitionChanged       the file no longer is what the stored mob was made from
 +-- MobNotFound             the store holds no mob of this id
++-- MobInUse                this process has the mob open already
 +-- MobClosed               the block of `open_mob` was left; the mob itself goes on when reopened
 +-- MemberNotFound          the mob has no member of this name
 +-- MemberExists            the name is taken, or about to be
@@ -68,6 +69,17 @@ class MobNotFound(MobError):
         super().__init__(f"no mob {mob_id!r} in the store at {location}; {there}")
         self.mob_id = mob_id
         self.known = known
+
+
+class MobInUse(MobError):
+    """This process has it open already, in the task `owner`; nothing was opened or fenced off."""
+
+    def __init__(self, what: str, location: str, owner: str) -> None:
+        super().__init__(
+            f"{what} in the store at {location} is in use by this process already, in the task"
+            f" {owner!r}: share that handle, or leave its block first"
+        )
+        self.owner = owner
 
 
 class MobClosed(MobError):

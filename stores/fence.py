@@ -168,12 +168,15 @@ def sync_directory(path: str) -> None:
 def in_use(path: str, pid: int) -> StoreInUse:
     """The error for a store that process `pid` (0: somebody) has open."""
     who = f"process {pid}" if pid else "another process"
+    advice = (
+        "wait for it to end or stop it, or give this one another directory; to look into a store"
+        " in use, open it for reading; if its owner hangs, take it over (take_over=True)"
+    )
     if pid == os.getpid():
         who = f"this process ({pid})"
+        advice = "use the handle that has it open, or give this one another directory"
     return StoreInUse(
-        f"the store at {path} is in use by {who}: wait for it to end or stop it, or give this"
-        " one another directory; to look into a store in use, open it for reading; if its owner"
-        " hangs, take it over (take_over=True)",
+        f"the store at {path} is in use by {who}: {advice}",
         path=path,
         pid=pid or None,
     )

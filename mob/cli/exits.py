@@ -19,6 +19,7 @@ from mob.errors import (
     MemberExists,
     MemberFailed,
     MemberNotFound,
+    MobInUse,
     MobNotFound,
 )
 from mob.lifecycle import VerbRefused
@@ -75,6 +76,7 @@ EXITS: Final[dict[type[BaseException], int]] = {
     VerbRefused: CONFLICT,
     ModelError: PROVIDER,
     Conflict: CONFLICT,
+    MobInUse: IN_USE,
     StoreInUse: IN_USE,
     StoreLost: IN_USE,
     FileNotFoundError: NOT_FOUND,

@@ -12,6 +12,7 @@ from mob.errors import (
     MemberFailed,
     MemberNotFound,
     Mistake,
+    MobInUse,
     MobNotFound,
 )
 from mob.lifecycle import MobState, VerbRefused
@@ -51,6 +52,7 @@ ROWS: list[tuple[BaseException, int]] = [
     (StoreUnreadable("x", path="p"), 1),
     (Damaged("r", "x"), 1),
     (StoreInUse("x", path="p"), 75),
+    (MobInUse("mob 'm'", "p", "main"), 75),
     (KeyboardInterrupt(), 130),
     (ZeroDivisionError("x"), 1),
 ]

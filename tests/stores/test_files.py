@@ -49,7 +49,7 @@ async def test_a_relative_path_survives_a_change_of_directory(
 async def test_a_second_owner_in_this_process_is_refused(path: Path) -> None:
     async with open_lmdb(path) as store:
         with pytest.raises(
-            StoreInUse, match=r"in use by this process .* another directory"
+            StoreInUse, match=r"in use by this process .* use the handle .* another directory"
         ) as caught:
             async with open_lmdb(path):
                 pass
