@@ -24,7 +24,7 @@ from typing import final
 
 import trio
 
-from stores.base import Append, Batch, Committed, Delete, Entry, Erase, Expect, Put, Ticket
+from stores.base import Append, Batch, Committed, Delete, Entry, Erase, Expect, Put
 from stores.codec import check_batch, check_key
 from stores.errors import Conflict, StoreClosed, StoreLost
 from stores.writer import Outcome, Watch, settled
@@ -65,6 +65,11 @@ class MemoryTicket:
 
     def __init__(self, outcome: Outcome) -> None:
         self._outcome = outcome
+
+    @property
+    def outcome(self) -> Outcome:
+        """What `wait` returns or raises, without waiting."""
+        return self._outcome
 
     async def wait(self) -> tuple[int, ...]:
         """See `stores.base.Ticket.wait`. Always executes a checkpoint."""
@@ -109,7 +114,7 @@ class MemoryStore:
 
     # An interrupt halfway through would leave a batch applied in part.
     @trio.lowlevel.enable_ki_protection
-    def submit(self, batch: Batch, committed: Committed | None = None) -> Ticket:
+    def submit(self, batch: Batch, committed: Committed | None = None) -> MemoryTicket:
         """See `stores.base.Store.submit`; the batch is applied before this returns."""
         self._check_open()
         batch = tuple(batch)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tests.architecture import rules
-from tests.architecture.repository import FLOORS, sources
+from tests.architecture.repository import FLOORS, ROOT, sources
+from tests.architecture.source import Sources
 
 #: What `runtime` and `mob` may know of `stores`: the port, never an engine behind it; and the loop
 #: in which the suites of both floors run async code from Hypothesis's rules.
@@ -13,6 +14,7 @@ STORE_PORT = ("stores.base", "stores.errors", "stores.guest")
 COMPOSITION_ROOTS = {
     "mob.app": "puts the parts of a mob together for users of the library",
     "mob.cli.*": "opens the store that the command line names",
+    "mob.simulation.*": "plugs a simulated disk under the writer of the real engine",
 }
 
 
@@ -34,6 +36,13 @@ def test_only_composition_roots_choose_an_engine() -> None:
 
 def test_nothing_depends_on_the_command_line() -> None:
     assert rules.stays_private(sources(), "mob.cli") == []
+
+
+def test_nothing_depends_on_the_simulation_but_the_command_line() -> None:
+    library = {
+        name: module for name, module in sources().modules.items() if not name.startswith("mob.cli")
+    }
+    assert rules.stays_private(Sources(ROOT, library), "mob.simulation") == []
 
 
 def test_no_modules_import_each_other() -> None:
