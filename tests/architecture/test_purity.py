@@ -16,6 +16,7 @@ PURE = (
     "mob.records",
     "mob.roster",
     "mob.runs",
+    "mob.simulation.faults",
     "mob.supervision",
     "mob.tables",
     "mob.view",
