@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from mob.errors import DefinitionInvalid, Mistake
 from mob.supervision import DEFAULT_POLICY, RestartPolicy, RestartWhen
 from mob.tables import TableReader
 from runtime.checkpoint import CheckpointPolicy
+from runtime.prices import CURRENCY, Price, amount
 from runtime.turn import MAX_STEPS
 
 
@@ -33,6 +35,7 @@ class ModelDefinition:
     """What serves an alias: ``provider:id`` and how to reach it.
 
     `max_concurrency` bounds calls at the same time (None: no bound). `options` go with each call.
+    `price` says what its tokens cost; without one its calls are unpriced, which is not free.
     """
 
     model: str
@@ -40,6 +43,7 @@ class ModelDefinition:
     api_key_env: str | None = None
     max_concurrency: int | None = None
     options: dict[str, Any] = attrs.field(factory=dict)
+    price: Price | None = None
 
 
 @attrs.frozen
@@ -254,9 +258,32 @@ def _read_model(table: TableReader) -> ModelDefinition:
         api_key_env=table.take("api_key_env", str),
         max_concurrency=table.take("max_concurrency", int),
         options=table.take("options", dict, {}),
+        price=_read_price(table),
     )
     table.done()
     return model
+
+
+def _read_price(model: TableReader) -> Price | None:
+    """The price of a model, if it has one. Mistakes: an amount is missing or is none."""
+    if model.take("price", dict) is None:
+        return None
+    table = model.table("price")
+    amounts: dict[str, Decimal] = {}
+    for key in ("input", "output", "cached_input"):
+        given = table.raw(key)
+        if given is None:
+            if key != "cached_input":
+                table.wrong(key, f"is missing; {CURRENCY} for a million tokens is needed here")
+            continue
+        try:
+            amounts[key] = amount(given)
+        except ValueError as error:
+            table.wrong(key, f"{error}; it is {CURRENCY} for a million tokens")
+    table.done()
+    if "input" not in amounts or "output" not in amounts:
+        return None
+    return Price(**amounts)
 
 
 def _read_tool(table: TableReader) -> ToolDefinition:

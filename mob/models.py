@@ -1,7 +1,7 @@
 """The models of a mob: aliases bound to clients, opened together and closed together.
 
-Owns: resolving every alias of a definition, overrides, the concurrency bound of an alias. Must not:
-know a provider (the registry of `runtime.models` does).
+Owns: resolving every alias of a definition, overrides, the price and the concurrency bound of an
+alias. Must not: know a provider (the registry of `runtime.models` does).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
+import attrs
 import trio
 
 from mob.definition import ModelDefinition
@@ -16,6 +17,30 @@ from mob.tables import nearest
 from runtime.errors import ModelUnavailable
 from runtime.models.base import Emit, Model, ModelReply, ModelRequest
 from runtime.models.registry import open_model
+from runtime.prices import Price, priced
+
+
+class Priced:
+    """A model whose replies say what they cost."""
+
+    def __init__(self, model: Model, price: Price) -> None:
+        self._model = model
+        self._price = price
+
+    @property
+    def name(self) -> str:
+        return self._model.name
+
+    @property
+    def supports_tools(self) -> bool:
+        return self._model.supports_tools
+
+    async def generate(self, request: ModelRequest, emit: Emit | None = None) -> ModelReply:
+        reply = await self._model.generate(request, emit)
+        return attrs.evolve(reply, usage=priced(reply.usage, self._price))
+
+    async def aclose(self) -> None:
+        await self._model.aclose()
 
 
 class Limited:
@@ -45,6 +70,8 @@ def override(
     models: Mapping[str, ModelDefinition], replaced: Mapping[str, str]
 ) -> dict[str, ModelDefinition]:
     """The definitions with ``alias -> provider:id`` replaced; the alias ``all`` stands for each.
+
+    A price is that of a model, so another model in its place has none.
 
     Raises:
         ModelUnavailable: there is no such alias.
@@ -84,6 +111,8 @@ async def open_models(
                 }
                 model = open_model(definition.model, **given_settings)
                 stack.push_async_callback(model.aclose)
+            if definition.price is not None:
+                model = Priced(model, definition.price)
             if definition.max_concurrency is not None:
                 model = Limited(model, definition.max_concurrency)
             models[alias] = model

@@ -24,16 +24,29 @@ from runtime.ids import ToolCallId
 
 @attrs.frozen
 class Usage:
-    """Tokens and calls spent. Adds up; the zero is `NO_USAGE`."""
+    """Tokens, calls and money spent. Adds up; the zero is `NO_USAGE`.
+
+    `input_tokens` includes `cached_input_tokens`, which a provider's cache served. The cost is that
+    of `priced_calls` model calls, in billionths of a US dollar; what the other calls cost is not
+    known, and so is never taken for nothing (`runtime.prices`).
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
     model_calls: int = 0
     tool_calls: int = 0
+    cached_input_tokens: int = 0
+    cost_nano_usd: int = 0
+    priced_calls: int = 0
 
     @property
     def total_tokens(self) -> int:
         return self.input_tokens + self.output_tokens
+
+    @property
+    def unpriced_calls(self) -> int:
+        """The model calls whose cost is not known."""
+        return self.model_calls - self.priced_calls
 
     def __add__(self, other: Usage) -> Usage:
         if self is NO_USAGE:
@@ -43,6 +56,9 @@ class Usage:
             self.output_tokens + other.output_tokens,
             self.model_calls + other.model_calls,
             self.tool_calls + other.tool_calls,
+            self.cached_input_tokens + other.cached_input_tokens,
+            self.cost_nano_usd + other.cost_nano_usd,
+            self.priced_calls + other.priced_calls,
         )
 
 
@@ -123,13 +139,21 @@ _LAYOUTS: dict[int, tuple[tuple[type, ...], ...]] = {
 _OUTCOMES = {outcome.value: outcome for outcome in ToolOutcome}
 
 
+#: The numbers of a usage without and with those about caches and money.
+_USAGE_SIZES = (4, 7)
+
+
 def pack_usage(usage: Usage) -> Packed:
-    return (usage.input_tokens, usage.output_tokens, usage.model_calls, usage.tool_calls)
+    """Four numbers, and three more only where they say something: most stored usages are short."""
+    short = (usage.input_tokens, usage.output_tokens, usage.model_calls, usage.tool_calls)
+    if usage.cached_input_tokens or usage.priced_calls or usage.cost_nano_usd:
+        return (*short, usage.cached_input_tokens, usage.cost_nano_usd, usage.priced_calls)
+    return short
 
 
 def unpack_usage(packed: Packed) -> Usage:
     """The usage whose tuple form is `packed`. Raises `ValueError` if it is not one."""
-    if list(map(type, packed)) != [int, int, int, int]:
+    if len(packed) not in _USAGE_SIZES or any(type(number) is not int for number in packed):
         raise ValueError(f"not a usage: {packed!r}")
     return Usage(*packed)
 

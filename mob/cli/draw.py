@@ -11,7 +11,7 @@ from typing import Final
 from rich.table import Table
 from rich.text import Text
 
-from mob.cli.output import age, count, one_line, plural
+from mob.cli.output import age, count, one_line, plural, spent_text
 from mob.view import MobView, Node
 
 #: Below these widths in characters a column is left out.
@@ -79,7 +79,7 @@ def tree_table(
 
 def _heading(view: MobView, *, short: bool) -> Text:
     text = Text(view.mob_id, "bold")
-    spent = "" if short else f", {count(view.usage.total_tokens)} tokens"
+    spent = "" if short else f", {spent_text(view.usage)}"
     text.append(f" {view.state}{spent}", "not bold dim")
     return text
 

@@ -12,6 +12,8 @@ from mob.cli.options import DEFAULT_STATE, Json, State
 from mob.cli.output import count, narrate, result, result_json
 from mob.cli.owner import owner_of
 from mob.cli.stored import every_mob, looking_into, updated_ns, when
+from runtime.messages import NO_USAGE
+from runtime.prices import cost_text
 
 EXAMPLES = """    mob ls
     mob ls --state /var/lib/mob --json | jq -r '.[].id'
@@ -19,7 +21,7 @@ EXAMPLES = """    mob ls
 
 
 def ls(*, state: State = DEFAULT_STATE, json: Json = False) -> int:
-    """List the mobs of a store: state, members, turns, tokens, last change.
+    """List the mobs of a store: state, members, turns, tokens, cost, last change.
 
     Works while another process runs the mobs: it reads what is committed.
     """
@@ -33,11 +35,16 @@ def ls(*, state: State = DEFAULT_STATE, json: Json = False) -> int:
         narrate(f"mob: the store at {state} holds no mob yet")
         return 0
     wide = max(3, *(len(row["id"]) for row in rows))
-    result(f"{'MOB':{wide}}  {'STATE':8} {'MEMBERS':>7} {'TURNS':>6} {'TOKENS':>6}  UPDATED")
-    for row in rows:
+    costs = [cost_text(row["usage"]) for row in rows]
+    money = max(4, *map(len, costs))
+    result(
+        f"{'MOB':{wide}}  {'STATE':8} {'MEMBERS':>7} {'TURNS':>6} {'TOKENS':>6} {'COST':>{money}}"
+        "  UPDATED"
+    )
+    for row, cost in zip(rows, costs, strict=True):
         result(
             f"{row['id']:{wide}}  {row['state']:8} {row['members']:>7} {row['turns']:>6}"
-            f" {count(row['tokens']):>6}  {when(row['updated_at_ns'])}"
+            f" {count(row['tokens']):>6} {cost:>{money}}  {when(row['updated_at_ns'])}"
         )
     who = "no process has" if owner is None else f"process {owner} has"
     narrate(f"mob: {who} this store open")
@@ -46,6 +53,7 @@ def ls(*, state: State = DEFAULT_STATE, json: Json = False) -> int:
 
 def _row(stored: StoredMob) -> dict[str, Any]:
     heads = stored.state.heads.values()
+    usage = sum((head.usage for head in heads), NO_USAGE)
     return {
         "id": stored.mob_id,
         "state": stored.roster.mob_state.value,
@@ -53,7 +61,8 @@ def _row(stored: StoredMob) -> dict[str, Any]:
         "sessions": len(heads),
         "unfinished": sum(head.inputs is not None for head in heads),
         "turns": sum(head.turns for head in heads),
-        "tokens": sum(head.usage.total_tokens for head in heads),
+        "tokens": usage.total_tokens,
+        "usage": usage,
         "records": stored.last,
         "updated_at_ns": updated_ns(stored),
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from mob.cli.output import count, one_line
+from mob.cli.output import count, one_line, spent_text
 from mob.records import (
     BlueprintAdopted,
     MemberExited,
@@ -93,7 +93,9 @@ def _progressed(state: RealmState, record: TurnProgressed) -> tuple[str, str] | 
 
 def _ended(state: RealmState, record: TurnEnded) -> tuple[str, str]:
     who = path_of(state, record.session_id)
-    spent = f"{count(record.usage.total_tokens)} tokens"
+    usage = record.usage
+    # The run's last line says what was not priced; in every turn's it would be noise.
+    spent = spent_text(usage) if usage.priced_calls else f"{count(usage.total_tokens)} tokens"
     if record.outcome is TurnOutcome.COMPLETED:
         return who, f'turn ended ({spent}): "{one_line(last_text(record), QUOTE)}"'
     how = "was interrupted" if record.outcome is TurnOutcome.INTERRUPTED else "failed"

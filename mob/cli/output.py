@@ -15,6 +15,8 @@ from typing import Any
 import attrs
 
 from mob.cli.exits import OutputClosed
+from runtime.messages import Usage
+from runtime.prices import cost_text, cost_usd
 
 #: Unprintable characters are shown as this: a model's words must not steer the user's terminal.
 _BLANK = "\N{REPLACEMENT CHARACTER}"
@@ -93,6 +95,8 @@ def jsonable(value: Any) -> Any:
     """`value` as JSON can hold it: attrs classes become objects, enumerations lower-case words."""
     if isinstance(value, enum.Enum):
         return value.name.lower()
+    if isinstance(value, Usage):
+        return _usage(value)
     if attrs.has(type(value)):
         return {
             field.name: jsonable(getattr(value, field.name)) for field in attrs.fields(type(value))
@@ -104,6 +108,24 @@ def jsonable(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def _usage(usage: Usage) -> dict[str, Any]:
+    """What was spent. The cost is text, because it is exact, and null if nothing had a price."""
+    return {
+        "input_tokens": usage.input_tokens,
+        "cached_input_tokens": usage.cached_input_tokens,
+        "output_tokens": usage.output_tokens,
+        "model_calls": usage.model_calls,
+        "tool_calls": usage.tool_calls,
+        "cost_usd": cost_usd(usage),
+        "unpriced_calls": usage.unpriced_calls,
+    }
+
+
+def spent_text(usage: Usage) -> str:
+    """What was spent, for people: ``4.1k tokens, $0.012`` or ``4.1k tokens, unpriced``."""
+    return f"{count(usage.total_tokens)} tokens, {cost_text(usage)}"
 
 
 def age(seconds: float) -> str:

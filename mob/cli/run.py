@@ -25,7 +25,7 @@ from mob.app import open_mob
 from mob.cli import exits
 from mob.cli.display import Display, Kind, open_display
 from mob.cli.options import DEFAULT_STATE, Json, Models, State, bindings
-from mob.cli.output import answer_text, jsonable, plural, result, result_json
+from mob.cli.output import answer_text, jsonable, plural, result, result_json, spent_text
 from mob.cli.validate import read
 from mob.cli.weights import have_weights
 from mob.lifecycle import MobState
@@ -168,6 +168,8 @@ async def _run(mob: Mob, prompt: str, display: Display, stopper: Stopper, asked:
     begin = asked.after if joined is None else 0
     report = read_run(mob.id, key, past(mob.realm.journal, begin), mob.realm.state.heads)
     if report is not None:
+        calls = plural(report.usage.model_calls, "model call")
+        display.say(f"spent {spent_text(report.usage)} in {calls}")
         _print(report, asked)
     await mob.report_run(key)
     if failure is not None:

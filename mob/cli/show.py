@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from mob.app import StoredMob, stored_mob
 from mob.cli.exits import NothingThere
 from mob.cli.options import DEFAULT_STATE, Json, State
-from mob.cli.output import count, jsonable, one_line, plural, result, result_json
+from mob.cli.output import jsonable, one_line, plural, result, result_json, spent_text
 from mob.cli.stored import looking_into, split_name, updated_ns, when
 from mob.errors import MemberNotFound
 from runtime.ids import SessionId
@@ -89,7 +89,7 @@ def _head(head: SessionHead) -> dict[str, Any]:
     return {
         "status": head.status.value,
         "turns": head.turns,
-        "usage": jsonable(head.usage),
+        "usage": head.usage,
         "inputs_waiting": len(head.inputs or ()),
         "turn_in_flight": head.partial is not None,
         "children": len(head.children or ()),
@@ -165,12 +165,7 @@ def _print_mob(shape: dict[str, Any]) -> None:
 
 
 def _in_short(shape: dict[str, Any]) -> str:
-    usage = shape["usage"]
-    parts = [
-        shape["status"],
-        plural(shape["turns"], "turn"),
-        f"{count(usage['input_tokens'] + usage['output_tokens'])} tokens",
-    ]
+    parts = [shape["status"], plural(shape["turns"], "turn"), spent_text(shape["usage"])]
     if shape["children"]:
         parts.append(f"{shape['children']} child sessions")
     if shape["turn_in_flight"]:

@@ -30,6 +30,7 @@ PURE = (
     "runtime.messages",
     "runtime.models.base",
     "runtime.models.chatwire",
+    "runtime.prices",
     "runtime.records",
     "runtime.results",
     "runtime.session",

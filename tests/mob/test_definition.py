@@ -31,6 +31,7 @@ FULL: dict[str, Any] = {
             "api_key_env": "KEY",
             "max_concurrency": 3,
             "options": {"latency_s": 0.5},
+            "price": {"input": 1.25, "output": 10, "cached_input": 0.125},
         }
     },
     "profiles": {
@@ -130,6 +131,7 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(path: str) -> None:
         "": "profiles",
         "mob": "lead",
         "models.big": "max_concurrency",
+        "models.big.price": "cached_input",
         "profiles.boss": "instructions",
         "profiles.worker": "peer_description",
         "profiles.boss.subagents": "max_children",
@@ -158,6 +160,10 @@ def test_a_value_of_the_wrong_type_is_named_by_its_path(path: str) -> None:
     ("path", "value", "message"),
     [
         ("models.big.max_concurrency", 0, "must be at least 1, found 0"),
+        ("models.big.price.input", -1, "0 or more, not -1; it is USD for a million tokens"),
+        ("models.big.price.output", 0.1234567, "0.1234567 has more than 6 decimals"),
+        ("models.big.price.cached_input", "dear", "'dear' is no amount of USD"),
+        ("models.big.price", {"input": 1}, "is missing; USD for a million tokens is needed here"),
         ("profiles.boss.output_retries", -1, "must be at least 0, found -1"),
         ("profiles.boss.max_steps", 0, "must be at least 1, found 0"),
         ("profiles.boss.subagents.max_depth", 0, "must be 1 to 16, found 0"),
