@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import msgpack
 
-from runtime.messages import Message
+from runtime.messages import Message, Usage
 
 if TYPE_CHECKING:
     from cattrs import Converter
@@ -27,8 +27,15 @@ T = TypeVar("T")
 def converter() -> Converter:
     """The one converter, made on first use."""
     from cattrs import Converter
+    from cattrs.gen import make_dict_unstructure_fn, override
 
     made = Converter(forbid_extra_keys=True, detailed_validation=False)
+    # As in `pack_usage`: what is written without caches or money has the bytes it always had.
+    omitted = override(omit_if_default=True)
+    shorter = make_dict_unstructure_fn(
+        Usage, made, cached_input_tokens=omitted, cost_nano_usd=omitted, priced_calls=omitted
+    )
+    made.register_unstructure_hook(Usage, shorter)
     for primitive in (str, int, bool, float, bytes):
         made.register_structure_hook(primitive, _exactly(primitive))
     made.register_structure_hook_factory(

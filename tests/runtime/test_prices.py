@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runtime.codec import cold_codec, converter
 from runtime.messages import Usage, pack_usage, unpack_usage
 from runtime.prices import Price, amount, cost_nano_usd, cost_text, cost_usd, priced
 
@@ -90,9 +91,18 @@ def test_a_usage_is_stored_whole(usage: Usage) -> None:
     assert unpack_usage(pack_usage(usage)) == usage
 
 
+@given(usages)
+def test_a_snapshot_holds_a_usage_whole(usage: Usage) -> None:
+    pack, unpack = cold_codec(Usage)
+    assert unpack(pack(usage)) == usage
+
+
 def test_a_usage_without_money_is_stored_as_it_always_was() -> None:
     assert pack_usage(Usage(1, 2, 3, 4)) == (1, 2, 3, 4)
     assert unpack_usage((1, 2, 3, 4)) == Usage(1, 2, 3, 4)
+    assert converter().unstructure(Usage(1, 0, 3, 4)) == {
+        "input_tokens": 1, "output_tokens": 0, "model_calls": 3, "tool_calls": 4,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("packed", [(1, 2, 3), (1, 2, 3, 4, 5), (1, 2, 3, 4, 5, 6, True), (1,) * 8])
