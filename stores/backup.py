@@ -39,10 +39,10 @@ def backup_lmdb(
         StoreMisuse: `target` exists.
         StoreFull: no room for the copy.
         StoreDamaged: the copy is not sound, because the store is not; nothing is left behind.
-        StoreUnreadable: there is no store.
+        StoreUnreadable: there is no store, or no directory can be made at `target`.
     """
     into = os.path.abspath(os.fspath(target))
-    _refuse_existing(into)
+    refuse_existing(into)
     with ExitStack() as undo:
         if isinstance(store, LmdbReader):
             env, path = store._files.env, store.location
@@ -66,7 +66,7 @@ def restore_lmdb(
     Raises: as `backup_lmdb`; an existing store is never overwritten.
     """
     source, into = os.path.abspath(os.fspath(backup)), os.path.abspath(os.fspath(target))
-    _refuse_existing(into)
+    refuse_existing(into)
     _check(walk_apart(source), source)
 
     def copy(where: str) -> None:
@@ -80,8 +80,13 @@ def _appear(
 ) -> Report:
     """Have `copy` fill a hidden directory; sync and verify it; give it the name `into`."""
     parent = os.path.dirname(into)
-    os.makedirs(parent, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=os.path.basename(into) + ".", dir=parent) as scratch:
+    with ExitStack() as undo:
+        try:
+            os.makedirs(parent, exist_ok=True)
+            hidden = tempfile.TemporaryDirectory(prefix=os.path.basename(into) + ".", dir=parent)
+        except OSError as error:
+            raise unmade(into, error) from error
+        scratch = undo.enter_context(hidden)
         where = os.path.join(scratch, "copy")
         os.mkdir(where)
         began(os.path.join(where, DATA))
@@ -96,7 +101,7 @@ def _appear(
             raise StoreUnreadable(f"cannot copy {path} to {into}: {error}", path=path) from error
         report = walk_apart(where)
         _check(report, path)
-        _refuse_existing(into)
+        refuse_existing(into)
         os.rename(where, into)
         sync_directory(parent)
     report.path = into
@@ -113,9 +118,21 @@ def _check(report: Report, path: str) -> None:
         )
 
 
-def _refuse_existing(into: str) -> None:
+def refuse_existing(into: str) -> None:
+    """Raise `StoreMisuse` if there is anything at `into` but an empty directory."""
     if os.path.lexists(into) and not (os.path.isdir(into) and not os.listdir(into)):
         raise StoreMisuse(f"{into} exists: nothing is overwritten, give a new directory")
+
+
+def unmade(into: str, error: OSError) -> StoreFull | StoreUnreadable:
+    """The error for a directory `into` that could not be made because of `error`."""
+    if error.errno in FULL:
+        return StoreFull(f"no room on the disk for {into}: free some", path=into)
+    return StoreUnreadable(
+        f"cannot make the directory {into} ({error.strerror}): give a path whose parents are"
+        " directories that can be written to",
+        path=into,
+    )
 
 
 def _sync_file(file: str) -> None:

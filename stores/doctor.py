@@ -12,6 +12,7 @@ from contextlib import ExitStack
 import attrs
 import lmdb
 
+from stores.backup import refuse_existing, unmade
 from stores.codec import (
     CHAIN_START,
     MARK_KEY,
@@ -24,7 +25,7 @@ from stores.codec import (
     row_crc,
     stream_prefix,
 )
-from stores.errors import StoreMisuse, StoreUnreadable
+from stores.errors import StoreInUse, StoreUnreadable
 from stores.fence import DATA, owned, sync_directory
 from stores.files import DATABASES, create
 from stores.reader import LmdbReader
@@ -86,19 +87,24 @@ def repair_lmdb(store: str | os.PathLike[str], target: str | os.PathLike[str]) -
     `stores.verify.MAX_FINDINGS`. Blocks, as `verify_lmdb`.
 
     Raises:
-        StoreMisuse: the store is open somewhere, or `target` is not an empty or absent directory.
-        StoreUnreadable: there is no store, not even its first pages can be read, or a later
-            version of trio-mob wrote it.
+        StoreMisuse: `target` exists and is not an empty directory.
+        StoreInUse: the store is open somewhere.
+        StoreUnreadable: there is no store, not even its first pages can be read, a later version
+            of trio-mob wrote it, or no directory can be made at `target`.
     """
     path, into = os.path.abspath(os.fspath(store)), os.path.abspath(os.fspath(target))
     if owned(path):
-        raise StoreMisuse(f"the store at {path} is open: stop its owner before repairing it")
-    if os.path.isdir(into) and os.listdir(into):
-        raise StoreMisuse(f"{into} is not empty: give a new directory for the repaired store")
+        raise StoreInUse(
+            f"the store at {path} is open: stop its owner before repairing it", path=path
+        )
+    refuse_existing(into)
     size = max(os.path.getsize(os.path.join(path, DATA)), 1 << 20) if os.path.isdir(path) else 0
     # Refuses what cannot be read at all, before anything is created.
     broken = walk(path).broken
-    os.makedirs(into, exist_ok=True)
+    try:
+        os.makedirs(into, exist_ok=True)
+    except OSError as error:
+        raise unmade(into, error) from error
     with ExitStack() as undo:
         env = lmdb.open(into, map_size=4 * size, max_dbs=len(DATABASES), sync=False)
         undo.callback(env.close)

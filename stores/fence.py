@@ -136,7 +136,7 @@ def owned(path: str) -> bool:
     """Whether some process (this one too) holds the claim on the store in `path` right now."""
     try:
         fd = os.open(os.path.join(path, _OWNER), os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     try:
         # A shared lock, asked for an instant: two who ask at once do not see each other.
@@ -152,7 +152,7 @@ def last_note(path: str) -> Note:
     """What the present or the last owner of the store in `path` wrote down."""
     try:
         return Note.parse(_content(os.path.join(path, _OWNER)))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return Note()
 
 

@@ -48,7 +48,7 @@ async def copy(work: Callable[[Callable[[str], None]], Report], source: Path) ->
         stores.StoreError: as `stores.backup_lmdb`.
     """
     watched = _Watched()
-    whole = (source / "data.mdb").stat().st_size
+    whole = _Watched(source / "data.mdb").size()
     report: Report | None = None
 
     async def tell() -> None:

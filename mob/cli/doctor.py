@@ -139,9 +139,12 @@ def _weights() -> Iterator[Check]:
 
 
 def _repaired(state: Path, target: Path) -> Iterator[Check]:
-    from stores import repair_lmdb
+    from stores import StoreMisuse, repair_lmdb
 
-    report = repair_lmdb(existing_store(state), target)
+    try:
+        report = repair_lmdb(existing_store(state), target)
+    except StoreMisuse as error:
+        raise exits.WouldOverwrite(str(error)) from None
     yield Check("saved", True, f"{report.records} records and {report.rows} rows, in {target}")
     for line in report.summary():
         yield Check("lost", None, line)

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Final
+
+#: The kernel's table of locks.
+_LOCKS: Final = Path("/proc/locks")
 
 
 def owner_of(state: Path) -> int | None:
@@ -19,12 +23,11 @@ def owner_of(state: Path) -> int | None:
     file = state / "owner.lock"
     try:
         inode = file.stat().st_ino
-        written = file.read_text(encoding="ascii", errors="replace").strip()
+        written = file.read_text(encoding="ascii", errors="replace").partition(" ")[0].strip()
     except OSError:
         return None
-    locks = Path("/proc/locks")
     try:
-        table = locks.read_text(encoding="ascii")
+        table = _LOCKS.read_text(encoding="ascii")
     except OSError:
         return int(written) if written.isdigit() and _alive(int(written)) else None
     for line in table.splitlines():

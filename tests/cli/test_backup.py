@@ -27,6 +27,8 @@ def test_a_backup_of_a_mob_at_work_is_continued_where_it_was(tmp_path: Path) -> 
         running.wait_for("is asked by lead")
         done = mob("backup", "copy", "--json", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
+        repaired = mob("doctor", "--repair", "saved", cwd=tmp_path)
+        refused(75, "stop its owner", done=repaired)
         assert running.process.poll() is None
         ended(running)
     told = json.loads(done.stdout)
@@ -78,6 +80,26 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     refused(4, "no store", "`mob run`", done=mob("backup", "copy", cwd=tmp_path))
     refused(4, "no backup", "`mob backup`", done=mob("restore-backup", "copy", cwd=tmp_path))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_a_store_or_hold_one_is_said(tmp_path: Path) -> None:
+    (tmp_path / "mob.toml").write_text(ECHO)
+    mob("run", "mob.toml", "--prompt", "one", cwd=tmp_path)
+    for verb in (["backup", "copy"], ["gc"], ["ls"]):
+        refused(1, "a store is a directory", done=mob(*verb, "--state", "mob.toml", cwd=tmp_path))
+    done = mob("doctor", "--repair", "saved", "--state", "mob.toml", cwd=tmp_path)
+    refused(1, "nothing can be read", done=done)
+    done = mob("doctor", "--state", "mob.toml", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (1, "mob: 1 problem found\n")
+    assert "nothing can be read from" in done.stdout
+    below = "mob.toml/below"
+    refused(1, "cannot make", below, done=mob("backup", below, cwd=tmp_path))
+    refused(1, "cannot make", below, done=mob("doctor", "--repair", below, cwd=tmp_path))
+    refused(7, "exists", done=mob("doctor", "--repair", ".mob", cwd=tmp_path))
+    assert mob("backup", "copy", cwd=tmp_path).returncode == 0
+    done = mob("restore-backup", "copy", "--state", below, cwd=tmp_path)
+    refused(1, "cannot make", below, done=done)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".mob", "copy", "mob.toml"]
 
 
 def test_a_damaged_backup_is_not_restored(tmp_path: Path) -> None:

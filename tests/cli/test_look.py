@@ -9,9 +9,14 @@ from typing import Any
 
 import pytest
 
+from mob.cli import owner
+from stores import open_lmdb
 from tests.cli.commands import ECHO, TEAM, finish_team, mob, refused
 
-VERBS = ("init", "validate", "run", "demo", "ls", "show", "tree", "models", "doctor")
+VERBS = (
+    *("init", "validate", "run", "demo", "ls", "show", "tree", "models", "doctor"),
+    *("backup", "restore-backup", "gc"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -162,3 +167,18 @@ def test_doctor_without_a_store_checks_the_installation(tmp_path: Path) -> None:
     done = mob("doctor", cwd=tmp_path)
     assert done.returncode == 0
     assert "note     store: none at" in done.stdout
+
+
+async def test_the_owner_is_told_also_where_the_table_of_locks_does_not_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Inside a container, and where there is no such table."""
+    async with open_lmdb(tmp_path / "store"):
+        inode = (tmp_path / "store" / "owner.lock").stat().st_ino
+        (tmp_path / "locks").write_text(f"1: FLOCK  ADVISORY  WRITE 0 08:01:{inode} 0 EOF\n")
+        for table in ("locks", "absent"):
+            monkeypatch.setattr(owner, "_LOCKS", tmp_path / table)
+            assert owner.owner_of(tmp_path / "store") == os.getpid()
+    (tmp_path / "locks").write_text("")
+    monkeypatch.setattr(owner, "_LOCKS", tmp_path / "locks")
+    assert owner.owner_of(tmp_path / "store") is None

@@ -95,6 +95,12 @@ async def test_nothing_is_overwritten(path: Path, tmp_path: Path) -> None:
         backup_lmdb(path, tmp_path / "copy")
     with pytest.raises(StoreMisuse, match="nothing is overwritten"):
         restore_lmdb(tmp_path / "copy", path)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(StoreMisuse, match="nothing is overwritten"):
+        backup_lmdb(path, tmp_path / "file")
+    for copy in (backup_lmdb, restore_lmdb):
+        with pytest.raises(StoreUnreadable, match=r"cannot make the directory .*/file/below"):
+            copy(tmp_path / "copy", tmp_path / "file" / "below")
     (tmp_path / "empty").mkdir()
     assert restore_lmdb(tmp_path / "copy", tmp_path / "empty").records == 200
 

@@ -16,6 +16,7 @@ from stores import (
     Entry,
     Put,
     StoreDamaged,
+    StoreInUse,
     StoreMisuse,
     StoreUnreadable,
     open_lmdb,
@@ -338,12 +339,18 @@ async def test_damaged_records_and_rows_are_listed_by_name_and_leave_gaps(path: 
 async def test_a_repair_refuses_a_living_store_and_a_full_directory(path: Path) -> None:
     await a_store(path, 10)
     async with open_lmdb(path):
-        with pytest.raises(StoreMisuse, match="stop its owner"):
+        with pytest.raises(StoreInUse, match="stop its owner"):
             repair_lmdb(path, path.parent / "saved")
     (path.parent / "saved").mkdir()
     (path.parent / "saved" / "x").write_text("x")
-    with pytest.raises(StoreMisuse, match="not empty"):
-        repair_lmdb(path, path.parent / "saved")
+    (path.parent / "file").write_text("x")
+    for there in ("saved", "file"):
+        with pytest.raises(StoreMisuse, match="nothing is overwritten"):
+            repair_lmdb(path, path.parent / there)
+    with pytest.raises(StoreUnreadable, match="cannot make the directory"):
+        repair_lmdb(path, path.parent / "file" / "below")
+    with pytest.raises(StoreUnreadable):
+        verify_lmdb(path.parent / "file")
     with pytest.raises(StoreUnreadable):
         repair_lmdb(path.parent / "absent", path.parent / "other")
     assert not (path.parent / "other").exists()
