@@ -76,12 +76,18 @@ def update(head: SessionHead, session: Session, journal: Journal, ports: Ports) 
         if tuple(messages[total : total + len(turn.messages)]) != turn.messages:
             break
         kept, place, total = turn.turn, seq, total + len(turn.messages)
+    again = 0
+    if kept and total < len(messages) and not isinstance(messages[total], UserMessage):
+        # What follows begins no turn: it belongs to the one before, which is recorded once more.
+        last = journal.turn(place)
+        again = len(last.messages)
+        kept, place, total = kept - 1, last.prev, total - again
     links = head.links
     if kept < head.turns:
         links = journal.links(place)
         records.append(SessionRewound(head.session_id, place, kept, total, links, None, now))
     turns = split_turns(messages[total:])
-    return records + _turns(head.session_id, turns, place, kept, total, links, ports)
+    return records + _turns(head.session_id, turns, place, kept, total, links, ports, again)
 
 
 def _turns(
@@ -92,8 +98,10 @@ def _turns(
     total: int,
     links: Links,
     ports: Ports,
+    again: int = 0,
 ) -> list[Any]:
-    """Turns behind `prev`. The one at index i stands as -(i + 1) while links are made."""
+    """Turns behind `prev`. The one at index i stands as -(i + 1) while links are made. What the
+    first `again` messages cost is charged already."""
     records: list[Any] = []
     now = ports.clock.now_ns()
     for index, messages in enumerate(turns):
@@ -107,7 +115,7 @@ def _turns(
                 -1 if index else prev,
                 TurnOutcome.COMPLETED,
                 messages,
-                _usage(messages),
+                _usage(messages if index else messages[again:]),
                 (),
                 None,
                 None,
@@ -124,12 +132,19 @@ def _turns(
 
 
 def split_turns(messages: Sequence[Message]) -> list[tuple[Message, ...]]:
-    """Messages cut into turns: one begins at each user message that does not follow another."""
+    """Messages cut into turns: one begins at each user message that does not follow another.
+
+    What comes before the first user message is part of the first turn.
+    """
     turns: list[list[Message]] = []
     before: Message | None = None
+    asked = False
     for message in messages:
-        begins = isinstance(message, UserMessage) and not isinstance(before, UserMessage)
-        if begins or not turns:
+        if isinstance(message, UserMessage):
+            if not turns or (asked and not isinstance(before, UserMessage)):
+                turns.append([])
+            asked = True
+        elif not turns:
             turns.append([])
         turns[-1].append(message)
         before = message

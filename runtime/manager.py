@@ -216,11 +216,14 @@ class RealmSessions:
 
     async def tag(self, session_id: SessionId, tags: Sequence[str]) -> None:
         title, now = self._labelled(session_id)
-        await self._label(session_id, title, _checked_tags((*now, *tags), session_id))
+        await self._label(
+            session_id, title, _checked_tags((*now, *_listed(tags, session_id)), session_id)
+        )
 
     async def untag(self, session_id: SessionId, tags: Sequence[str]) -> None:
         title, now = self._labelled(session_id)
-        await self._label(session_id, title, tuple(tag for tag in now if tag not in tags))
+        gone = _listed(tags, session_id)
+        await self._label(session_id, title, tuple(tag for tag in now if tag not in gone))
 
     async def rename(self, session_id: SessionId, new_name: str) -> None:
         _, tags = self._labelled(session_id)
@@ -275,7 +278,7 @@ class RealmSessions:
                 raise StaleRevision(session.session_id, session.revision, head.applied)
             if self._labelled(head.session_id) != (head.title, head.tags):
                 raise SessionBusy(session.session_id)
-        tags = _checked_tags(session.tags, session.session_id)
+        tags = _checked_tags(_listed(session.tags, session.session_id), session.session_id)
         session = attrs.evolve(session, tags=tags)
         if session.title is not None and (head is None or session.title != head.title):
             _checked_name(session.title)
@@ -385,14 +388,25 @@ class RealmSessions:
 
 
 def _checked_name(name: str) -> str:
+    if type(name) is not str:
+        raise MobError(f"a name is a text of 1 to {MAX_NAME} characters, not {name!r:.80}")
     if not 1 <= len(name) <= MAX_NAME:
         raise MobError(f"a name has 1 to {MAX_NAME} characters, not {len(name)}")
     return name
 
 
+def _listed(tags: Sequence[str], session_id: SessionId) -> Sequence[str]:
+    """`tags`, which must not be one text: its letters would be taken for tags."""
+    if isinstance(tags, str):
+        raise SessionError(f"give a list of tags, such as [{tags[:80]!r}], not a text", session_id)
+    return tags
+
+
 def _checked_tags(tags: Sequence[str], session_id: SessionId) -> _Tags:
     """The tags in order, each once."""
     for tag in tags:
+        if type(tag) is not str:
+            raise SessionError(f"a tag is a text, not {tag!r:.80}", session_id)
         if not 1 <= len(tag) <= MAX_TAG:
             raise SessionError(
                 f"a tag has 1 to {MAX_TAG} characters, not {len(tag)}: {tag[:80]!r}", session_id

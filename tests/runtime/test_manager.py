@@ -15,7 +15,7 @@ from hypothesis import settings
 from runtime.errors import MobError, SessionBusy, SessionError, SessionNotFound
 from runtime.ids import SessionId
 from runtime.manager import RealmSessions, RewindOutOfRange
-from runtime.messages import AssistantMessage, Message, UserMessage
+from runtime.messages import AssistantMessage, Message, SystemMessage, Usage, UserMessage
 from runtime.models.scripted import ScriptedModel
 from runtime.models.sim import EchoModel
 from runtime.session import SessionStatus
@@ -146,6 +146,50 @@ async def test_a_saved_copy_under_a_new_id_is_a_new_session() -> None:
     row = await manager.save(attrs.evolve(copy, status=SessionStatus.ARCHIVED))
     assert (row.turns, row.tags, row.status) == (3, ("kept",), SessionStatus.ARCHIVED)
     assert (await manager.resume(SessionId("imported"))).messages == value.messages
+
+
+async def test_turns_are_counted_by_user_messages_also_in_what_is_saved() -> None:
+    """CONTRACTS 3.5: what no user asked is part of a turn, never a turn of its own."""
+    realm = make_realm(MemoryStore(), EchoModel())
+    manager = RealmSessions(realm)
+    session = await manager.resume(await new_session(realm))
+    told: list[Message] = [
+        SystemMessage("be brief"),
+        *(UserMessage("one"), AssistantMessage("1", usage=Usage(5, 1, 1, 0))),
+        *(UserMessage("two"), AssistantMessage("2", usage=Usage(7, 1, 1, 0))),
+    ]
+    row = await manager.save(attrs.evolve(session, messages=tuple(told)))
+    assert row.turns == 2
+    told += [SystemMessage("noted"), AssistantMessage("2!", usage=Usage(9, 1, 1, 0))]
+    session = await manager.resume(session.session_id)
+    row = await manager.save(attrs.evolve(session, messages=tuple(told)))
+    assert (row.turns, row.message_count) == (2, 7)
+    assert row.usage == Usage(21, 3, 3, 0)  # each answer is charged once
+    assert (await manager.resume(session.session_id)).messages == tuple(told)
+    await realm.runner.send_message(session.session_id, "three")
+    assert (await manager.rewind(session.session_id, 1)).messages == tuple(told)
+    assert (await manager.rewind(session.session_id, 0)).messages == tuple(told[:3])
+    with pytest.raises(RewindOutOfRange, match="0 to 0"):
+        await manager.rewind(session.session_id, 1)
+
+
+async def test_one_text_is_not_taken_for_a_list_of_tags() -> None:
+    realm = make_realm(MemoryStore(), EchoModel())
+    manager = RealmSessions(realm)
+    session = await new_session(realm)
+    await manager.tag(session, ["t"])
+    wrong: Any
+    for wrong in ("tag", [7], [None]):
+        with pytest.raises(SessionError, match="tag"):
+            await manager.tag(session, wrong)
+        saved = attrs.evolve(await manager.resume(session), tags=wrong)
+        with pytest.raises(SessionError, match="tag"):
+            await manager.save(saved)
+    with pytest.raises(SessionError, match="list of tags"):
+        await manager.untag(session, "tag")
+    with pytest.raises(MobError, match="a name is a text"):
+        await manager.rename(session, None)  # type: ignore[arg-type]
+    assert realm.state.head(session).tags == ("t",)
 
 
 async def test_a_session_without_an_id_or_with_an_impossible_name_is_refused() -> None:
