@@ -37,6 +37,7 @@ from runtime.service import (
 )
 from runtime.state import RealmState
 from runtime.store import SessionStore, StoredSessions
+from runtime.tools.base import Tool
 from stores import Store, open_memory
 
 #: Seconds that leaving `open_mob` lets turns in flight finish. What is cut off is continued when
@@ -53,6 +54,7 @@ async def open_mob(
     *,
     store: Store | None = None,
     models: Mapping[str, Model] | None = None,
+    tools: Mapping[str, Tool] | None = None,
     sessions: SessionStore | None = None,
     ports: Ports | None = None,
     adopt: bool = False,
@@ -63,7 +65,8 @@ async def open_mob(
     A mob that was running goes on with its unfinished work at once; one that was stopped stays
     stopped until `resume`. Without a `store` the mob lives in memory and ends with this block.
     `models` maps aliases to clients (which stay the caller's); the rest are opened from the
-    definition. `sessions` is where snapshots go (default: the store). Leaving the block lets turns
+    definition. `tools` likewise stand in for tables ``[tools.X]``, whose files are not loaded then.
+    `sessions` is where snapshots go (default: the store). Leaving the block lets turns
     in flight finish for `grace_s` seconds, then cancels them; they are continued next time.
 
     Raises:
@@ -74,13 +77,13 @@ async def open_mob(
         stores.StoreError: the store cannot be read or written.
     """
     definition.check()
-    tools = load_tools(definition)
+    loaded = load_tools(definition, tools or {})
     async with AsyncExitStack() as stack:
         if store is None:
             store = await stack.enter_async_context(open_memory())
         stack.enter_context(sole_handle(store, definition.id, f"mob {definition.id!r}"))
         clients = await stack.enter_async_context(open_models(definition.models, models or {}))
-        harnesses = Harnesses(definition, clients, tools)
+        harnesses = Harnesses(definition, clients, loaded)
         realm = Realm(
             store,
             RealmId(definition.id),

@@ -118,16 +118,25 @@ class Harnesses:
         )
 
 
-def load_tools(definition: MobDefinition) -> dict[str, Tool]:
-    """The [tools.X] functions of a definition, loaded from their files.
+def load_tools(definition: MobDefinition, given: Mapping[str, Tool]) -> dict[str, Tool]:
+    """The [tools.X] functions of a definition, loaded from their files except for those given.
 
     Raises:
         DefinitionInvalid: a file or function is missing, fails to load, or has a parameter that
-            JSON cannot express; all such mistakes are listed.
+            JSON cannot express, or one is given that has no table or calls itself something
+            else; all such mistakes are listed.
     """
     tools: dict[str, Tool] = {}
     mistakes: list[Mistake] = []
+    for name, own in given.items():
+        if name not in definition.tools:
+            mistakes.append(Mistake(f"tools.{name}", "a tool was given that has no table"))
+        elif own.spec.name != name:
+            mistakes.append(Mistake(f"tools.{name}", f"the tool given is named {own.spec.name!r}"))
     for name, described in definition.tools.items():
+        if name in given:
+            tools[name] = given[name]
+            continue
         file_name, _, function_name = described.function.partition(":")
         try:
             function = load_function(definition.folder / file_name, function_name)

@@ -57,7 +57,7 @@ def load(file: Path) -> MobDefinition:
     from mob.harness import load_tools
 
     definition = read(file)
-    load_tools(definition)
+    load_tools(definition, {})
     return definition
 
 
