@@ -25,8 +25,9 @@ from mob.errors import MemberFailed
 from mob.records import MemberExited
 from mob.roster import Member
 from mob.supervision import Exit, GiveUp, RestartPolicy, decide
-from runtime.driver import Doing, TurnAborted
+from runtime.driver import TurnAborted
 from runtime.errors import ModelError, SessionError, SessionQuarantined
+from runtime.live import Doing
 from runtime.records import TurnEnded
 from runtime.results import TurnResult, result_of
 from runtime.session import PendingInput, SessionHead
@@ -255,7 +256,8 @@ class Activations:
             if not self.halted:
                 await self._exited(live, job, str(aborted), retryable=True)
         except Exception as error:  # noqa: BLE001 a member's crash is an exit record
-            retryable = error.retryable if isinstance(error, ModelError) else True
+            # A model's failure has been tried again where it happened, as often as it may be.
+            retryable = not isinstance(error, ModelError)
             await self._exited(live, job, f"{type(error).__name__}: {error}", retryable=retryable)
         else:
             self._finish(live, job, record)

@@ -73,6 +73,10 @@ def _bounded(definition: MobDefinition) -> Iterable[tuple[str, float | None, flo
     """Every number with a bound: its path, its value, the least and the most it may be."""
     for name, model in definition.models.items():
         yield f"models.{name}.max_concurrency", model.max_concurrency, 1, INF
+        yield f"models.{name}.timeout_s", model.timeout_s, 0.001, INF
+        yield f"models.{name}.stall_s", model.stall_s, 0.001, INF
+        for key in ("backoff_s", "max_backoff_s", "within_s"):
+            yield f"models.{name}.retry.{key}", getattr(model.retry, key), 0, INF
     for name, tool in definition.tools.items():
         yield f"tools.{name}.timeout_s", tool.timeout_s, 0.001, INF
     for name, profile in definition.profiles.items():
@@ -113,6 +117,7 @@ def _check_references(definition: MobDefinition) -> Iterable[Mistake]:
     elif definition.lead not in names:
         yield _unknown("mob.lead", "member", definition.lead, names)
     yield from _check_members(definition)
+    yield from _check_fallbacks(definition)
     for name, profile in definition.profiles.items():
         path = f"profiles.{name}"
         if profile.model not in definition.models:
@@ -140,6 +145,18 @@ def _check_edges(definition: MobDefinition, known: list[str]) -> Iterable[Mistak
         for end in edge:
             if end not in known:
                 yield _unknown(f"wiring.edges[{index}]", "member", end, known)
+
+
+def _check_fallbacks(definition: MobDefinition) -> Iterable[Mistake]:
+    for name, model in definition.models.items():
+        path = f"models.{name}.fallback"
+        for alias in model.fallback:
+            if alias not in definition.models:
+                yield _unknown(path, "model alias", alias, definition.models)
+            elif alias == name or model.fallback.count(alias) > 1:
+                why = "is the model itself" if alias == name else "is listed more than once"
+                yield Mistake(path, f"{alias!r} {why}")
+                break
 
 
 def _check_choices(

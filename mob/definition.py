@@ -27,6 +27,7 @@ from mob.supervision import DEFAULT_POLICY, RestartPolicy, RestartWhen
 from mob.tables import TableReader
 from runtime.checkpoint import CheckpointPolicy
 from runtime.prices import CURRENCY, Price, amount
+from runtime.retry import DEFAULT_RETRY, RetryPolicy
 from runtime.turn import MAX_STEPS
 
 
@@ -36,6 +37,9 @@ class ModelDefinition:
 
     `max_concurrency` bounds calls at the same time (None: no bound). `options` go with each call.
     `price` says what its tokens cost; without one its calls are unpriced, which is not free.
+    A call that fails is made again as `retry` says, then at the aliases of `fallback` in their
+    order. `timeout_s` bounds the silence before an answer, `stall_s` that within one (None: the
+    defaults of `runtime.models.watched`).
     """
 
     model: str
@@ -44,6 +48,10 @@ class ModelDefinition:
     max_concurrency: int | None = None
     options: dict[str, Any] = attrs.field(factory=dict)
     price: Price | None = None
+    fallback: tuple[str, ...] = ()
+    retry: RetryPolicy = DEFAULT_RETRY
+    timeout_s: float | None = None
+    stall_s: float | None = None
 
 
 @attrs.frozen
@@ -259,6 +267,10 @@ def _read_model(table: TableReader) -> ModelDefinition:
         max_concurrency=table.take("max_concurrency", int),
         options=table.take("options", dict, {}),
         price=_read_price(table),
+        fallback=table.texts("fallback"),
+        retry=_read_retry(table.table("retry")),
+        timeout_s=table.take("timeout_s", float),
+        stall_s=table.take("stall_s", float),
     )
     table.done()
     return model
@@ -284,6 +296,22 @@ def _read_price(model: TableReader) -> Price | None:
     if "input" not in amounts or "output" not in amounts:
         return None
     return Price(**amounts)
+
+
+def _read_retry(table: TableReader) -> RetryPolicy:
+    default = DEFAULT_RETRY
+    attempts = table.take("attempts", int, default.attempts)
+    if attempts < 1:
+        table.wrong("attempts", f"must be at least 1, found {attempts}")
+        attempts = default.attempts
+    retry = RetryPolicy(
+        attempts,
+        table.take("backoff_s", float, default.backoff_s),
+        table.take("max_backoff_s", float, default.max_backoff_s),
+        table.take("within_s", float, default.within_s),
+    )
+    table.done()
+    return retry
 
 
 def _read_tool(table: TableReader) -> ToolDefinition:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from mob.definition import MobDefinition, ProfileDefinition
 from mob.errors import DefinitionInvalid, Mistake
 from mob.peers import ask_peers
+from runtime.attempts import Route
 from runtime.driver import SessionConfig
 from runtime.ids import HarnessId
 from runtime.models.base import Model
@@ -69,8 +70,9 @@ class Harnesses:
         names |= {"required"} if len(toolbox) else set()
         told = self._told.get(member) if member is not None else None
         own = "" if told is None else told.instructions
+        first, *fallback = self._routes(profile)
         return SessionConfig(
-            self._models[profile.model],
+            first.model,
             f"{profile.instructions}\n{own}".strip(),
             toolbox,
             TurnRules(
@@ -79,9 +81,23 @@ class Harnesses:
                 tuple(choice if choice in names else "auto" for choice in profile.tool_choice),
                 profile.max_steps,
             ),
-            {**self._definition.models[profile.model].options, **profile.options},
+            first.options,
             "" if told is None else told.brief,
+            first.retry,
+            tuple(fallback),
         )
+
+    def _routes(self, profile: ProfileDefinition) -> list[Route]:
+        """The chain of models of a profile, its own first."""
+        models = self._definition.models
+        return [
+            Route(
+                self._models[alias],
+                models[alias].retry,
+                {**models[alias].options, **profile.options},
+            )
+            for alias in (profile.model, *models[profile.model].fallback)
+        ]
 
     def _peer_tools(self, mob: Mob, member: str) -> list[Tool]:
         by_profile: dict[str, list[str]] = {}

@@ -17,6 +17,7 @@ from mob.tables import nearest
 from runtime.errors import ModelUnavailable
 from runtime.models.base import Emit, Model, ModelReply, ModelRequest
 from runtime.models.registry import open_model
+from runtime.models.watched import watched
 from runtime.prices import Price, priced
 
 
@@ -71,7 +72,8 @@ def override(
 ) -> dict[str, ModelDefinition]:
     """The definitions with ``alias -> provider:id`` replaced; the alias ``all`` stands for each.
 
-    A price is that of a model, so another model in its place has none.
+    A price is that of a model, so another model in its place has none; nor has it fallbacks:
+    whoever names a model wants that one.
 
     Raises:
         ModelUnavailable: there is no such alias.
@@ -113,6 +115,8 @@ async def open_models(
                 stack.push_async_callback(model.aclose)
             if definition.price is not None:
                 model = Priced(model, definition.price)
+            # Within the bound: waiting for one's own turn is no silence of the model's.
+            model = watched(model, definition.timeout_s, definition.stall_s)
             if definition.max_concurrency is not None:
                 model = Limited(model, definition.max_concurrency)
             models[alias] = model

@@ -31,15 +31,18 @@ _WORDS_WITHIN: Final = 6
 
 @attrs.frozen
 class Activity:
-    """What a session does: ``model``, ``tool``, ``saving``, ``restarting`` or ``starting``.
+    """What a session does: ``model``, ``retrying``, ``tool``, ``saving``, ``restarting`` or
+    ``starting``.
 
-    `detail` names the tools, or why it restarts. `since_s` is on Trio's clock.
+    `detail` names the tools, or why it tries again or restarts. `since_s` is on Trio's clock, and
+    so is `until_s`: when what it waits for will be over, None if nobody knows.
     """
 
     doing: str
     detail: str
     since_s: float
     words: str = ""
+    until_s: float | None = None
 
 
 @attrs.frozen
@@ -66,6 +69,7 @@ class Node:
     words: str = ""
     children: tuple[Node, ...] = ()
     hidden: int = 0
+    until_s: float | None = None
 
     @property
     def busy(self) -> bool:
@@ -161,7 +165,9 @@ def live_view(
             live = mob.realm.live(session_id)  # between two turns, or waiting to be restarted
         doing = live.doing.value if live.doing.value != "idle" else "starting"
         said = streamed(session_id) if streamed is not None else ""
-        return Activity(doing, live.detail, live.since, said or last_words(live.history))
+        until_s = live.until_s if live.until_s < float("inf") else None
+        words = said or last_words(live.history)
+        return Activity(doing, live.detail, live.since, words, until_s)
 
     return mob_view(mob.id, mob.realm.state, mob.roster, activity, words, members=names)
 
@@ -211,6 +217,7 @@ def _node(
         words=said,
         children=tuple(_node(state, child, activity, words, finished) for child in shown),
         hidden=len(heads) - len(shown),
+        until_s=None if now is None else now.until_s,
     )
 
 

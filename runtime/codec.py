@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 import msgpack
 
 from runtime.messages import Message, Usage
+from runtime.session import SessionSpec
 
 if TYPE_CHECKING:
     from cattrs import Converter
@@ -40,6 +41,11 @@ def converter() -> Converter:
         made.register_structure_hook(primitive, _exactly(primitive))
     made.register_structure_hook_factory(
         lambda kind: getattr(kind, "__origin__", None) is tuple, lambda kind: _a_tuple(made, kind)
+    )
+    # What was not given is not stored, so that a field of later versions changes no stored spec.
+    made.register_unstructure_hook(
+        SessionSpec,
+        make_dict_unstructure_fn(SessionSpec, made, fallback=override(omit_if_default=True)),
     )
     made.register_structure_hook_func(lambda kind: kind == Sequence[Message], _no_messages)
     return made

@@ -1,9 +1,10 @@
 """The trio shell around the turn machine: it carries out the effects of one turn.
 
 Owns: calling the model, running a batch of tools at the same time, journalling, and the scope that
-an interrupt cancels. Must not: decide what comes next (that is `runtime.turn`), restart anything
-(that is the supervisor's) or commit a failure on its own: a model that fails leaves the turn in
-flight, and whoever drives decides whether to continue it or to give it up.
+an interrupt cancels. Must not: decide what comes next (that is `runtime.turn`) or whether a failed
+model call is made again (`runtime.retry`), restart anything (that is the supervisor's) or commit a
+failure on its own: a model that fails for good leaves the turn in flight, and whoever drives
+decides whether to continue it or to give it up.
 
 The tree. A turn runs inside its session's `trio.CancelScope`; a batch of tools is a nursery inside
 that; a child session's turn runs inside the tool call that asked for it. Cancelling any of these
@@ -15,20 +16,23 @@ record.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
 
+from runtime.attempts import Attempts, Route
 from runtime.chain import next_skip
 from runtime.effects import CallModel, EndTurn, RunTools, SaveProgress
+from runtime.errors import ModelError
 from runtime.ids import InputId, RunId
-from runtime.messages import Message, ToolCall, ToolOutcome, ToolResult, UserMessage
-from runtime.models.base import Emit, Model, ModelReply, ModelRequest
+from runtime.live import Doing, LiveSession
+from runtime.messages import ToolCall, ToolOutcome, ToolResult, UserMessage
+from runtime.models.base import Model, ModelReply, ModelRequest
 from runtime.records import TurnEnded, TurnOutcome, TurnProgressed
-from runtime.session import PendingInput, SessionHead
+from runtime.retry import DEFAULT_RETRY, RetryPolicy
+from runtime.session import PendingInput
 from runtime.tools.base import Toolbox, ToolContext
 from runtime.turn import (
     PLAIN_RULES,
@@ -54,7 +58,8 @@ if TYPE_CHECKING:
 class SessionConfig:
     """What a session's turns run with, resolved from its harness and spec when it is activated.
 
-    `brief` is added to every message that begins a turn.
+    `brief` is added to every message that begins a turn. A model call that fails is tried again as
+    `retry` says, then at the models of `fallback` in their order.
     """
 
     model: Model
@@ -63,63 +68,17 @@ class SessionConfig:
     rules: TurnRules = PLAIN_RULES
     options: Mapping[str, Any] = attrs.field(factory=dict)
     brief: str = ""
+    retry: RetryPolicy = DEFAULT_RETRY
+    fallback: tuple[Route, ...] = ()
 
-
-class Doing(enum.Enum):
-    """What a session does right now, for people who watch."""
-
-    IDLE = "idle"
-    MODEL = "model"
-    TOOL = "tool"
-    SAVING = "saving"
-    RESTARTING = "restarting"
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        """The chain of models that a call may go to."""
+        return (Route(self.model, self.retry, self.options), *self.fallback)
 
 
 class TurnAborted(Exception):
     """The activation that ran the turn was ended, for the reason given; the turn is in flight."""
-
-
-class LiveSession:
-    """The running side of a session: its messages in memory and its turn in flight.
-
-    Invariant: `history` holds the committed messages followed, during a turn, by the turn's own;
-    `base` is where the turn's begin. A turn that is abandoned cuts `history` back to `base`.
-    """
-
-    __slots__ = (
-        "aborted",
-        "base",
-        "detail",
-        "doing",
-        "emit",
-        "head",
-        "history",
-        "interrupted",
-        "key",
-        "scope",
-        "since",
-    )
-
-    def __init__(self, head: SessionHead, history: list[Message], key: str) -> None:
-        self.head = head
-        #: Names the session stably across processes; simulated models draw randomness from it.
-        self.key = key
-        self.history = history
-        self.base = len(history)
-        self.scope: trio.CancelScope | None = None
-        #: Why the turn in flight is to end as interrupted; None while nobody asked for that.
-        self.interrupted: str | None = None
-        #: Why its activation is to end, leaving the turn in flight; None likewise.
-        self.aborted: str | None = None
-        self.emit: Emit | None = None
-        self.doing = Doing.IDLE
-        self.detail = ""
-        self.since = 0.0
-
-    def now_doing(self, doing: Doing, detail: str = "") -> None:
-        self.doing = doing
-        self.detail = detail
-        self.since = trio.current_time()
 
 
 class TurnDriver:
@@ -128,7 +87,16 @@ class TurnDriver:
     Make it at admission, before any await: an `interrupt` that arrives from then on is not lost.
     """
 
-    __slots__ = ("_config", "_input_ids", "_live", "_realm", "_run_id", "_started_at_ns", "_state")
+    __slots__ = (
+        "_attempts",
+        "_config",
+        "_input_ids",
+        "_live",
+        "_realm",
+        "_run_id",
+        "_started_at_ns",
+        "_state",
+    )
 
     def __init__(
         self,
@@ -142,6 +110,8 @@ class TurnDriver:
         self._live = live
         self._config = config
         self._state = TurnState(config.rules)
+        #: None until a model call of the turn has failed.
+        self._attempts: Attempts | None = None
         partial = live.head.partial
         if partial is None:
             self._run_id = RunId(realm.ports.ids.new())
@@ -244,7 +214,14 @@ class TurnDriver:
             config.options,
             f"{live.key}/{live.head.turns}.{effect.step}",
         )
-        return await config.model.generate(request, live.emit)
+        if self._attempts is not None:
+            return await self._attempts.call(request, effect.step)
+        try:
+            return await config.model.generate(request, live.emit)
+        except ModelError as error:
+            failed = error
+        self._attempts = Attempts(self._realm, live, self._run_id, config.routes)
+        return await self._attempts.call(request, effect.step, failed)
 
     async def _run_tools(
         self, calls: tuple[ToolCall, ...], resumed: bool

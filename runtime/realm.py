@@ -19,12 +19,13 @@ import attrs
 import trio
 
 from runtime.checkpoint import CheckpointGate
-from runtime.driver import Doing, LiveSession, SessionConfig, TurnDriver
+from runtime.driver import SessionConfig, TurnDriver
 from runtime.errors import RecordUnreadable, SessionBusy, SessionError, SessionQuarantined
 from runtime.history import History
 from runtime.ids import AgentId, HarnessId, RealmId, SessionId
 from runtime.inputs import Inputs
 from runtime.journal import Journal
+from runtime.live import Doing, LiveSession
 from runtime.messages import Message
 from runtime.models.base import Model
 from runtime.ports import Ports

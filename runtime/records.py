@@ -137,6 +137,25 @@ class TurnEnded:
 
 
 @attrs.frozen
+class ModelRetried:
+    """A model call failed and is made again, in the same turn: at `then` after `delay_ms`.
+
+    `step` is the turn's model call, from 1, `attempt` the failed attempt of it, from 1, whatever
+    model it was at; `model` is who failed and `error` why.
+    """
+
+    session_id: SessionId
+    run_id: RunId
+    step: int
+    attempt: int
+    model: str
+    error: str
+    delay_ms: int
+    then: str
+    at_ns: int
+
+
+@attrs.frozen
 class SessionForked:
     """A new session whose history is that of `source` up to and with the turn `head`."""
 
@@ -201,6 +220,7 @@ Record: TypeAlias = (
     | InputAbandoned
     | TurnProgressed
     | TurnEnded
+    | ModelRetried
     | Erased
 )
 
@@ -364,4 +384,5 @@ RUNTIME_RECORDS: Final = (
     cold(8, SessionRewound),
     cold(9, SessionLabelled),
     cold(10, SessionDeleted),
+    cold(11, ModelRetried),
 )

@@ -12,6 +12,7 @@ final, and turns that only a deleted session reached have none. Besides unreache
 
 * inputs that were consumed or abandoned: the rows have their keys, the turns their words;
 * the progress of turns that have ended: the turn's own record has all of it;
+* what was told of attempts at model calls that failed: nothing is folded from it;
 * what was said of sessions that were deleted (not that they were made, forked and deleted: with
   those, the journal alone still folds to the same sessions).
 
@@ -36,6 +37,7 @@ from runtime.realm import Realm
 from runtime.records import (
     InputAbandoned,
     InputAccepted,
+    ModelRetried,
     SessionArchived,
     SessionLabelled,
     SessionRewound,
@@ -63,7 +65,7 @@ class Freed:
     inputs: int = 0
     progress: int = 0
     turns: int = 0
-    #: Labels, rewinds and the like of deleted sessions.
+    #: Labels, rewinds and the like of deleted sessions, and failed attempts at model calls.
     others: int = 0
     snapshot_rows: int = 0
     key_rows: int = 0
@@ -82,6 +84,9 @@ class Freed:
 
 #: Which count a record type goes to.
 _COUNTED: Final = {InputAccepted: "inputs", TurnProgressed: "progress", TurnEnded: "turns"}
+
+#: What only says what happened on the way to a turn's end.
+_TOLD: Final = (ModelRetried,)
 
 #: What is said of a session and means nothing once it is deleted.
 _SAID: Final = (SessionArchived, SessionLabelled, SessionRewound, InputAbandoned)
@@ -184,6 +189,8 @@ class Retention:
         kind = type(record)
         if kind is TurnEnded:
             return not marks[seq] and not self._keep(record)
+        if kind in _TOLD:
+            return not self._keep(record)
         if kind not in _COUNTED and kind not in _SAID:
             return False
         head = self._heads.get(record.session_id)

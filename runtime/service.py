@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol
 
 import attrs
 
+from runtime.attempts import Route
 from runtime.driver import SessionConfig
 from runtime.errors import (
     PersistenceDisabled,
@@ -30,6 +31,7 @@ from runtime.journal import Event
 from runtime.messages import Message, Usage
 from runtime.models.base import Model, Schema
 from runtime.models.registry import open_model
+from runtime.models.watched import watched
 from runtime.ports import Ports
 from runtime.realm import Realm
 from runtime.results import TurnResult, last_text
@@ -56,8 +58,9 @@ class SessionBuildOptions:
     """How a session is built, beyond model and prompts.
 
     `output_schema` and `structured_output_retries` bind every answer; `provider_params` go with
-    each model call. `llm_client_override` and `external_tools` are live objects: they hold until
-    the process ends and are not persisted.
+    each model call. `fallback` are further models, as ``provider:id``, that a call goes to in their
+    order when the session's own cannot answer. `llm_client_override` and `external_tools` are live
+    objects: they hold until the process ends and are not persisted.
     """
 
     output_schema: Schema | None = None
@@ -65,6 +68,7 @@ class SessionBuildOptions:
     provider_params: Mapping[str, Any] = attrs.field(factory=dict)
     llm_client_override: Model | None = None
     external_tools: tuple[Tool, ...] = ()
+    fallback: tuple[str, ...] = ()
 
 
 NO_OPTIONS: Final = SessionBuildOptions()
@@ -232,12 +236,19 @@ class RealmSessionService:
                 raise SessionError(f"output_schema is {mistake}; nothing was created")
         if build.llm_client_override is None:
             self._model(request.model)
+        for reference in build.fallback:
+            self._model(reference)
         options = dict(build.provider_params)
         if request.max_tokens is not None:
             options["max_tokens"] = request.max_tokens
         schema = None if build.output_schema is None else json.dumps(build.output_schema)
         spec = SessionSpec(
-            request.model, request.system_prompt, schema, build.structured_output_retries, options
+            request.model,
+            request.system_prompt,
+            schema,
+            build.structured_output_retries,
+            options,
+            build.fallback,
         )
         with _store_errors(None):
             head = await self.realm.create(HARNESS, title=request.title, spec=spec)
@@ -323,11 +334,14 @@ class RealmSessionService:
             Toolbox(build.external_tools),
             TurnRules(schema, retries),
             spec.options,
+            fallback=tuple(
+                Route(self._model(reference), options=spec.options) for reference in spec.fallback
+            ),
         )
 
     def _model(self, reference: str) -> Model:
         if reference not in self._models:
-            self._models[reference] = open_model(reference)
+            self._models[reference] = watched(open_model(reference))
         return self._models[reference]
 
 

@@ -61,6 +61,7 @@ class SessionSpec:
 
     `model` is an alias or ``provider:id`` (None: the harness decides), `instructions` replace the
     harness's, `output_schema` is a JSON Schema as JSON text, `options` go to the provider.
+    `fallback` are the models (as `model`) that are asked when that one cannot answer.
     """
 
     model: str | None = None
@@ -68,6 +69,7 @@ class SessionSpec:
     output_schema: str | None = None
     output_retries: int | None = None
     options: dict[str, Any] = attrs.field(factory=dict)
+    fallback: tuple[str, ...] = ()
 
 
 NO_SPEC = SessionSpec()

@@ -28,6 +28,7 @@ from runtime.records import (
     Erased,
     InputAbandoned,
     InputAccepted,
+    ModelRetried,
     SessionArchived,
     SessionCreated,
     TurnEnded,
@@ -102,6 +103,7 @@ class RealmState:
             InputAbandoned: self._abandoned,
             TurnProgressed: self._progressed,
             TurnEnded: self._ended,
+            ModelRetried: lambda _seq, _record: None,
             Erased: lambda _seq, _record: None,
             **tree_transitions(self),
         }

@@ -15,8 +15,8 @@ from mob.cli.narrator import Narrator
 from mob.cli.output import age, jsonable, narrate, result_json
 from mob.mob import Mob
 from mob.records import MemberExited
-from runtime.driver import Doing
 from runtime.journal import Event
+from runtime.live import Doing
 
 Kind: TypeAlias = Literal["live", "plain", "json", "none"]
 

@@ -27,6 +27,7 @@ _WIDE_FROM: Final = 110
 
 _STYLES: Final = {
     "model": "cyan",
+    "retrying": "bold yellow",
     "tool": "yellow",
     "saving": "blue",
     "starting": "cyan",
@@ -107,6 +108,8 @@ def _state(node: Node, now_s: float) -> Text:
     text = _SHOWN_AS.get(node.state, node.state)
     if node.state == "tool":
         text = f"{text} {one_line(node.detail, 24)}"
-    if node.since_s is not None:
+    if node.until_s is not None:
+        text = f"{text} in {age(node.until_s - now_s)}"
+    elif node.since_s is not None:
         text = f"{text} {age(now_s - node.since_s)}"
     return Text(text, _STYLES.get(node.state, ""))

@@ -20,8 +20,8 @@ from mob.cli.draw import tree_table
 from mob.cli.output import narrate, safe
 from mob.mob import Mob
 from mob.view import MobView, live_view
-from runtime.driver import LiveSession
 from runtime.ids import SessionId
+from runtime.live import LiveSession
 from runtime.results import last_text
 from runtime.session import SessionHead
 

@@ -24,6 +24,7 @@ from runtime.messages import AssistantMessage
 from runtime.records import (
     InputAbandoned,
     InputAccepted,
+    ModelRetried,
     SessionCreated,
     TurnEnded,
     TurnOutcome,
@@ -102,6 +103,13 @@ def _ended(state: RealmState, record: TurnEnded) -> tuple[str, str]:
     return who, f"turn {how} ({spent}): {one_line(record.error or '', 300)}"
 
 
+def _retried(state: RealmState, record: ModelRetried) -> tuple[str, str]:
+    next_ = f"tries again in {record.delay_ms / 1000:.1f} s"
+    if record.then != record.model:
+        next_ = f"asks {record.then} instead"
+    return path_of(state, record.session_id), f"{next_}: {one_line(record.error, 300)}"
+
+
 def _exited(_: RealmState, record: MemberExited) -> tuple[str, str]:
     cause = one_line(record.cause, 300)
     if record.restart_in_s is None:
@@ -139,6 +147,7 @@ _TELLERS: Final[dict[type, Callable[[RealmState, Any], tuple[str, str] | None]]]
     SessionCreated: _created,
     TurnProgressed: _progressed,
     TurnEnded: _ended,
+    ModelRetried: _retried,
     InputAbandoned: _abandoned,
     MemberExited: _exited,
     MemberSpawned: _spawned,

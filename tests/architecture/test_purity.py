@@ -33,6 +33,7 @@ PURE = (
     "runtime.prices",
     "runtime.records",
     "runtime.results",
+    "runtime.retry",
     "runtime.session",
     "runtime.state",
     "runtime.structured",

@@ -43,7 +43,6 @@ RAISED = [
     ExceptionGroup("several", [ValueError("one"), TypeError("two")]),
     trio.TooSlowError(),
     trio.BrokenResourceError(),
-    ModelError("busy", provider="x", retryable=True),
     RecursionError("deep"),
     MemoryError(),
 ]

@@ -20,6 +20,7 @@ from runtime.messages import (
 from runtime.records import (
     InputAbandoned,
     InputAccepted,
+    ModelRetried,
     SessionArchived,
     SessionCreated,
     TurnEnded,
@@ -57,6 +58,7 @@ specs = st.builds(
     optional,
     st.none() | st.integers(0, 9),
     st.dictionaries(texts, json_values, max_size=2),
+    st.lists(texts, max_size=2).map(tuple),
 )
 ids = st.lists(texts, max_size=3).map(tuple)
 many = st.lists(messages, max_size=3).map(tuple)
@@ -76,6 +78,7 @@ records = st.one_of(
     st.builds(SessionArchived, texts, texts, numbers),
     st.builds(InputAccepted, texts, texts, texts, optional, optional, numbers),
     st.builds(InputAbandoned, texts, texts, texts, numbers),
+    st.builds(ModelRetried, texts, texts, counts, counts, texts, texts, counts, texts, numbers),
     st.builds(TurnProgressed, texts, texts, ids, many, usages, counts, numbers),
     st.builds(
         TurnEnded,

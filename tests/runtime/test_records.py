@@ -25,6 +25,7 @@ from runtime.records import (
     RUNTIME_RECORDS,
     InputAbandoned,
     InputAccepted,
+    ModelRetried,
     Record,
     SessionArchived,
     SessionCreated,
@@ -101,6 +102,7 @@ EXAMPLES: list[Any] = [
     SessionRewound(SessionId("s1"), 12, 3, 6, (12, 3), 1, 19),
     SessionLabelled(SessionId("s1"), None, ("a", "b"), 20),
     SessionDeleted(SessionId("s1"), 21),
+    ModelRetried(SessionId("s1"), RunId("u1"), 2, 1, "a:b", "busy", 1500, "c:d", 22),
 ]
 TURN = next(example for example in EXAMPLES if isinstance(example, TurnEnded))
 
@@ -170,11 +172,19 @@ VERSION_1: dict[type, tuple[int, str]] = {
         10,
         "82aa73657373696f6e5f6964a27331a561745f6e7315",
     ),
+    ModelRetried: (
+        11,
+        (
+            "89aa73657373696f6e5f6964a27331a672756e5f6964a27531a47374657002a7617474656d707401"
+            "a56d6f64656ca3613a62a56572726f72a462757379a864656c61795f6d73cd05dca47468656ea363"
+            "3a64a561745f6e7316"
+        ),
+    ),
 }
 
 
 def test_every_kind_has_its_own_number_and_an_example() -> None:
-    assert {record_type.kind for record_type in RUNTIME_RECORDS} == set(range(1, 11))
+    assert {record_type.kind for record_type in RUNTIME_RECORDS} == set(range(1, 12))
     assert {type(example) for example in EXAMPLES} == set(TYPES) == set(VERSION_1)
 
 

@@ -23,6 +23,7 @@ from runtime.ids import AgentId, HarnessId, SessionId
 from runtime.messages import AssistantMessage, UserMessage
 from runtime.ports import Ports, SystemIds
 from runtime.realm import Realm
+from runtime.retry import DEFAULT_RETRY
 from runtime.session import SessionSpec, SessionStatus
 from runtime.spawning import SpawnLimits
 from runtime.turn import TurnRules
@@ -91,10 +92,11 @@ async def test_a_message_returns_when_its_turn_has_ended_and_can_be_read() -> No
     ],
 )
 async def test_a_turn_that_fails_raises_a_typed_error_and_the_session_goes_on(
-    broken: Exception,
+    broken: Exception, autojump_clock: Any
 ) -> None:
     """CONTRACTS 1.2 and 4.1: the error carries the session's id."""
-    realm = make_realm(MemoryStore(), [broken, "better"])
+    times = DEFAULT_RETRY.attempts if isinstance(broken, ModelError) else 1
+    realm = make_realm(MemoryStore(), [broken] * times + ["better"])
     session = await new_session(realm)
     with pytest.raises(TurnFailed, match=type(broken).__name__) as found:
         await realm.runner.send_message(session, "hi")

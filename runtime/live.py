@@ -1,0 +1,82 @@
+"""The running side of a session: its messages in memory, its turn in flight, what it is doing.
+
+Owns: `LiveSession` and `Doing`. Must not: run a turn (`runtime.driver` does) or keep anything that
+a restart would need; that is in the journal.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+import trio
+
+from runtime.messages import Message
+from runtime.models.base import Emit
+from runtime.session import SessionHead
+
+_NEVER: Final = float("inf")
+
+
+class Doing(enum.Enum):
+    """What a session does right now, for people who watch."""
+
+    IDLE = "idle"
+    MODEL = "model"
+    #: A model call failed; it is made again, there or elsewhere, at `LiveSession.until_s`.
+    RETRYING = "retrying"
+    TOOL = "tool"
+    SAVING = "saving"
+    RESTARTING = "restarting"
+
+
+class LiveSession:
+    """The running side of a session: its messages in memory and its turn in flight.
+
+    Invariant: `history` holds the committed messages followed, during a turn, by the turn's own;
+    `base` is where the turn's begin. A turn that is abandoned cuts `history` back to `base`.
+    """
+
+    __slots__ = (
+        "aborted",
+        "activity",
+        "base",
+        "detail",
+        "doing",
+        "emit",
+        "head",
+        "history",
+        "interrupted",
+        "key",
+        "scope",
+        "since",
+        "until_s",
+    )
+
+    def __init__(self, head: SessionHead, history: list[Message], key: str) -> None:
+        self.head = head
+        #: Names the session stably across processes; simulated models draw randomness from it.
+        self.key = key
+        self.history = history
+        self.base = len(history)
+        self.scope: trio.CancelScope | None = None
+        #: Why the turn in flight is to end as interrupted; None while nobody asked for that.
+        self.interrupted: str | None = None
+        #: Why its activation is to end, leaving the turn in flight; None likewise.
+        self.aborted: str | None = None
+        #: Receives the text of model calls that begin from now on; None while nobody watches.
+        self.emit: Emit | None = None
+        self.doing = Doing.IDLE
+        self.detail = ""
+        #: When it began what it does, and when it will end it if that is known, on Trio's clock.
+        self.since = 0.0
+        self.until_s = _NEVER
+        #: Rises with everything it begins to do: tells one model call's text from the next one's.
+        self.activity = 0
+
+    def now_doing(self, doing: Doing, detail: str = "", until_s: float = _NEVER) -> None:
+        self.doing = doing
+        self.detail = detail
+        self.since = trio.current_time()
+        self.until_s = until_s
+        self.activity += 1
