@@ -115,7 +115,7 @@ def decode_record(key: bytes, previous: int, raw: bytes) -> tuple[int, int, int,
     form, kind, version, crc = _RECORD.unpack_from(raw)
     if form != FORMAT:
         if form == _GAP and crc32(raw[_RECORD.size :], crc32(key, previous)) == crc:
-            lost = raw[_RECORD.size :].decode("utf-8", "replace")
+            lost = raw[_RECORD.size :].partition(b"\0")[0].decode("utf-8", "replace")
             raise damaged_record(key, f"{GAP_WORDS}: {lost}", raw)
         if form == _TOMBSTONE and encode_tombstone(key, previous, crc) == raw:
             return crc, 0, 0, b""
@@ -144,9 +144,17 @@ def record_crc(key: bytes, raw: bytes) -> int:
     return crc
 
 
-def encode_gap(key: bytes, previous: int, reason: str) -> tuple[bytes, int]:
-    """A record that reads as `Damaged` with `reason`, keeps its number and continues the chain."""
-    payload = reason.encode()
+def with_crc(raw: bytes, crc: int) -> bytes:
+    """The stored record `raw` with another checksum."""
+    return raw[: _HEAD.size] + _CRC.pack(crc) + raw[_RECORD.size :]
+
+
+def encode_gap(key: bytes, previous: int, reason: str, raw: bytes = b"") -> tuple[bytes, int]:
+    """A record that reads as `Damaged` with `reason`, keeps its number and continues the chain.
+
+    `raw` is what stood there, for whoever can make something of it.
+    """
+    payload = reason.removeprefix(GAP_WORDS + ": ").encode() + (b"\0" + raw if raw else b"")
     crc = crc32(payload, crc32(key, previous))
     return _RECORD.pack(_GAP, 0, 0, crc) + payload, crc
 

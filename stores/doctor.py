@@ -139,13 +139,13 @@ class _Copy(Sink):
         self._put(b"streams", key, raw)
         self._seq += 1
 
-    def lost(self, stream: bytes, seq: int, reason: str) -> None:
+    def lost(self, stream: bytes, seq: int, reason: str, raw: bytes = b"") -> None:
         """A gap. More of them than a report names are told in one."""
         prefix = stream_prefix(stream)
         self._in_stream(prefix)
         key = record_key(prefix, self._seq + 1)
-        raw, self._crc = encode_gap(key, self._crc, reason)
-        self._put(b"streams", key, raw)
+        gap, self._crc = encode_gap(key, self._crc, reason, raw)
+        self._put(b"streams", key, gap)
         self._seq += 1
 
     def row(self, key: bytes, value: bytes) -> None:

@@ -100,7 +100,7 @@ class LmdbReader:
         check_key(stream)
         try:
             with self._begin() as txn:
-                return stream_end(txn, self._files, stream_prefix(stream))
+                return stream_end(txn, self._files, stream_prefix(stream))[0]
         except lmdb.Error as error:
             self._refuse(error)
 
@@ -115,7 +115,14 @@ class LmdbReader:
                 entries = read_entries(cursor, prefix, after, limit)
                 if len(entries) < limit:
                     # It ended by itself: at the end, or where the newest records are missing.
-                    stream_end(txn, self._files, prefix)
+                    end, next_one = (
+                        stream_end(txn, self._files, prefix)[0],
+                        after + len(entries) + 1,
+                    )
+                    if next_one <= end:
+                        raise Damaged(
+                            *_gone(record_key(prefix, next_one)), key=record_key(prefix, next_one)
+                        )
                 return entries
         except lmdb.Error as error:
             self._refuse(error)
@@ -218,26 +225,24 @@ class LmdbReader:
         )
 
 
-def stream_end(txn: lmdb.Transaction[bytes], files: Files, prefix: bytes) -> int:
-    """The number of the last record of the stream of `prefix`, as its head confirms it.
+def stream_end(txn: lmdb.Transaction[bytes], files: Files, prefix: bytes) -> tuple[int, int]:
+    """Number and checksum of the last record that was committed to the stream of `prefix`, as its
+    head says; the newest records may be missing nevertheless. Without heads (format 1) the number
+    is what the records say, and the checksum 0.
 
     Raises:
-        Damaged: records and head contradict each other: the newest record or the head is stale.
+        Damaged: the head is damaged, or of an earlier commit: nobody knows where the stream ends.
     """
     seq = last_seq(txn.cursor(files.streams), prefix)
     if files.heads is None:
-        return seq
+        return seq, 0
     raw = txn.get(prefix, db=files.heads)
-    said = 0 if raw is None else decode_head(prefix, raw)[0]
-    if said > seq:
-        raise Damaged(
-            describe_record(record_key(prefix, seq + 1)), "it is missing, and was written"
-        )
+    said, crc = (0, CHAIN_START) if raw is None else decode_head(prefix, raw)
     if said < seq:
         raise Damaged(
             f"the head of stream {prefix[2:]!r}", f"it says {said}, the records say {seq}"
         )
-    return seq
+    return said, crc
 
 
 def last_seq(cursor: lmdb.Cursor[bytes], prefix: bytes) -> int:
@@ -277,10 +282,28 @@ def read_entries(cursor: lmdb.Cursor[bytes], prefix: bytes, after: int, limit: i
             crc, kind, version, payload = decode_record(key, crc, raw)
         except Damaged:
             if after and not entries:
-                read_entries(cursor, prefix, after - 1, 1)  # if that one is to blame, name that one
+                _check_one(cursor, prefix, after)  # if that one is to blame, name that one
             raise
         entries.append(Entry(seq, kind, version, payload))
     return entries
+
+
+def _check_one(cursor: lmdb.Cursor[bytes], prefix: bytes, seq: int) -> None:
+    """Raise `Damaged` if record `seq`, which is there, is not what was written behind the one
+    before it. No further back: of a thousand in a row, each is told by itself."""
+    crc = CHAIN_START
+    if seq > 1:
+        before = record_key(prefix, seq - 1)
+        if not cursor.set_key(before):
+            raise _missing(before)
+        crc = record_crc(before, cursor.value())
+    key = record_key(prefix, seq)
+    cursor.set_key(key)
+    decode_record(key, crc, cursor.value())
+
+
+def _gone(key: bytes) -> tuple[str, str]:
+    return describe_record(key), "it is missing, and was written"
 
 
 def _missing(key: bytes) -> Damaged:

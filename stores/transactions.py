@@ -40,6 +40,7 @@ from stores.codec import (
     decode_record,
     decode_row,
     describe_record,
+    encode_gap,
     encode_head,
     encode_record,
     encode_row,
@@ -48,6 +49,7 @@ from stores.codec import (
     record_key,
     row_crc,
     stream_prefix,
+    with_crc,
 )
 from stores.errors import (
     CommitUnknown,
@@ -60,7 +62,7 @@ from stores.errors import (
 )
 from stores.files import FULL, Files
 from stores.pages import NotPages
-from stores.reader import last_seq, read_entries, stream_end
+from stores.reader import last_seq, stream_end
 from stores.verify import identity
 from stores.writer import CommitFailed, MapFull, Outcome
 
@@ -220,7 +222,7 @@ class Transactions:
             for operation in batch:
                 if type(operation) is Append:
                     if operation.stream not in tails:
-                        tails[operation.stream] = self._tail(txn, operation.stream)
+                        tails[operation.stream] = self._tail(attempt, operation.stream)
                 elif type(operation) is Expect:
                     self._check(txn, operation)
                 elif type(operation) is Erase:
@@ -277,20 +279,43 @@ class Transactions:
         crc, _, _, _ = decode_record(key, previous, raw)
         return [(key, encode_tombstone(key, previous, crc))]
 
-    def _tail(self, txn: lmdb.Transaction[bytes], stream: bytes) -> _Tail:
-        """The end of `stream`, verified when it is read from disk: a chain must start sound."""
+    def _tail(self, attempt: _Attempt, stream: bytes) -> _Tail:
+        """The end of `stream`, as its head says when it is read from disk: a chain must go on
+        sound, also behind a record that is damaged."""
         tail = self._tails.get(stream)
         if tail is None:
             prefix = stream_prefix(stream)
-            seq = stream_end(txn, self._files, prefix)
-            tail = (0, CHAIN_START)
-            if seq:
-                cursor = txn.cursor(self._files.streams)
-                read_entries(cursor, prefix, seq - 1, 1)
-                key = record_key(prefix, seq)
-                cursor.set_key(key)
-                tail = (seq, record_crc(key, cursor.value()))
+            seq, crc = stream_end(attempt.txn, self._files, prefix)
+            tail = self._mended(attempt, prefix, seq, crc) if seq else (0, CHAIN_START)
         return tail
+
+    def _mended(self, attempt: _Attempt, prefix: bytes, seq: int, crc: int) -> _Tail:
+        """The end `seq`, `crc` of a stream, made such that the next record can be verified.
+
+        What is damaged stays so, and goes on to be told: of a record that stands there no more than
+        the checksum is put right, which the head has too; one that is gone gets a gap.
+        """
+        txn, streams = attempt.txn, self._files.streams
+        key = record_key(prefix, seq)
+        raw = txn.get(key, db=streams)
+        try:
+            if raw is not None:
+                if record_crc(key, raw) != crc:
+                    txn.put(key, with_crc(raw, crc), db=streams)
+                return seq, crc
+        except Damaged:
+            pass  # too short to hold one
+        last = min(last_seq(txn.cursor(streams), prefix), seq - 1)
+        try:
+            before = record_key(prefix, last)
+            crc = record_crc(before, txn.get(before, db=streams) or b"") if last else CHAIN_START
+        except Damaged:
+            crc = CHAIN_START  # a gap is told as damaged, whatever it continues
+        for number in range(last + 1, seq + 1):
+            key = record_key(prefix, number)
+            raw, crc = encode_gap(key, crc, "the newest of its stream, found missing")
+            txn.put(key, raw, db=streams)
+        return seq, crc
 
     # Being overtaken
 

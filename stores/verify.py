@@ -129,8 +129,8 @@ class Sink:
     def record(self, key: bytes, kind: int, version: int, payload: bytes) -> None:
         """A sound record, in order of stream and number."""
 
-    def lost(self, stream: bytes, seq: int, reason: str) -> None:
-        """A record that stood, or must have stood, at this place."""
+    def lost(self, stream: bytes, seq: int, reason: str, raw: bytes = b"") -> None:
+        """A record that stood, or must have stood, at this place, where `raw` stands."""
 
     def row(self, key: bytes, value: bytes) -> None:
         """A sound row."""
@@ -304,7 +304,7 @@ class _Walk:
                 self._crc = stored  # if only the payload is hit, the next one is sound
                 raise
         except Damaged as error:
-            self._lose(seq, error.reason)
+            self._lose(seq, error.reason, raw)
             return
         self._report.records += 1
         self._sink.record(key, kind, version, payload)
@@ -313,12 +313,12 @@ class _Walk:
         for seq in range(first, min(last, first + _MAX_GAP) + 1):
             self._lose(seq, reason)
 
-    def _lose(self, seq: int, reason: str) -> None:
+    def _lose(self, seq: int, reason: str, raw: bytes = b"") -> None:
         stream = self._prefix[2:]
         where = describe_record(record_key(self._prefix, seq))
         kind: Kind = "gap" if reason.startswith(GAP_WORDS) else "record"
         self._report.add(Finding(kind, where, reason, stream=stream, seq=seq))
-        self._sink.lost(stream, seq, reason)
+        self._sink.lost(stream, seq, reason, raw)
 
     def _end_stream(self) -> None:
         """Compare the stream that ends here with its head."""

@@ -16,6 +16,7 @@ from stores import (
     Store,
     StoreFailed,
     open_lmdb,
+    verify_lmdb,
 )
 from stores.codec import record_key, stream_prefix
 from stores.lmdb import LmdbStore
@@ -128,7 +129,8 @@ async def test_a_damaged_row_is_never_absent(path: Path) -> None:
 
 async def test_nothing_is_built_on_damage_and_the_rest_goes_on(path: Path) -> None:
     await a_store_to_damage(path)
-    damage_record(path, 5, -1)
+    prefix = stream_prefix(b"s")
+    rewrite(path, b"heads", prefix, b"")
     rewrite(path, b"keys", b"k", b"")
     async with open_lmdb(path) as store:
         tickets = [
@@ -136,7 +138,7 @@ async def test_nothing_is_built_on_damage_and_the_rest_goes_on(path: Path) -> No
             store.submit([Expect(b"k", None), Put(b"never", b"")]),
             store.submit([Append(b"t", 1, b"fine")]),
         ]
-        for ticket, where in zip(tickets, ("record 5 of stream b's'", "key b'k'"), strict=False):
+        for ticket, where in zip(tickets, ("the head of stream b's'", "key b'k'"), strict=False):
             with pytest.raises(Damaged) as caught:
                 await ticket.wait()
             assert caught.value.where == where
@@ -144,6 +146,73 @@ async def test_nothing_is_built_on_damage_and_the_rest_goes_on(path: Path) -> No
         assert store.get(b"never") is None
         await store.commit([Put(b"k", b"repaired")])
         assert store.get(b"k") == b"repaired"
+
+
+HARMS = {
+    "its payload": lambda raw: raw[:-1] + bytes([raw[-1] ^ 0x10]),
+    "its checksum": lambda raw: raw[:5] + bytes([raw[5] ^ 0x10]) + raw[6:],
+    "its format": lambda raw: b"\x09" + raw[1:],
+    "cut short": lambda raw: raw[:3],
+    "missing": lambda raw: None,
+}
+
+
+@pytest.mark.parametrize("harm", HARMS)
+@pytest.mark.parametrize("first", [5, 4, 1])
+async def test_a_damaged_end_is_told_and_what_comes_behind_it_is_kept(
+    path: Path, harm: str, first: int
+) -> None:
+    """From record `first` on all are damaged. Their stream goes on, and they go on to be told,
+    but for those of which no more than the checksum was hit: the next one, or the head, has it."""
+    await a_store_to_damage(path)
+    for seq in range(first, 6):
+        rewrite(
+            path, b"streams", record(seq), HARMS[harm](rewrite(path, b"streams", record(seq), b"x"))
+        )
+    async with open_lmdb(path) as store:
+        assert store.last(b"s") == 5
+        assert await store.commit([Append(b"s", 1, b"six")]) == (6,)
+        assert await store.commit([Append(b"s", 1, b"seven")]) == (7,)
+    for verify in (False, True):
+        async with open_lmdb(path, verify=verify) as store:
+            assert [entry.payload for entry in store.read(b"s", after=5)] == [b"six", b"seven"]
+            assert store.last(b"s") == 7
+            for seq in range(first, 6):
+                if harm == "its checksum" and seq == first == 5:
+                    assert store.read(b"s")[4].payload == b"payload 5"
+                    continue
+                with pytest.raises(Damaged) as caught:
+                    store.entry(b"s", seq)
+                assert caught.value.where in [
+                    f"record {each} of stream b's'" for each in (seq, seq - 1)
+                ]
+            await store.commit([Put(b"more", b"")])
+    report = verify_lmdb(path)
+    assert not report.broken
+    assert {each.seq for each in report.findings} == (
+        set() if harm == "its checksum" and first == 5 else set(range(first, 6))
+    )
+
+
+async def test_thousands_of_lost_records_in_a_row_are_told_one_by_one(path: Path) -> None:
+    async with open_lmdb(path) as store:
+        await store.commit([Append(b"s", 1, b"payload")] * 3000)
+    for seq in (2999, 3000):
+        rewrite(path, b"streams", record(seq), None)
+    with lmdb.open(str(path), max_dbs=3) as env, env.begin(write=True) as txn:
+        streams = env.open_db(b"streams", txn=txn)
+        for seq in range(2, 2999):
+            txn.put(record(seq), flipped(txn.get(record(seq), db=streams)), db=streams)
+    async with open_lmdb(path, verify=False) as store:
+        assert await store.commit([Append(b"s", 1, b"on")]) == (3001,)
+        for seq in (2, 2000, 3000):
+            with pytest.raises(Damaged, match=f"record {seq}|record {seq - 1}"):
+                store.entry(b"s", seq)
+        assert [entry.payload for entry in store.read(b"s", after=3000)] == [b"on"]
+
+
+def flipped(raw: bytes) -> bytes:
+    return raw[:-1] + bytes([raw[-1] ^ 0x10])
 
 
 async def test_a_foreign_writer_is_noticed_before_anything_is_overwritten(path: Path) -> None:
