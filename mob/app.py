@@ -92,7 +92,7 @@ async def open_mob(
             limits=harnesses.limits(),
         )
         roster = Roster(realm.state)
-        realm.recovery.add(WholeRows(b"r/", roster.changed, roster.load, roster.loaded))
+        realm.recovery.add(_rows(roster))
         records = realm.recover()
         await _same_blueprint(definition, realm, roster, adopt=adopt)
         snapshots = sessions or StoredSessions(store, realm.realm_id)
@@ -112,6 +112,18 @@ async def open_mob(
                 # Shielded so that whoever leaves by cancellation leaves as tidily.
                 await mob.close(grace_s)
                 await realm.checkpoint()
+
+
+def _rows(roster: Roster) -> WholeRows:
+    return WholeRows(
+        b"r/",
+        roster.changed,
+        roster.load,
+        roster.loaded,
+        roster.replayed,
+        lambda state: Roster(state).changed,
+        roster.stale,
+    )
 
 
 async def _same_blueprint(
@@ -192,7 +204,7 @@ def stored_realm(store: Store, mob_id: str) -> tuple[Realm, Roster]:
         raise MobNotFound(mob_id, known, store.location)
     realm = Realm(store, RealmId(mob_id), record_types=MOB_RECORDS)
     roster = Roster(realm.state)
-    realm.recovery.add(WholeRows(b"r/", roster.changed, roster.load, roster.loaded))
+    realm.recovery.add(_rows(roster))
     realm.recover()
     return realm, roster
 
@@ -219,5 +231,5 @@ def stored_mob(store: Store, mob_id: str) -> StoredMob:
     roster = Roster(state)
     journal = Journal(store, RealmId(mob_id), (*RUNTIME_RECORDS, *MOB_RECORDS), state.apply)
     recovery = Recovery(store, RealmId(mob_id), state, journal)
-    recovery.add(WholeRows(b"r/", roster.changed, roster.load, roster.loaded))
+    recovery.add(_rows(roster))
     return StoredMob(mob_id, state, roster, journal, recovery.load())

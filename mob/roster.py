@@ -106,6 +106,18 @@ class Roster:
         rows = sorted(self.members.values(), key=lambda row: row.session_id)
         self.members = {row.name: row for row in rows}
 
+    def replayed(self) -> None:
+        """Call once after the tail: a member whose session is lost has one that says so."""
+        for row in self.members.values():
+            if row.session_id not in self._state.heads:
+                self._state.quarantine(
+                    row.session_id, f"nothing is left of it but {row.name!r}'s row"
+                )
+
+    def stale(self, name: bytes) -> None:
+        """The row was made anew and is to be written."""
+        self._changed.add(name)
+
     def _mob_row(self) -> bytes:
         return pack_row(
             self.mob_id,

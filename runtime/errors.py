@@ -118,7 +118,8 @@ class SessionStoreError(SessionError):
 class SessionQuarantined(SessionError):
     """What is stored of the session is damaged, `reason` says how; nothing is done with it.
 
-    The others go on. What is left of it stays on disk as it is.
+    The others go on. What is left of it stays on disk as it is, until it is rewound to a turn
+    before the damage (`SessionManager.rewind`) or deleted.
     """
 
     code = "SESSION_STORE_ERROR"
@@ -126,7 +127,7 @@ class SessionQuarantined(SessionError):
     def __init__(self, session_id: SessionId, reason: str) -> None:
         super().__init__(
             f"session {session_id} is quarantined: {reason}; what is left of it is kept as it is:"
-            " run `mob doctor` on this store",
+            " run `mob doctor` on this store, rewind it to before the damage, or delete it",
             session_id,
         )
         self.reason = reason

@@ -128,8 +128,10 @@ class Inputs:
         self._admitted.pop(key, None)
         if known.settled:
             return Admission(known.session_id, None, None, known)
-        inputs = self._state.heads[known.session_id].inputs
-        assert inputs is not None, "a keyed input that is not settled is pending"
+        inputs = self._state.heads[known.session_id].inputs or {}
+        if known.input_id not in inputs:  # given up when its session was mended
+            given_up = attrs.evolve(known, abandoned="its session was damaged")
+            return Admission(known.session_id, None, None, given_up)
         return Admission(known.session_id, inputs[known.input_id], None)
 
     def _remember(self, key: str, admission: Admission) -> None:

@@ -48,6 +48,10 @@ class Lost:
     raw: bytes = b""
 
 
+def _limit(after: int, until: int | None) -> int:
+    return PAGE if until is None else min(PAGE, max(until - after, 0))
+
+
 class Journal:
     """The durable, gap-free, append-only sequence of one realm."""
 
@@ -116,6 +120,14 @@ class Journal:
         if entry is None:
             raise RecordUnreadable(self._realm, seq, "it should be there and is not")
         return self._event(entry).record
+
+    def readable(self, seq: int) -> bool:
+        """Whether record `seq` is there and what was written."""
+        try:
+            self.get(seq)
+        except (Damaged, RecordUnreadable):
+            return False
+        return True
 
     def turn(self, seq: int) -> TurnEnded:
         """The turn recorded as `seq`. Raises `RecordUnreadable` if there is none."""
@@ -204,19 +216,22 @@ class Journal:
         after: int = 0,
         apply: Callable[[int, Any], None] | None = None,
         lost: Callable[[Lost], None] | None = None,
+        until: int | None = None,
     ) -> int:
-        """Apply every committed record above `after`; return the number of the last one.
+        """Apply every committed record above `after`, up to number `until` if that is given; return
+        the number of the last one.
 
         A record that is damaged or missing goes to `lost`, if that is given, and those behind it
         are applied.
 
         Raises:
             RecordUnreadable: a record was written by a later version.
-            stores.Damaged: a record is damaged and `lost` is not given, or the journal's end is.
+            stores.Damaged: a record is damaged and `lost` is not given, or where the journal ends
+                is not known.
         """
         apply = apply or self._apply
         read = self._store.read if lost is None else self._salvage
-        while page := read(self._stream, after=after, limit=PAGE):
+        while page := read(self._stream, after=after, limit=_limit(after, until)):
             for entry in page:
                 event = entry if isinstance(entry, Lost) else self._salvaged(entry, lost is None)
                 if isinstance(event, Event):

@@ -16,8 +16,10 @@ from typing import Protocol, TypeAlias
 
 import attrs
 
+from runtime.damage import broken_turn, idle
 from runtime.edits import creation, update
-from runtime.errors import MobError, SessionBusy, SessionError, StaleRevision
+from runtime.errors import MobError, SessionBusy, SessionError, SessionQuarantined, StaleRevision
+from runtime.heads import pack_head
 from runtime.ids import SessionId
 from runtime.messages import Message, check_sequence
 from runtime.realm import Realm
@@ -26,6 +28,7 @@ from runtime.records import (
     SessionDeleted,
     SessionForked,
     SessionLabelled,
+    SessionMended,
     SessionRewound,
 )
 from runtime.session import Session, SessionHead, SessionMetadata, SessionStatus
@@ -89,7 +92,8 @@ class SessionManager(Protocol):
         ...
 
     async def delete(self, session_id: SessionId) -> None:
-        """Remove the session, its children and its snapshots; what a fork shares stays.
+        """Remove the session, its children and its snapshots; what a fork shares stays. It may be
+        quarantined.
 
         Raises:
             SessionBusy: a turn is in flight in it or below it.
@@ -105,6 +109,9 @@ class SessionManager(Protocol):
 
     async def rewind(self, session_id: SessionId, turn_index: int) -> Session:
         """Keep the turns ``0..turn_index``; what followed is kept as a branch.
+
+        A quarantined session is rewound to before the damage and usable again: what followed, and
+        what it had not worked on yet, is given up.
 
         Raises:
             RewindOutOfRange: there is no such turn; names the valid range.
@@ -195,6 +202,8 @@ class RealmSessions:
         return self._realm.state.head(record.session_id).metadata()
 
     async def rewind(self, session_id: SessionId, turn_index: int) -> Session:
+        if session_id in self._realm.state.quarantined:
+            return await self._mend(session_id, turn_index)
         head = self._at_rest(session_id, "rewind")
         if not 0 <= turn_index < head.turns:
             raise RewindOutOfRange(session_id, turn_index, head.turns)
@@ -230,9 +239,9 @@ class RealmSessions:
         await self._label(session_id, _checked_name(new_name), tags)
 
     async def delete(self, session_id: SessionId) -> None:
-        doomed = [head.session_id for head in self._subtree(self._realm.state.head(session_id))]
+        doomed = [head.session_id for head in self._subtree(self._realm.state.known(session_id))]
         for each in doomed:
-            self._at_rest(each, "delete")
+            self._at_rest(each, "delete", sound=False)
             if self._realm.spawning.below(each):
                 raise SessionBusy(each)
         now = self._now()
@@ -305,15 +314,43 @@ class RealmSessions:
     def _now(self) -> int:
         return self._realm.ports.clock.now_ns()
 
-    def _at_rest(self, session_id: SessionId, verb: str) -> SessionHead:
-        """The head, if its history may be changed now."""
-        head = self._realm.state.head(session_id)
+    def _at_rest(self, session_id: SessionId, verb: str, *, sound: bool = True) -> SessionHead:
+        """The head, if its history may be changed now; `sound`: and if it is not quarantined."""
+        state = self._realm.state
+        head = state.head(session_id) if sound else state.known(session_id)
         if self._realm.busy(session_id) or head.partial is not None:
             raise SessionBusy(session_id)
         reason = self._guard(head, verb)
         if reason is not None:
             raise SessionError(reason, session_id)
         return head
+
+    async def _mend(self, session_id: SessionId, turn_index: int) -> Session:
+        """Rewind a quarantined session to a turn before the damage. What is behind that, what it
+        had not worked on yet, and branches that are damaged are given up. Reads the whole journal.
+        """
+        state = self._realm.state
+        rebuilt = await self._realm.recovery.rebuilt()
+        now = self._at_rest(session_id, "rewind", sound=False)
+        if session_id not in state.quarantined:  # somebody else was quicker
+            return await self.rewind(session_id, turn_index)
+        head = rebuilt.state.heads.get(session_id)
+        whole = rebuilt.whole(head.head) if head is not None and head.harness_id else None
+        if head is None or whole is None:
+            raise SessionQuarantined(session_id, f"{now.quarantined}; nothing whole is left of it")
+        if not 0 <= turn_index < whole.turns:
+            raise RewindOutOfRange(session_id, turn_index, whole.turns)
+        journal = self._realm.journal
+        place = rebuilt.at(journal.find_turn(whole.head, turn_index + 1))
+        head = attrs.evolve(
+            idle(head, place),
+            branches=tuple(each for each in head.branches if not broken_turn(journal, each.head)),
+            branch=max(head.branch, now.branch) + 1,
+            updated_at_ns=self._now(),
+        )
+        record = SessionMended(session_id, pack_head(head), head.updated_at_ns)
+        await self._realm.change([session_id], lambda: self._realm.append(record))
+        return self._realm.snapshot(session_id)
 
     async def _move(self, head: SessionHead, seq: int, restored: int | None) -> None:
         with self._realm.reading(head.session_id):

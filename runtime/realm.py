@@ -19,6 +19,7 @@ import attrs
 import trio
 
 from runtime.checkpoint import CheckpointGate
+from runtime.damage import broken_turn
 from runtime.driver import SessionConfig, TurnDriver
 from runtime.errors import RecordUnreadable, SessionBusy, SessionError, SessionQuarantined
 from runtime.history import History
@@ -412,7 +413,8 @@ class Realm:
             if isinstance(error, RecordUnreadable) and not error.damaged:
                 raise
             reason = f"its history cannot be read: {error}"
-            self.state.quarantine(session_id, reason)
+            turn = broken_turn(self.journal, self.state.heads[session_id].head)
+            self.state.quarantine(session_id, reason, turn)
             if self.checkpoints is not None:
                 self.checkpoints.deleted(session_id)
             raise SessionQuarantined(session_id, reason) from error

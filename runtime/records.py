@@ -22,6 +22,7 @@ import attrs
 import msgpack
 
 from runtime.codec import cold_codec
+from runtime.heads import unpack_head
 from runtime.ids import AgentId, HarnessId, InputId, RunId, SessionId
 from runtime.messages import (
     Message,
@@ -204,6 +205,15 @@ class SessionDeleted:
 
 
 @attrs.frozen
+class SessionMended:
+    """The session was quarantined, and is what `row` says from here on (`runtime.heads`)."""
+
+    session_id: SessionId
+    row: bytes
+    at_ns: int
+
+
+@attrs.frozen
 class Erased:
     """Here was a record that nothing reaches any more; `runtime.retention` took it away. It says
     nothing: whoever reads events passes over it."""
@@ -216,6 +226,7 @@ Record: TypeAlias = (
     | SessionRewound
     | SessionLabelled
     | SessionDeleted
+    | SessionMended
     | InputAccepted
     | InputAbandoned
     | TurnProgressed
@@ -355,6 +366,15 @@ def _unpack_turn(payload: bytes) -> TurnEnded:
     )
 
 
+_MENDED: Final = cold_codec(SessionMended)
+
+
+def _unpack_mended(payload: bytes) -> SessionMended:
+    record: SessionMended = _MENDED[1](payload)
+    unpack_head(record.row)
+    return record
+
+
 @attrs.frozen
 class RecordType:
     """How one record class is stored: its kind number, its version and its two functions."""
@@ -385,4 +405,5 @@ RUNTIME_RECORDS: Final = (
     cold(9, SessionLabelled),
     cold(10, SessionDeleted),
     cold(11, ModelRetried),
+    RecordType(12, SessionMended, _MENDED[0], _unpack_mended),
 )

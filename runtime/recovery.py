@@ -11,10 +11,12 @@ record in it; records up to that are not applied to it again. Every record up to
 some row, so a replay begins there. A step writes its rows and both numbers in one commit: a crash
 leaves the step done or not done.
 
-Damage. A session whose row is damaged is quarantined (see `runtime.state`), and so are those that
-do not fit the rest of the journal where a record of the tail is damaged. That is written down too,
-in rows of its own, because the next reader begins behind that record. If the position itself is
-damaged, the rows are not looked at and the journal is replayed from its beginning.
+Damage. A row that is damaged or gone is made anew from the journal, which is folded from its
+beginning for it (`runtime.damage`); the position says how many rows there must be. Only what the
+journal has lost as well stays quarantined (see `runtime.state`). That is written down too, in rows
+of its own, because the next reader begins behind that record; each opening looks whether the damage
+is still there. If the position itself is damaged, the rows are not looked at and the journal is
+replayed from its beginning.
 
 A session that is written once after many turns costs one row, and the tail that a reader must
 replay is bounded by writing whenever it grows beyond `TAIL`.
@@ -24,16 +26,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Final
 
 import attrs
 import trio
 
-from runtime.errors import MobError
+from runtime.damage import Fold, Rebuilt, Rows, broken_turn, detached
 from runtime.heads import pack_row, unpack_row
 from runtime.ids import RealmId, SessionId
-from runtime.journal import Journal, Lost
+from runtime.journal import Journal
 from runtime.state import RealmState
 from stores import Damaged, Delete, Put, Store, Ticket
 
@@ -62,6 +63,13 @@ class WholeRows:
     load: Callable[[bytes, bytes], None] | None = None
     #: Called once when all rows of the part are loaded.
     loaded: Callable[[], None] = lambda: None
+    #: Called once when the tail is replayed too.
+    replayed: Callable[[], None] = lambda: None
+    #: Makes the part anew from a state that is folded from the whole journal: adds its transitions
+    #: to it and returns what gives all its rows once that is done. Needed if there is `load`.
+    rebuild: Callable[[RealmState], Rows] | None = None
+    #: Told of each row that was made anew: `changed` hands it out again.
+    stale: Callable[[bytes], None] = lambda _: None
 
 
 class Recovery:
@@ -75,8 +83,14 @@ class Recovery:
         self._whole: list[WholeRows] = []
         #: Every record up to here is in some row on disk.
         self.position = 0
-        #: How many quarantined sessions and lost records there are rows of.
-        self._told = (0, 0)
+        #: What there are rows of: quarantined sessions, why and for which record; lost records.
+        self._told: dict[SessionId, tuple[str, int]] = {}
+        self._told_lost: set[int] = set()
+        #: The names of the rows on disk by prefix, and how many there should be, if that is known.
+        self._named: dict[bytes, set[bytes]] = {b"s/": set()}
+        self._said: dict[bytes, int] = {}
+        #: Whether something was made anew that is not on disk yet.
+        self._stale = False
         self._lock = trio.Lock()
         #: The latest step; it may still be on its way if whoever waited for it was cancelled.
         self._ticket: Ticket | None = None
@@ -84,32 +98,38 @@ class Recovery:
     def add(self, rows: WholeRows) -> None:
         """Have another part of the state written and loaded with the sessions."""
         self._whole.append(rows)
+        if rows.load is not None:
+            self._named[rows.prefix] = set()
 
     def load(self) -> int:
         """Read the rows, replay the tail; return the number of records in the journal.
 
-        Sessions that are damaged are quarantined, and the others load.
+        Rows that are damaged or gone are made anew from the journal; sessions of which the journal
+        has lost something are quarantined, and the others load.
 
         Raises:
-            stores.Damaged: the journal's end, or a row that is of no session, is not what was
-                written.
-            RecordUnreadable, WrittenLater: a record or a row was written by a later version.
+            stores.Damaged: where the journal ends is not known, or a row that is of no session is
+                damaged and the journal has lost what it was made from.
+            RecordUnreadable: a record was written by a later version.
         """
         state = self._state
-        if self._load_position():
-            self._load_rows(b"s/", lambda _, row: state.restore(row), self._damaged_row)
-            self._load_damage()
+        found = self._load_position()
+        self._told = self._load_told()
+        self._told_lost = set(state.lost)
+        if found:
+            self._load_everything()
             state.restored()
             for whole in self._whole:
-                if whole.load is not None:
-                    self._load_rows(whole.prefix, whole.load)
                 whole.loaded()
             state.applied = self.position
-        else:
-            self._load_damage()
-        last = self._journal.replay(self.position, self._apply, self._lost)
+        fold = Fold(state)
+        last = self._journal.replay(self.position, fold.apply, fold.lost)
         if state.lost:
             state.check_partials()
+        if not found:
+            self._look_again(fold)
+        for whole in self._whole:
+            whole.replayed()
         return max(last, self.position)
 
     def _load_position(self) -> bool:
@@ -119,50 +139,147 @@ class Recovery:
             stored = self._store.get(name)
             if stored is None:
                 return False
-            self.position, self._state.folded = unpack_row(stored)
+            self.position, self._state.folded, *rest = unpack_row(stored)
+            self._said = dict(rest[0]) if rest else {}
         except (Damaged, *_MISFITS):
+            self.position = self._state.folded = 0
             return False
         return True
 
-    def _load_damage(self) -> None:
+    def _load_told(self) -> dict[SessionId, tuple[str, int]]:
+        """What was quarantined when the rows were written, why, and which record is to blame."""
         state = self._state
+        told: dict[SessionId, tuple[str, int]] = {}
+        for prefix in (b"q/", b"l/"):
+            damaged: dict[bytes, str] = {}
+            for name, row in self._rows(prefix, damaged.__setitem__):
+                reason, seq = _reason(row)
+                if prefix == b"q/":
+                    told[SessionId(name.decode())] = (reason, seq)
+                else:
+                    state.lost[int.from_bytes(name, "big")] = reason
+            for name in damaged:
+                if prefix == b"q/":
+                    told[SessionId(name.decode())] = (_UNTOLD, 0)
+                else:
+                    state.lost[int.from_bytes(name, "big")] = _UNTOLD
+        return told
 
-        told: set[SessionId] = set()
-
-        def quarantined(name: bytes, reason: str) -> None:
-            session_id = SessionId(name.decode())
-            told.add(session_id)
-            state.quarantine(session_id, reason)
-
-        def lost(name: bytes, reason: str) -> None:
-            state.lost[int.from_bytes(name, "big")] = reason
-
-        for prefix, know in ((b"q/", quarantined), (b"l/", lost)):
-            for name, row in self._rows(prefix, partial(_untold, know)):
-                know(name, _reason(row))
-        self._told = (len(told), len(state.lost))
-
-    def _damaged_row(self, name: bytes, reason: str) -> None:
-        self._state.quarantine(SessionId(name.decode()), f"its row is damaged: {reason}")
-
-    def _apply(self, seq: int, record: object) -> None:
+    def _load_everything(self) -> None:
+        """Take all rows back, and make anew what is damaged of them."""
         state = self._state
-        try:
-            state.apply(seq, record)
-        except (LookupError, MobError) as error:
-            if not state.lost:
-                raise
-            state.lost[seq] = f"record {seq} needs one that is lost: {error!r}"
-            state.applied = seq
+        odd: dict[SessionId, str] = {}
+        self._load_rows(
+            b"s/",
+            lambda _, row: state.restore(row),
+            lambda name, reason: odd.update(
+                {SessionId(name.decode()): f"its row is damaged: {reason}"}
+            ),
+        )
+        short = self._short(b"s/")
+        broken: dict[bytes, dict[bytes, str]] = {}
+        for whole in self._whole:
+            if whole.load is not None:
+                bad = broken[whole.prefix] = {}
+                self._load_rows(whole.prefix, whole.load, bad.__setitem__)
+        for session_id, (reason, seq) in self._told.items():
+            if seq and not self._journal.readable(seq):  # as it was: nothing to find out
+                odd.pop(session_id, None)
+                state.quarantine(session_id, reason, seq)
+            else:
+                odd[session_id] = reason
+        if not (odd or short or any(bad or self._short(each) for each, bad in broken.items())):
+            return
+        rebuilt = Rebuilt(self._journal, self._parts())
+        rebuilt.fold(state.folded)
+        state.lost.clear()
+        state.lost.update(rebuilt.state.lost)
+        if short:
+            odd.update(
+                {
+                    each: "its row is missing"
+                    for each in rebuilt.state.heads
+                    if each not in state.heads and rebuilt.made(each) <= self.position
+                }
+            )
+        for session_id, reason in odd.items():
+            self._decide(session_id, reason, rebuilt)
+        state.sort()
+        for whole, rows in zip(self._rebuildable(), rebuilt.rows, strict=True):
+            self._replace(whole, dict(rows()), broken[whole.prefix], rebuilt)
 
-    def _lost(self, lost: Lost) -> None:
-        """Quarantine whom what is left of the record names; keep its number in any case."""
+    def _decide(self, session_id: SessionId, reason: str, rebuilt: Rebuilt) -> None:
+        """Take the session as the journal has it, or quarantine it."""
         state = self._state
-        state.lost[lost.seq] = lost.reason
-        state.applied = lost.seq
-        for session_id in list(state.heads):
-            if session_id.encode() in lost.raw:
-                state.quarantine(session_id, f"record {lost.seq} is damaged: {lost.reason}")
+        head = rebuilt.state.heads.get(session_id)
+        if head is None and not rebuilt.state.lost:  # deleted; its row was to go
+            state.heads.pop(session_id, None)
+            state.dirty[session_id] = self.position + 1
+            return
+        if head is not None and head.harness_id:
+            state.heads[session_id] = detached(head)
+        doubt = rebuilt.doubt(session_id)
+        if doubt is None and head is not None and session_id in self._told:
+            turn = broken_turn(self._journal, head.head)
+            doubt = ("its history cannot be read", turn) if turn else None
+        if doubt is None:
+            state.dirty[session_id] = self.position + 1
+            self._stale = True
+            return
+        if session_id not in self._told:
+            reason = f"{reason}; and {doubt[0]}"
+        state.quarantine(session_id, reason, doubt[1])
+
+    def _look_again(self, fold: Fold) -> None:
+        """After a replay from the beginning: what of the quarantined is damaged still."""
+        for session_id, (reason, _) in self._told.items():
+            head = self._state.heads.get(session_id)
+            if head is None and not self._state.lost:
+                continue
+            turn = 0 if head is None else broken_turn(self._journal, head.head)
+            if head is None or turn or fold.unsure(session_id):
+                self._state.quarantine(session_id, reason, turn)
+
+    def _replace(
+        self,
+        whole: WholeRows,
+        rows: dict[bytes, bytes | None],
+        bad: dict[bytes, str],
+        rebuilt: Rebuilt,
+    ) -> None:
+        """Load the rows that are damaged or missing as the journal gives them."""
+        assert whole.load is not None
+        named = self._named[whole.prefix]
+        for name, row in rows.items():
+            if row is not None and (name in bad or name not in named):
+                whole.load(name, row)
+                whole.stale(name)
+                self._stale = True
+        for name, reason in bad.items():
+            if name not in rows:
+                lost = ", ".join(map(str, list(rebuilt.state.lost)[:5]))
+                raise Damaged(
+                    repr(self._prefix + whole.prefix + name),
+                    f"{reason}; the journal it is made from has lost what it says (records"
+                    f" {lost or 'none'} are damaged): restore a backup, or save the others with"
+                    " `mob doctor --repair`",
+                )
+
+    def _rebuildable(self) -> list[WholeRows]:
+        return [whole for whole in self._whole if whole.rebuild is not None]
+
+    def _parts(self) -> list[Callable[[RealmState], Rows]]:
+        return [whole.rebuild for whole in self._whole if whole.rebuild is not None]
+
+    def _short(self, prefix: bytes) -> bool:
+        """Whether there are fewer rows than there were written."""
+        return len(self._named[prefix]) < self._said.get(prefix, 0)
+
+    async def rebuilt(self) -> Rebuilt:
+        """The state that the whole journal gives now, damaged or not."""
+        rebuilt = Rebuilt(self._journal, self._parts())
+        await rebuilt.fold_all()
+        return rebuilt
 
     @property
     def tail(self) -> int:
@@ -175,26 +292,31 @@ class Recovery:
         Empty if there is nothing to write. They are one batch; the last one holds the position.
         """
         state = self._state
-        told = (len(state.quarantined), len(state.lost))
-        if self.position >= state.applied and told == self._told:
+        damage = self._damage_rows()
+        if self.position >= state.applied and not damage and not self._stale:
             return []
-        operations: list[Put | Delete] = []
-        if told != self._told:
-            operations += self._damage_rows()
-            self._told = told
+        self._stale = False
+        operations: list[Put | Delete] = damage
         for session_id in list(itertools.islice(state.dirty, most)):
             del state.dirty[session_id]
-            key = self._prefix + b"s/" + session_id.encode()
-            row = state.row(session_id)
-            operations.append(Delete(key) if row is None else Put(key, row))
+            operations.append(self._row(b"s/", session_id.encode(), state.row(session_id)))
         for whole in self._whole:
             for name, row in whole.changed():
-                key = self._prefix + whole.prefix + name
-                operations.append(Delete(key) if row is None else Put(key, row))
+                operations.append(self._row(whole.prefix, name, row))
         oldest = next(iter(state.dirty.values()), None)
         position = state.applied if oldest is None else oldest - 1
-        operations.append(Put(self._prefix + b"position", pack_row(position, state.applied)))
+        counts = [(prefix, len(names)) for prefix, names in self._named.items()]
+        row = pack_row(position, state.applied, counts)
+        operations.append(Put(self._prefix + b"position", row))
         return operations
+
+    def _row(self, prefix: bytes, name: bytes, row: bytes | None) -> Put | Delete:
+        """The operation that writes a row (None: deletes it), which is counted."""
+        key = self._prefix + prefix + name
+        names = self._named.get(prefix)
+        if names is not None:
+            (names.discard if row is None else names.add)(name)
+        return Delete(key) if row is None else Put(key, row)
 
     async def write(self, most: int = ROWS) -> bool:
         """Write one step; whether there was anything to write. Steps never overlap.
@@ -219,33 +341,49 @@ class Recovery:
         return self._store.get(self._prefix + prefix + name)
 
     def _damage_rows(self) -> list[Put | Delete]:
-        state = self._state
-        rows: list[Put | Delete] = [
-            Put(self._prefix + b"q/" + session_id.encode(), pack_row(reason))
-            for session_id, reason in state.quarantined.items()
+        """The rows of what is quarantined and lost, as far as they differ from those on disk."""
+        state, told = self._state, self._told
+        if not (told or state.quarantined or self._told_lost or state.lost):
+            return []
+        prefix = self._prefix + b"q/"
+        rows: list[Put | Delete] = []
+        now = {each: (why, state.blamed.get(each, 0)) for each, why in state.quarantined.items()}
+        rows += [
+            Put(prefix + each.encode(), pack_row(*why))
+            for each, why in now.items()
+            if told.get(each) != why
         ]
-        for seq, reason in state.lost.items():
-            rows.append(Put(self._prefix + b"l/" + seq.to_bytes(8, "big"), pack_row(reason)))
+        rows += [Delete(prefix + each.encode()) for each in told if each not in now]
+        prefix = self._prefix + b"l/"
+        for seq in state.lost.keys() - self._told_lost:
+            rows.append(Put(prefix + seq.to_bytes(8, "big"), pack_row(state.lost[seq])))
+        for seq in self._told_lost - state.lost.keys():
+            rows.append(Delete(prefix + seq.to_bytes(8, "big")))
+        self._told, self._told_lost = now, set(state.lost)
         return rows
 
     def _load_rows(
         self,
         prefix: bytes,
         load: Callable[[bytes, bytes], None],
-        damaged: Callable[[bytes, str], None] | None = None,
+        damaged: Callable[[bytes, str], object],
     ) -> None:
-        """`load` every row; `damaged` those that cannot be, with the reason."""
-        for name, row in self._rows(prefix, damaged):
+        """`load` every row; `damaged` those that cannot be, with the reason. All are counted."""
+        names = self._named[prefix]
+
+        def hit(name: bytes, reason: str) -> None:
+            names.add(name)
+            damaged(name, reason)
+
+        for name, row in self._rows(prefix, hit):
+            names.add(name)
             try:
                 load(name, row)
             except _MISFITS as error:
-                if damaged is None:
-                    where = repr(self._prefix + prefix + name)
-                    raise Damaged(where, f"not a row of this realm: {error!r}") from error
                 damaged(name, repr(error))
 
     def _rows(
-        self, prefix: bytes, damaged: Callable[[bytes, str], None] | None
+        self, prefix: bytes, damaged: Callable[[bytes, str], object]
     ) -> Iterable[tuple[bytes, bytes]]:
         """The rows under `prefix` by name, one by one where one of them is damaged."""
         start = self._prefix + prefix
@@ -255,7 +393,7 @@ class Recovery:
             try:
                 rows = self._store.scan(start, after=after, limit=limit)
             except Damaged as error:
-                if damaged is None or not error.key.startswith(start):
+                if not error.key.startswith(start):
                     raise
                 if limit == 1:
                     damaged(error.key[len(start) :], error.reason)
@@ -269,13 +407,9 @@ class Recovery:
             after = rows[-1][0]
 
 
-def _untold(know: Callable[[bytes, str], None], name: bytes, _: str) -> None:
-    know(name, _UNTOLD)
-
-
-def _reason(row: bytes) -> str:
+def _reason(row: bytes) -> tuple[str, int]:
     try:
-        (reason,) = unpack_row(row)
+        reason, *seq = unpack_row(row)
+        return str(reason), int(seq[0]) if seq else 0
     except _MISFITS:
-        return _UNTOLD
-    return str(reason)
+        return _UNTOLD, 0

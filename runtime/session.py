@@ -181,7 +181,7 @@ class SessionMetadata:
     """A session without its messages: what lists and lookups return.
 
     `quarantined` says what is damaged of it, None if nothing is known to be. Of such a session the
-    status is FAILED and the rest is what could be read, perhaps nothing but its id.
+    status is FAILED (or ARCHIVED) and the rest is what could be read, perhaps nothing but its id.
     """
 
     session_id: SessionId

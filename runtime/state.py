@@ -86,6 +86,8 @@ class RealmState:
         self.leaving: set[SessionId] = set()
         #: Sessions that are quarantined, and why.
         self.quarantined: dict[SessionId, str] = {}
+        #: The lost record that is to blame for it, where one is known.
+        self.blamed: dict[SessionId, int] = {}
         #: Records that are damaged or missing, and what is known of them. What was lost with them
         #: nobody knows, so sessions that do not fit what is left are quarantined.
         self.lost: dict[int, str] = {}
@@ -133,11 +135,13 @@ class RealmState:
 
     # -- damage ----------------------------------------------------------------------------
 
-    def quarantine(self, session_id: SessionId, reason: str) -> None:
-        """Set a session apart; the first reason stands."""
+    def quarantine(self, session_id: SessionId, reason: str, seq: int = 0) -> None:
+        """Set a session apart; the first reason stands. `seq` is the record that is to blame."""
         if session_id in self.quarantined:
             return
         self.quarantined[session_id] = reason
+        if seq:
+            self.blamed[session_id] = seq
         self.dirty.pop(session_id, None)
         head = self.heads.get(session_id)
         if head is None:  # no row and no record says anything of it but its id
@@ -146,8 +150,21 @@ class RealmState:
             )
             self.heads[session_id] = head
         head.quarantined = reason
-        head.status = SessionStatus.FAILED
+        if not head.archived:
+            head.status = SessionStatus.FAILED
         head.inputs = head.partial = None
+
+    def lift(self, session_id: SessionId) -> None:
+        """The session is not set apart any more; its head is somebody else's to replace."""
+        self.quarantined.pop(session_id, None)
+        self.blamed.pop(session_id, None)
+
+    def known(self, session_id: SessionId) -> SessionHead:
+        """As `head`, for what may also be done to a quarantined session."""
+        head = self.heads.get(session_id)
+        if head is None or session_id in self.leaving:
+            raise SessionNotFound(session_id)
+        return head
 
     def check_partials(self) -> None:
         """Quarantine turns in flight that are not whole, after records were lost."""
@@ -183,6 +200,12 @@ class RealmState:
         as long as no clock steps back."""
         for head in self.heads.values():
             self._link(head)
+
+    def sort(self) -> None:
+        """Put the sessions in the order of their rows, after some were made anew."""
+        heads = sorted(self.heads.items())
+        self.heads.clear()
+        self.heads.update(heads)
 
     # -- for transitions -------------------------------------------------------------------
 

@@ -14,8 +14,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from runtime.heads import unpack_head
 from runtime.messages import NO_USAGE
-from runtime.records import SessionDeleted, SessionForked, SessionLabelled, SessionRewound
+from runtime.records import (
+    SessionDeleted,
+    SessionForked,
+    SessionLabelled,
+    SessionMended,
+    SessionRewound,
+)
 from runtime.session import Branch, Lineage, SessionHead, SessionStatus
 
 if TYPE_CHECKING:
@@ -93,12 +100,29 @@ def deleted(state: RealmState, seq: int, record: SessionDeleted) -> None:
     by now, because of turns that were erased since: it goes all the same.
     """
     session_id = record.session_id
+    if session_id not in state.heads and state.lost:
+        return  # what made it is lost, and it is gone anyway
     if session_id in state.quarantined and seq > state.heads[session_id].applied:
-        del state.quarantined[session_id]
+        state.lift(session_id)
         state.dirty.setdefault(session_id, seq)
         state.remove(session_id)
     elif state.touch(seq, session_id) is not None:
         state.remove(session_id)
+
+
+def mended(state: RealmState, seq: int, record: SessionMended) -> None:
+    """The session is what the record says, whatever was known or damaged of it before."""
+    old = state.heads.get(record.session_id)
+    if old is not None and seq <= old.applied:
+        return
+    head = unpack_head(record.row)
+    head.applied = seq
+    state.lift(record.session_id)
+    if old is None or not old.harness_id:  # nothing was known of it but its id
+        state.add(head, seq)
+    state.heads[record.session_id] = head
+    head.children = None if old is None else old.children
+    state.dirty.setdefault(record.session_id, seq)
 
 
 def tree_transitions(state: RealmState) -> dict[type, Callable[[int, Any], None]]:
@@ -108,4 +132,5 @@ def tree_transitions(state: RealmState) -> dict[type, Callable[[int, Any], None]
         SessionRewound: partial(rewound, state),
         SessionLabelled: partial(labelled, state),
         SessionDeleted: partial(deleted, state),
+        SessionMended: partial(mended, state),
     }

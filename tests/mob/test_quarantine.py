@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import shutil
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -14,11 +15,13 @@ from mob.cli.probe import probe
 from mob.lifecycle import MobState
 from mob.mob import Mob
 from mob.view import live_view, mob_view
-from runtime.errors import SessionQuarantined
+from runtime.errors import SessionError, SessionQuarantined
+from runtime.ids import SessionId
+from runtime.records import TurnEnded
 from runtime.store import StoredSessions
-from stores import LmdbStore, open_lmdb, read_lmdb
+from stores import Damaged, LmdbStore, open_lmdb, read_lmdb
 from stores.codec import record_key, stream_prefix
-from tests.mob.mobs import define
+from tests.mob.mobs import define, state_of
 from tests.runtime.test_quarantine import KEYS, STREAMS, flip, harm
 
 
@@ -75,10 +78,14 @@ async def test_a_damaged_row_of_a_members_session(tmp_path: Path) -> None:
     async with opened(tmp_path) as mob:
         await mob.realm.checkpoint()
     harm(tmp_path, KEYS, f"fold/t/s/{session}".encode(), flip)
-    fine, text = told(tmp_path)[f"mob t session {session}"]
+    fine, text = told(tmp_path)[f"store key {f'fold/t/s/{session}'.encode()!r}"]
     assert not fine
-    assert "its row is damaged" in text
-    await assert_the_rest_works(tmp_path, session)
+    assert "checksum" in text
+    assert told(tmp_path)["mob t"][0]
+    async with opened(tmp_path) as mob:  # the journal has what it says
+        assert (await mob.ask("a", "three")).text == "three"
+        await mob.realm.checkpoint()
+    assert {name: said for name, said in told(tmp_path).items() if not said[0]} == {}
 
 
 async def test_a_damaged_turn_of_a_members_history(tmp_path: Path) -> None:
@@ -93,16 +100,112 @@ async def test_a_damaged_turn_of_a_members_history(tmp_path: Path) -> None:
 
 
 async def test_a_damaged_member_can_be_retired_and_replaced(tmp_path: Path) -> None:
-    session, _ = await worked(tmp_path)
+    session, seq = await worked(tmp_path)
+    harm(tmp_path, STREAMS, record_key(stream_prefix(b"realm/t"), seq), flip)
     async with opened(tmp_path) as mob:
-        await mob.realm.checkpoint()
-    harm(tmp_path, KEYS, f"fold/t/s/{session}".encode(), flip)
-    async with opened(tmp_path) as mob:
+        with pytest.raises(SessionQuarantined):
+            await mob.ask("a", "three")
+        with pytest.raises(SessionError, match="retire it first"):
+            await mob.sessions.delete(mob.session_of("a"))
         await mob.retire("a")
         await mob.spawn("a", profile="p")
         assert (await mob.ask("a", "hello")).text == "hello"
         assert mob.state is MobState.RUNNING
         assert list(mob.realm.state.quarantined) == [session]
+        await mob.sessions.delete(SessionId(session))
+        assert mob.realm.state.quarantined == {}
+    async with opened(tmp_path) as mob:
+        assert mob.realm.state.quarantined == {}
+        assert (await mob.ask("a", "again")).text == "again"
+
+
+async def test_a_member_is_rewound_to_before_the_damage_while_the_mob_runs(tmp_path: Path) -> None:
+    session, _ = await worked(tmp_path)
+    async with opened(tmp_path) as mob:
+        newest = mob.realm.state.heads[SessionId(session)].head
+    harm(tmp_path, STREAMS, record_key(stream_prefix(b"realm/t"), newest), flip)
+    async with opened(tmp_path) as mob:
+        with pytest.raises(SessionQuarantined):
+            await mob.ask("a", "three")
+        assert (await mob.sessions.rewind(SessionId(session), 0)).turns == 1
+        assert (await mob.ask("a", "two again")).text == "two again"
+        await mob.stop()
+    async with opened(tmp_path) as mob:
+        await mob.resume()
+        assert mob.realm.state.head(SessionId(session)).turns == 2
+        assert (await mob.ask("a", "three")).text == "three"
+
+
+@pytest.mark.parametrize("how", [flip, lambda raw: raw[:3], lambda _: None])
+async def test_a_damaged_newest_record_costs_its_session_and_the_mob_goes_on(
+    path_of_killed: Path, how: Callable[[bytes], bytes | None]
+) -> None:
+    """CONTRACTS 2.2, 5.6: one session is quarantined, what comes behind it is kept."""
+    path = path_of_killed
+    with read_lmdb(path) as store:
+        journal = stored_mob(store, "t").journal
+        seq, record = journal.last, journal.get(journal.last)
+    assert isinstance(record, TurnEnded)
+    harm(path, STREAMS, record_key(stream_prefix(b"realm/t"), seq), how)
+    async with opened(path) as mob:
+        assert (await mob.ask("c", "hello")).text == "hello"
+        assert list(mob.realm.state.lost) == [seq]
+        if how is flip:  # of the others nothing says whose it was
+            assert list(mob.realm.state.quarantined) == [record.session_id]
+            with pytest.raises(SessionQuarantined):
+                await mob.ask("b", "hello")
+    async with opened(path) as mob:
+        assert (await mob.ask("a", "more")).text == "more"
+        history = await mob.realm.runner.get_messages(mob.session_of("c"))
+        assert len(history) == 2
+
+
+@pytest.fixture
+async def path_of_killed(tmp_path: Path) -> Path:
+    """A mob that did not end in order, whose journal ends with a turn of ``b``."""
+    await worked(tmp_path / "before")
+    async with opened(tmp_path / "before") as mob:
+        await mob.ask("b", "last")
+        shutil.copytree(tmp_path / "before", tmp_path / "killed")
+    return tmp_path / "killed"
+
+
+@pytest.mark.parametrize("name", [b"mob", b"member/a", b"member/gone"])
+@pytest.mark.parametrize("how", [flip, lambda raw: raw[:3], lambda _: None])
+async def test_a_damaged_row_of_the_roster_is_made_anew(
+    tmp_path: Path, name: bytes, how: Callable[[bytes], bytes | None]
+) -> None:
+    """CONTRACTS 2.2, 6.9: the journal is the authority, a row no more than its checkpoint."""
+    await worked(tmp_path)
+    async with opened(tmp_path) as mob:
+        await mob.spawn("gone", profile="p")
+        await mob.retire("gone")
+        await mob.realm.checkpoint()
+        await mob.spawn("late", profile="p")
+        before = state_of(mob)
+        retired = dict(mob.roster.retired)
+    harm(tmp_path, KEYS, b"fold/t/r/" + name, how)
+    for _ in range(2):
+        async with opened(tmp_path) as mob:
+            assert state_of(mob) == before
+            assert mob.roster.retired == retired
+            assert mob.realm.state.quarantined == {}
+            await mob.realm.checkpoint()
+    faults = {name for name, said in told(tmp_path).items() if not said[0]}
+    assert faults <= {"store the rows as a whole"}  # which knows that one was missing
+
+
+async def test_a_roster_that_the_journal_has_lost_too_is_refused_by_name(tmp_path: Path) -> None:
+    await worked(tmp_path)
+    async with opened(tmp_path) as mob:
+        await mob.realm.checkpoint()
+    harm(tmp_path, KEYS, b"fold/t/r/member/a", flip)
+    harm(tmp_path, STREAMS, record_key(stream_prefix(b"realm/t"), 5), flip)
+    with pytest.raises(Damaged) as caught:
+        async with opened(tmp_path):
+            pass
+    for word in ("member/a", "records 5", "restore a backup", "mob doctor --repair"):
+        assert word in str(caught.value)
 
 
 def harm_open(mob: Mob, seq: int) -> None:

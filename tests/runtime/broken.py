@@ -171,7 +171,7 @@ class SharesTheSpec(RealmSessions):
 class NeverBusy(RealmSessions):
     """A turn in flight is nobody's business."""
 
-    def _at_rest(self, session_id: SessionId, verb: str) -> SessionHead:
+    def _at_rest(self, session_id: SessionId, verb: str, *, sound: bool = True) -> SessionHead:
         return self._realm.state.head(session_id)
 
 

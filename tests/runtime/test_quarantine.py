@@ -20,7 +20,7 @@ from runtime.realm import Realm
 from runtime.records import TurnProgressed
 from runtime.store import StoredSessions
 from stores import Put, Store, open_lmdb
-from stores.codec import encode_row, record_key, stream_prefix
+from stores.codec import record_key, stream_prefix
 from tests.runtime.fakes import REALM, counting_ports, make_realm, new_session
 
 KEYS, STREAMS = b"keys", b"streams"
@@ -104,9 +104,7 @@ async def assert_set_apart(realm: Realm, damaged: SessionId, fine: list[SessionI
     runner = realm.runner
     operations: list[Callable[[], Any]] = [
         lambda: manager.resume(damaged),
-        lambda: manager.delete(damaged),
         lambda: manager.fork(damaged),
-        lambda: manager.rewind(damaged, 0),
         lambda: manager.restore(damaged),
         lambda: manager.tag(damaged, ["a"]),
         lambda: manager.untag(damaged, ["a"]),
@@ -152,30 +150,6 @@ async def assert_stays_apart(place: Place, damaged: SessionId) -> None:
     assert stored(place.path, row_key(damaged)) == row
 
 
-@pytest.mark.parametrize("which", [0, 1, 2])
-@pytest.mark.parametrize(
-    "how",
-    [
-        flip,
-        lambda raw: raw[:3],
-        lambda raw: flip(raw, 0),
-    ],
-    ids=["a bit", "cut short", "its format"],
-)
-async def test_a_damaged_row(place: Place, which: int, how: Harm) -> None:
-    damaged = place.names[which]
-    harm(place.path, KEYS, row_key(damaged), how)
-    await assert_stays_apart(place, damaged)
-
-
-@pytest.mark.parametrize("value", [b"", b"\xc1", b"\x91\x01", b"\x91\x00", b"\x80"])
-async def test_a_row_that_is_intact_and_says_nothing(place: Place, value: bytes) -> None:
-    damaged = place.names[1]
-    key = row_key(damaged)
-    harm(place.path, KEYS, key, lambda _: encode_row(key, value))
-    await assert_stays_apart(place, damaged)
-
-
 @pytest.mark.parametrize("byte", [9, -1])
 async def test_a_damaged_turn_in_the_tail(place: Place, byte: int) -> None:
     damaged = place.names[1]
@@ -218,19 +192,6 @@ async def test_a_session_whose_making_is_lost_is_known_by_what_followed(place: P
     harm(place.path, STREAMS, record(made), flip)
     place.names.append(late)
     await assert_stays_apart(place, late)
-
-
-async def test_a_fork_of_what_cannot_be_read(place: Place) -> None:
-    """A fork in the tail needs its source's row; one in rows of its own does not."""
-    source = place.names[1]
-    async with place.open() as (realm, _):
-        early = await RealmSessions(realm).fork(source)
-        await realm.checkpoint()
-        late = await RealmSessions(realm).fork(source)
-    harm(place.path, KEYS, row_key(source), flip)
-    async with place.open(600) as (realm, _):
-        assert set(realm.state.quarantined) == {source, late.session_id}
-        assert await realm.runner.send_message(early.session_id, "on")
 
 
 @pytest.mark.parametrize("how", [flip, missing], ids=["damaged", "missing"])
@@ -309,7 +270,7 @@ async def test_a_row_from_a_later_version_is_refused_and_not_taken_for_damage(
 
 async def test_a_damaged_reason_keeps_its_session_apart(place: Place) -> None:
     damaged = place.names[1]
-    harm(place.path, KEYS, row_key(damaged), flip)
+    harm(place.path, STREAMS, record(place.turns[damaged][3]), flip)
     async with place.open() as (realm, _):
         await realm.checkpoint()
     harm(place.path, KEYS, f"fold/{REALM}/q/{damaged}".encode(), flip)

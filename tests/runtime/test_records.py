@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.errors import RecordUnreadable
+from runtime.heads import pack_head
 from runtime.ids import AgentId, HarnessId, InputId, RunId, SessionId
 from runtime.journal import Journal
 from runtime.messages import (
@@ -32,12 +33,13 @@ from runtime.records import (
     SessionDeleted,
     SessionForked,
     SessionLabelled,
+    SessionMended,
     SessionRewound,
     TurnEnded,
     TurnOutcome,
     TurnProgressed,
 )
-from runtime.session import Lineage, SessionSpec
+from runtime.session import NO_LINEAGE, NO_SPEC, Lineage, SessionHead, SessionSpec
 from stores import Append, MemoryStore
 from tests.runtime import strategies
 from tests.runtime.fakes import REALM, call
@@ -51,6 +53,9 @@ def test_every_record_comes_back_equal(record: Record) -> None:
     assert record_type.unpack(record_type.pack(record)) == record
 
 
+HEAD = SessionHead(
+    SessionId("s1"), HarnessId("h"), None, "t", None, NO_LINEAGE, NO_SPEC, 1, 2, head=3, turns=1
+)
 EXAMPLES: list[Any] = [
     SessionCreated(
         SessionId("s1"),
@@ -103,6 +108,7 @@ EXAMPLES: list[Any] = [
     SessionLabelled(SessionId("s1"), None, ("a", "b"), 20),
     SessionDeleted(SessionId("s1"), 21),
     ModelRetried(SessionId("s1"), RunId("u1"), 2, 1, "a:b", "busy", 1500, "c:d", 22),
+    SessionMended(SessionId("s1"), pack_head(HEAD), 22),
 ]
 TURN = next(example for example in EXAMPLES if isinstance(example, TurnEnded))
 
@@ -180,11 +186,18 @@ VERSION_1: dict[type, tuple[int, str]] = {
             "3a64a561745f6e7316"
         ),
     ),
+    SessionMended: (
+        12,
+        (
+            "83aa73657373696f6e5f6964a27331a3726f77c429dc001701a27331a168c0a174c0c0c00102c003"
+            "01009400000000a773746172746564c0c09090009000a561745f6e7316"
+        ),
+    ),
 }
 
 
 def test_every_kind_has_its_own_number_and_an_example() -> None:
-    assert {record_type.kind for record_type in RUNTIME_RECORDS} == set(range(1, 12))
+    assert {record_type.kind for record_type in RUNTIME_RECORDS} == set(range(1, 13))
     assert {type(example) for example in EXAMPLES} == set(TYPES) == set(VERSION_1)
 
 
