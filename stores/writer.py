@@ -139,6 +139,31 @@ class Engine(Protocol):
         ...
 
 
+class Offload(Protocol):
+    """How the writer has the blocking work of an engine done; a simulation brings its own."""
+
+    async def __call__(self, work: Callable[[Sequence[Batch]], _T], batches: Sequence[Batch]) -> _T:
+        """Run ``work(batches)`` where it may block, one call at a time; return or raise as it does.
+
+        It is called in a shield, and must come to an end.
+        """
+        ...
+
+
+@final
+class OnThread:
+    """An `Offload` to one thread at a time."""
+
+    def __init__(self) -> None:
+        # Ours alone: with Trio's default limiter, forty slow threads of the application would
+        # hold up every commit.
+        self._limiter = trio.CapacityLimiter(1)
+
+    async def __call__(self, work: Callable[[Sequence[Batch]], _T], batches: Sequence[Batch]) -> _T:
+        """See `Offload`."""
+        return await trio.to_thread.run_sync(work, batches, limiter=self._limiter)
+
+
 class _Group:
     """Batches that will share a commit."""
 
@@ -188,7 +213,14 @@ class Writer:
     `run` is started by `Serving`; everything else is called on the Trio thread.
     """
 
-    def __init__(self, engine: Engine, *, location: str, queue: int = DEFAULT_QUEUE) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        location: str,
+        queue: int = DEFAULT_QUEUE,
+        offload: Offload | None = None,
+    ) -> None:
         if queue < 1:
             raise StoreMisuse(f"a queue for {queue} batches would never have room; give 1 or more")
         self._engine = engine
@@ -199,9 +231,7 @@ class Writer:
         self._room = trio.Event()
         self._refusal: StoreError | None = None
         self._closed = False
-        # Ours alone: with Trio's default limiter, forty slow threads of the application would
-        # hold up every commit.
-        self._limiter = trio.CapacityLimiter(1)
+        self._offload: Offload = offload or OnThread()
         self.watch = Watch()
         #: Commits that failed and what became of them, the newest last.
         self.incidents: deque[Incident] = deque(maxlen=MAX_INCIDENTS)
@@ -307,15 +337,15 @@ class Writer:
         """Commit `batches`: a full map grows, once; what else fails is looked up on the disk."""
         try:
             try:
-                return await self._on_thread(self._engine.commit, batches)
+                return await self._offload(self._engine.commit, batches)
             except MapFull:
                 self._engine.grow(batches)
-                return await self._on_thread(self._engine.commit, batches)
+                return await self._offload(self._engine.commit, batches)
         except CommitFailed as error:
             failed = error
         try:
             self._engine.reopen(batches)
-            found, outcomes, streams = await self._on_thread(self._engine.recover, batches)
+            found, outcomes, streams = await self._offload(self._engine.recover, batches)
         except (CommitFailed, MapFull) as again_failed:
             with suppress(StoreUnavailable):  # reads will say so
                 self._engine.reopen(())
@@ -339,11 +369,6 @@ class Writer:
         incident = Incident(str(failed.reason), len(batches), outcome)
         self.incidents.append(incident)
         _LOG.warning("store %s: %s; %s", self._location, failed.reason, _SAID[outcome])
-
-    async def _on_thread(
-        self, work: Callable[[Sequence[Batch]], _T], batches: Sequence[Batch]
-    ) -> _T:
-        return await trio.to_thread.run_sync(work, batches, limiter=self._limiter)
 
     def _fail(self, group: _Group, error: StoreError) -> None:
         """Write nothing more: `group` failed with `error`, what waits behind it never starts."""

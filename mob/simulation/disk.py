@@ -54,6 +54,9 @@ class SimDisk:
         self.owner: int | None = None
         self.commits: list[Commit] = []
         self.transactions = 0
+        #: Transactions and reads that were attempted: the names of the sites where faults strike.
+        self.attempts = 0
+        self.reads = 0
         #: Told of every commit, in order, on the Trio thread, once it is on the disk.
         self.listeners: list[Callable[[Commit], None]] = []
 

@@ -1,0 +1,227 @@
+"""The real world, refused: a simulation that touched it would not run the same way twice.
+
+Owns: `guarded`, and what is refused while it lasts: threads, real time, unseeded randomness,
+files, processes, sockets. Must not: stay in force afterwards.
+
+Two nets. Python's audit events catch what happens in C (files, sockets, processes, threads);
+functions that have no such event are replaced in their modules for as long as the guard lasts. A
+name that was copied before (``from time import time``) is not caught: import the module.
+
+What is let through: imports, which read files; whoever shows a traceback; the logging module,
+which stamps its records; Trio's and Hypothesis' own business. A refusal is an ordinary exception,
+so that code under test may swallow it, and it is kept too: the run fails for it all the same.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType, ModuleType
+from typing import Any, Final
+
+import trio
+
+#: Modules whose own calls are let through, and all below them.
+_TRUSTED: Final = (
+    "_pytest",
+    "faulthandler",
+    "hypothesis",
+    "importlib",
+    "linecache",
+    "logging",
+    "mob.simulation",
+    "pluggy",
+    "pytest",
+    "sortedcontainers",
+    "tokenize",
+    "traceback",
+    "trio",
+    "warnings",
+)
+
+#: Audit events that are refused, by their beginnings.
+_EVENTS: Final = (
+    "_posixsubprocess",
+    "_thread.start_new_thread",
+    "fcntl.",
+    "ftplib.",
+    "glob.",
+    "http.client",
+    "open",
+    "os.",
+    "pathlib.",
+    "pty.",
+    "shutil.",
+    "smtplib.",
+    "socket.",
+    "sqlite3.",
+    "subprocess.",
+    "tempfile.",
+    "time.sleep",
+    "urllib.",
+    "webbrowser.",
+)
+
+#: Events of that kind that touch nothing outside.
+_HARMLESS: Final = frozenset(
+    {"os.putenv", "os.unsetenv", "os.listdir", "os.scandir", "os.add_dll_directory"}
+)
+
+_CLOCKS: Final = (
+    "monotonic",
+    "monotonic_ns",
+    "perf_counter",
+    "perf_counter_ns",
+    "process_time",
+    "process_time_ns",
+    "sleep",
+    "thread_time",
+    "thread_time_ns",
+    "time",
+    "time_ns",
+)
+
+#: Below this many frames nobody looks for who is to blame.
+_DEPTH: Final = 200
+
+
+class RealWorldRefused(RuntimeError):
+    """Code under simulation reached for something real.
+
+    `what` it was, and `who`: the file, line and function that asked.
+    """
+
+    def __init__(self, what: str, who: str) -> None:
+        super().__init__(
+            f"{what} is refused in a simulation: called at {who}; take it from a port (clock, ids,"
+            " store, model, tool), or use what the world offers"
+        )
+        self.what = what
+        self.who = who
+
+
+class _Guard:
+    """The list of refusals in force; None: nothing is refused."""
+
+    refusals: list[RealWorldRefused] | None = None
+    hooked = False
+
+
+@contextmanager
+def guarded() -> Iterator[list[RealWorldRefused]]:
+    """Refuse the real world in the block; yields what was refused so far.
+
+    Not reentrant, and for the whole process: other threads of it are refused too.
+    """
+    if _Guard.refusals is not None:
+        raise RuntimeError("the real world is refused already: simulations do not nest")
+    if not _Guard.hooked:
+        sys.addaudithook(_audit)
+        _Guard.hooked = True
+    replaced = [(owner, name, getattr(owner, name)) for owner, name, _ in _REPLACED]
+    refusals: list[RealWorldRefused] = []
+    _Guard.refusals = refusals
+    try:
+        for owner, name, double in _REPLACED:
+            setattr(owner, name, double)
+        yield refusals
+    finally:
+        _Guard.refusals = None
+        for owner, name, real in replaced:
+            setattr(owner, name, real)
+
+
+def _audit(event: str, _args: tuple[Any, ...]) -> None:
+    # The first comparison is all that a process pays that does not simulate.
+    if _Guard.refusals is None or not event.startswith(_EVENTS) or event in _HARMLESS:
+        return
+    frame = sys._getframe(1)
+    if not _trusted(frame, whole_stack=True):
+        _refuse(event if event != "open" else f"open({_args[0]!r})", frame)
+
+
+def _double(owner: ModuleType | type, name: str, what: str) -> tuple[Any, str, Callable[..., Any]]:
+    real = getattr(owner, name)
+
+    def double(*args: Any, **options: Any) -> Any:
+        frame = sys._getframe(1)
+        if not _trusted(frame, whole_stack=False):
+            _refuse(what, frame)
+        return real(*args, **options)
+
+    return owner, name, double
+
+
+def _seeding(self: random.Random, *args: Any, **options: Any) -> None:
+    """`random.Random.seed`, which draws from the machine when it is given nothing."""
+    if (not args and not options) or (args and args[0] is None):
+        frame = sys._getframe(1)
+        if not _trusted(frame, whole_stack=False):
+            _refuse("random.Random() without a seed", frame)
+    _SEED(self, *args, **options)
+
+
+_SEED: Final = random.Random.seed
+
+_REPLACED: Final[list[tuple[Any, str, Callable[..., Any]]]] = [
+    *(_double(time, name, f"time.{name}") for name in _CLOCKS),
+    *(
+        _double(random, name, f"random.{name}")
+        for name in random.__all__
+        if getattr(getattr(random, name), "__self__", None) is not None
+    ),
+    (random.Random, "seed", _seeding),
+    _double(random, "_urandom", "os.urandom"),
+    _double(os, "urandom", "os.urandom"),
+    _double(os, "getrandom", "os.getrandom"),
+    _double(threading.Thread, "start", "a thread"),
+    _double(trio.to_thread, "run_sync", "trio.to_thread"),
+]
+
+
+def _trusted(frame: FrameType | None, *, whole_stack: bool) -> bool:
+    """Whether the caller is one of ours; with `whole_stack`, or works for one."""
+    for _ in range(_DEPTH):
+        if frame is None:
+            return False
+        name = frame.f_globals.get("__name__", "")
+        if name == "random":  # the module's own functions work for their caller
+            frame = frame.f_back
+            continue
+        if whole_stack and name in ("trio._core._run", "mob.simulation.pinning"):
+            return False  # what is above these is the loop, not somebody's reason
+        if name.startswith(_TRUSTED) and (name in _TRUSTED or _below(name)):
+            return True
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        if not whole_stack:
+            return False
+        frame = frame.f_back
+    return False
+
+
+def _below(name: str) -> bool:
+    return any(name.startswith(each + ".") for each in _TRUSTED)
+
+
+def _refuse(what: str, frame: FrameType) -> None:
+    """Raise for `what`, and blame the innermost caller outside the standard library."""
+    blamed: FrameType | None = frame
+    while blamed is not None and blamed.f_code.co_filename.startswith((_LIBRARY, "<frozen")):
+        if "site-packages" in blamed.f_code.co_filename:
+            break
+        blamed = blamed.f_back
+    code = (blamed or frame).f_code
+    who = f"{code.co_filename}:{(blamed or frame).f_lineno} in {code.co_name}"
+    refusal = RealWorldRefused(what, who)
+    if _Guard.refusals is not None:
+        _Guard.refusals.append(refusal)
+    raise refusal
+
+
+_LIBRARY: Final = os.path.dirname(os.__file__) + os.sep
