@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import attrs
 
@@ -91,6 +91,13 @@ class UserMessage:
 
     text: str
     sender: str | None = None
+
+
+#: As whom a turn speaks to its own model: to say why an answer does not fit its schema, and to have
+#: one continued, or its call made again, that was cut off at a length limit.
+CORRECTED: Final = "schema"
+CONTINUED: Final = "length"
+CALL_CUT: Final = "call"
 
 
 @attrs.frozen

@@ -111,7 +111,7 @@ class TurnEnded:
 
     `prev` is the sequence number of the session's turn before this one (0: none), which makes the
     history a chain. `output` is the JSON text of a structured answer, `error` why a turn failed or
-    was interrupted.
+    was interrupted; of a completed one, that its answer was cut off.
 
     `turn` is the turn's place in its history, counting from 1, and `total` the messages up to and
     with it. `skip` is another, earlier turn of the chain and `skip_turn` its place (see

@@ -12,7 +12,7 @@ import attrs
 
 from runtime.errors import OutputInvalid, TurnFailed, TurnInterrupted
 from runtime.ids import RunId, SessionId
-from runtime.messages import NO_USAGE, AssistantMessage, Usage
+from runtime.messages import CONTINUED, NO_USAGE, AssistantMessage, Usage, UserMessage
 from runtime.records import TurnEnded, TurnOutcome
 
 
@@ -21,7 +21,8 @@ class TurnResult:
     """A finished turn, on disk by the time anybody holds this.
 
     `text` is the last reply, `output` the parsed JSON of a structured answer (None without a
-    schema), `usage` what this turn spent (children not included).
+    schema), `usage` what this turn spent (children not included). `truncated` is whether the answer
+    was cut off at a length limit and still not at its end when it had been continued.
     """
 
     session_id: SessionId
@@ -29,6 +30,7 @@ class TurnResult:
     text: str
     output: Any = None
     usage: Usage = NO_USAGE
+    truncated: bool = False
 
 
 def result_of(record: TurnEnded) -> TurnResult:
@@ -42,7 +44,8 @@ def result_of(record: TurnEnded) -> TurnResult:
     text = last_text(record)
     if record.outcome is TurnOutcome.COMPLETED:
         output = None if record.output is None else json.loads(record.output)
-        return TurnResult(record.session_id, record.run_id, text, output, record.usage)
+        truncated = record.error is not None
+        return TurnResult(record.session_id, record.run_id, text, output, record.usage, truncated)
     reason = record.error or "no reason was recorded"
     if record.outcome is TurnOutcome.INTERRUPTED:
         raise TurnInterrupted(f"the turn was interrupted: {reason}", record.session_id)
@@ -52,8 +55,18 @@ def result_of(record: TurnEnded) -> TurnResult:
 
 
 def last_text(record: TurnEnded) -> str:
-    """The text of the turn's last reply, empty if there was none."""
+    """The text of the turn's last reply, empty if there was none. One that was continued because it
+    had been cut off is one reply.
+    """
+    text = ""
+    found = continued = False
     for message in reversed(record.messages):
         if type(message) is AssistantMessage:
-            return message.text
-    return ""
+            if found and not continued:
+                break
+            text, found, continued = message.text + text, True, False
+        elif found:
+            continued = type(message) is UserMessage and message.sender == CONTINUED
+            if not continued:
+                break
+    return text

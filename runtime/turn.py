@@ -9,10 +9,16 @@ anything that performs an effect; `runtime.driver` is the shell.
     READY --Resumed------------> ENDED     it had used up its model calls
     MODEL --ModelReplied-------> TOOLS     the reply has tool calls: journal it, run them
     MODEL --ModelReplied-------> MODEL     the answer does not fit its schema: say why, ask again
+    MODEL --ModelReplied-------> MODEL     the reply was cut off at a length limit: let it go on
     MODEL --ModelReplied-------> ENDED     the answer stands
     TOOLS --ToolsFinished------> MODEL     journal the results, ask the model again
     TOOLS --ToolsCut-----------> TOOLS     the batch is cut off: journal what had finished of it
     MODEL, TOOLS --GaveUp------> ENDED     failed or interrupted; open calls are closed
+
+A reply that was cut off. A tool call that is cut in the middle of its arguments is dropped and
+never runs (no beginning of a JSON object is one itself, so it is known by its arguments); the model
+is told if nothing else was left of the reply. Text is continued `continuations` times, then it
+stands as it is and its turn says so. A structured answer that was cut is one that does not fit.
 
 What `ALLOWED` does not list is an error in the shell and raises. The shape (one table, everything
 through one `step`) follows h11's `_state.py`.
@@ -30,6 +36,9 @@ import attrs
 from runtime.effects import CallModel, Effect, EndTurn, RunTools, SaveProgress
 from runtime.ids import ToolCallId
 from runtime.messages import (
+    CALL_CUT,
+    CONTINUED,
+    CORRECTED,
     NO_USAGE,
     AssistantMessage,
     Message,
@@ -40,13 +49,17 @@ from runtime.messages import (
     UserMessage,
     open_calls,
 )
-from runtime.models.base import ModelReply, Schema, ToolChoice
+from runtime.models.base import ModelReply, Schema, StopReason, ToolChoice
 from runtime.records import TurnOutcome
 from runtime.structured import Invalid, parse_output
 
 #: Model calls in one turn before it is given up: a loop of tool calls must end somewhere. The
 #: agents of the deep-research scenario need 10 to 15; peers default to 10 to 25.
 MAX_STEPS: Final = 24
+
+
+#: What the record of a completed turn says whose answer never came to its own end.
+TRUNCATED: Final = "the answer was cut off at the length limit"
 
 
 class Phase(enum.IntEnum):
@@ -64,13 +77,15 @@ class TurnRules:
 
     `tool_choices` are for the first steps, one each (see `ToolChoice`); later steps are ``auto``.
     An answer that does not fit `output_schema` is sent back with the reason at most
-    `output_retries` times. A turn of more than `max_steps` model calls fails.
+    `output_retries` times. A reply that was cut off at a length limit is continued at most
+    `continuations` times. A turn of more than `max_steps` model calls fails.
     """
 
     output_schema: Schema | None = None
     output_retries: int = 2
     tool_choices: tuple[ToolChoice, ...] = ()
     max_steps: int = MAX_STEPS
+    continuations: int = 1
 
 
 PLAIN_RULES: Final = TurnRules()
@@ -87,6 +102,7 @@ class TurnState:
     step: int = 0
     rejected: int = 0
     saved: int = 0
+    continued: int = 0
 
 
 @attrs.frozen
@@ -183,21 +199,30 @@ def _resumed(state: TurnState, event: Resumed) -> Step:
             messages,
             event.usage,
             event.step,
-            rejected=_rejections(messages),
+            rejected=_told(messages, CORRECTED),
             saved=saved,
+            continued=_told(messages, CONTINUED, CALL_CUT),
         )
         return after, (RunTools(calls),)
-    rejected = _rejections(messages)
-    return _ask(state.rules, messages, event.usage, step=event.step, rejected=rejected, saved=saved)
+    return _ask(
+        state.rules,
+        messages,
+        event.usage,
+        step=event.step,
+        rejected=_told(messages, CORRECTED),
+        saved=saved,
+        continued=_told(messages, CONTINUED, CALL_CUT),
+    )
 
 
-def _rejections(messages: tuple[Message, ...]) -> int:
-    """How many answers of the turn were sent back: after its first reply, only that adds users."""
+def _told(messages: tuple[Message, ...], *senders: str) -> int:
+    """How often the turn itself told its model something as one of `senders`: after its first reply
+    nobody else speaks, so no member of that name can be meant."""
     count = 0
     replied = False
     for message in messages:
         replied = replied or isinstance(message, AssistantMessage)
-        count += replied and isinstance(message, UserMessage)
+        count += replied and isinstance(message, UserMessage) and message.sender in senders
     return count
 
 
@@ -205,7 +230,12 @@ def _replied(state: TurnState, event: ModelReplied) -> Step:
     reply = event.reply
     usage = state.usage + reply.usage
     calls = reply.tool_calls
+    cut = reply.stop is StopReason.LENGTH
+    dropped: str | None = None
     if calls:
+        if cut and not _is_whole(calls[-1]):
+            dropped = calls[-1].name
+            calls = calls[:-1]
         calls = _distinct(calls, state.messages)
     message = AssistantMessage(reply.text, calls, reply.model, reply.usage)
     messages = (*state.messages, message)
@@ -213,6 +243,8 @@ def _replied(state: TurnState, event: ModelReplied) -> Step:
         return _run_tools(state, messages, usage)
     schema = state.rules.output_schema
     output: str | None = None
+    if cut:
+        return _cut_off(state, messages, usage, dropped)
     if schema is not None:
         parsed = parse_output(schema, reply.text)
         if isinstance(parsed, Invalid):
@@ -223,6 +255,49 @@ def _replied(state: TurnState, event: ModelReplied) -> Step:
         state.rules, Phase.ENDED, messages, usage, state.step, state.rejected, state.saved
     )
     return after, (EndTurn(TurnOutcome.COMPLETED, output=output),)
+
+
+def _is_whole(call: ToolCall) -> bool:
+    """Whether the arguments are all there."""
+    try:
+        return isinstance(json.loads(call.arguments), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _cut_off(
+    state: TurnState, messages: tuple[Message, ...], usage: Usage, dropped: str | None
+) -> Step:
+    """A reply that reached a length limit and left no call that could run."""
+    rules = state.rules
+    if rules.output_schema is not None and dropped is None:
+        return _reject(state, messages, usage, "it was cut off at the length limit: be shorter")
+    if state.continued >= rules.continuations or state.step >= rules.max_steps:
+        state = attrs.evolve(state, messages=messages, usage=usage)
+        if dropped is not None:
+            reason = f"the call of {dropped!r} was cut off at the length limit and could not be run"
+            return _end(state, TurnOutcome.FAILED, reason)
+        after = attrs.evolve(state, phase=Phase.ENDED)
+        return after, (EndTurn(TurnOutcome.COMPLETED, error=TRUNCATED),)
+    if dropped is not None:
+        told = (
+            f"Your call of {dropped} was cut off at the length limit and was not run. Make it again"
+            " with shorter arguments."
+        )
+    else:
+        told = (
+            "Your answer was cut off at the length limit. Continue exactly where it stopped and"
+            " repeat nothing of it."
+        )
+    return _ask(
+        rules,
+        (*messages, UserMessage(told, CONTINUED if dropped is None else CALL_CUT)),
+        usage,
+        step=state.step,
+        rejected=state.rejected,
+        saved=state.saved,
+        continued=state.continued + 1,
+    )
 
 
 def _distinct(calls: tuple[ToolCall, ...], earlier: tuple[Message, ...]) -> tuple[ToolCall, ...]:
@@ -269,7 +344,7 @@ def _reject(state: TurnState, messages: tuple[Message, ...], usage: Usage, reaso
     correction = UserMessage(
         f"That answer cannot be used: {reason}. Reply again with one JSON document that fits the"
         " schema, and nothing else.",
-        sender="schema",
+        CORRECTED,
     )
     return _ask(
         state.rules,
@@ -278,6 +353,7 @@ def _reject(state: TurnState, messages: tuple[Message, ...], usage: Usage, reaso
         step=state.step,
         rejected=state.rejected + 1,
         saved=state.saved,
+        continued=state.continued,
     )
 
 
@@ -291,6 +367,7 @@ def _finished(state: TurnState, event: ToolsFinished) -> Step:
         step=state.step,
         rejected=state.rejected,
         saved=len(messages),
+        continued=state.continued,
     )
     return after, (save, *effects)
 
@@ -313,9 +390,10 @@ def _ask(
     step: int,
     rejected: int,
     saved: int,
+    continued: int = 0,
 ) -> Step:
     """Ask the model, or end the turn if it has asked too often."""
-    state = TurnState(rules, Phase.MODEL, messages, usage, step + 1, rejected, saved)
+    state = TurnState(rules, Phase.MODEL, messages, usage, step + 1, rejected, saved, continued)
     if step >= rules.max_steps:
         reason = f"the turn made {step} model calls without an answer (max_steps)"
         return _end(state, TurnOutcome.FAILED, reason)

@@ -98,6 +98,8 @@ def _ended(state: RealmState, record: TurnEnded) -> tuple[str, str]:
     # The run's last line says what was not priced; in every turn's it would be noise.
     spent = spent_text(usage) if usage.priced_calls else f"{count(usage.total_tokens)} tokens"
     if record.outcome is TurnOutcome.COMPLETED:
+        if record.error is not None:
+            spent = f"{spent}; {record.error}"
         return who, f'turn ended ({spent}): "{one_line(last_text(record), QUOTE)}"'
     how = "was interrupted" if record.outcome is TurnOutcome.INTERRUPTED else "failed"
     return who, f"turn {how} ({spent}): {one_line(record.error or '', 300)}"

@@ -22,7 +22,7 @@ import trio
 
 from runtime.errors import ModelError
 from runtime.ids import ToolCallId
-from runtime.messages import Message, ToolCall, ToolResult, Usage, UserMessage
+from runtime.messages import CALL_CUT, CONTINUED, Message, ToolCall, ToolResult, Usage, UserMessage
 from runtime.models.base import Emit, ModelReply, ModelRequest, Schema, StopReason, ToolSpec
 from runtime.models.instances import NoInstance, Subject, make_instance
 from runtime.models.retelling import quoting, told
@@ -193,7 +193,7 @@ def _error(message: str) -> ModelError:
 
 def _last_user_text(messages: Sequence[Message]) -> str:
     for message in reversed(messages):
-        if isinstance(message, UserMessage):
+        if isinstance(message, UserMessage) and message.sender not in (CONTINUED, CALL_CUT):
             return message.text
     return ""
 
@@ -202,7 +202,7 @@ def _results(messages: Sequence[Message]) -> list[ToolResult]:
     """The tool results of this turn, oldest first."""
     found: list[ToolResult] = []
     for message in reversed(messages):
-        if isinstance(message, UserMessage):
+        if isinstance(message, UserMessage) and message.sender not in (CONTINUED, CALL_CUT):
             break
         if isinstance(message, ToolResult):
             found.append(message)

@@ -12,6 +12,9 @@ from hypothesis import strategies as st
 
 from runtime.effects import CallModel, Effect, EndTurn, RunTools, SaveProgress
 from runtime.messages import (
+    CALL_CUT,
+    CONTINUED,
+    CORRECTED,
     NO_USAGE,
     AssistantMessage,
     Message,
@@ -23,11 +26,12 @@ from runtime.messages import (
     check_sequence,
     open_calls,
 )
-from runtime.models.base import ModelReply
+from runtime.models.base import ModelReply, StopReason
 from runtime.records import TurnOutcome
 from runtime.turn import (
     ALLOWED,
     PLAIN_RULES,
+    TRUNCATED,
     Began,
     GaveUp,
     ModelReplied,
@@ -172,7 +176,24 @@ class Course:
 
 
 ids = st.sampled_from(["a", "b", "c", ""])
+whole_calls = '{"n": 1, "deep": {"of": "x}"}}'
+cut_replies = st.one_of(
+    st.sampled_from(["plain", '{"n": 1}', ""]).map(
+        lambda text: ModelReply(text, stop=StopReason.LENGTH, usage=Usage(3, 2, 1))
+    ),
+    st.builds(
+        lambda before, at: ModelReply(
+            "",
+            (*(call(each) for each in before), call("z", arguments=whole_calls[:at])),
+            StopReason.LENGTH,
+            Usage(5, 1, 1),
+        ),
+        st.lists(ids, max_size=2),
+        st.integers(0, len(whole_calls)),
+    ),
+)
 replies = st.one_of(
+    cut_replies,
     st.builds(
         ModelReply,
         st.sampled_from(["plain", '{"n": 1}', '{"n": "x"}', ""]),
@@ -189,6 +210,7 @@ all_rules = st.builds(
     st.integers(0, 3),
     st.sampled_from([(), ("required",), ("none", "work")]),
     st.integers(1, 6),
+    st.integers(0, 2),
 )
 give_ups = st.none() | st.tuples(
     st.integers(0, 12), st.sampled_from([TurnOutcome.FAILED, TurnOutcome.INTERRUPTED])
@@ -217,7 +239,11 @@ def test_any_course_of_a_turn_ends_well(
     assert ending is not None
     assert state.phase is Phase.ENDED
     assert check_sequence(state.messages) is None
-    assert (ending.error is None) == (ending.outcome is TurnOutcome.COMPLETED)
+    completed = ending.error in (None, TRUNCATED)
+    assert completed == (ending.outcome is TurnOutcome.COMPLETED)
+    # A call that was cut off is never run, and none is kept that could not be.
+    for made in (each for run in course.tool_runs for each in run):
+        assert made.arguments in ("{}", whole_calls)
     replied = [message for message in state.messages if isinstance(message, AssistantMessage)]
     assert len(course.model_calls) <= rules.max_steps
     assert [made.step for made in course.model_calls] == list(range(1, len(course.model_calls) + 1))
@@ -229,7 +255,10 @@ def test_any_course_of_a_turn_ends_well(
     asked = sum(len(message.tool_calls) for message in replied)
     assert state.usage == spent + Usage(tool_calls=asked)
     corrections = [m for m in state.messages[1:] if isinstance(m, UserMessage)]
-    assert len(corrections) <= rules.output_retries
+    told = [message.sender for message in corrections]
+    assert told.count(CORRECTED) <= rules.output_retries
+    assert told.count(CONTINUED) + told.count(CALL_CUT) <= rules.continuations
+    assert len(told) == told.count(CORRECTED) + told.count(CONTINUED) + told.count(CALL_CUT)
     every = [made.id for message in replied for made in message.tool_calls]
     assert len(set(every)) == len(every), "call ids are unique within a turn"
     assert "" not in every
@@ -266,6 +295,7 @@ def test_a_resumed_turn_continues_exactly(
     assert second.state.usage == whole.state.usage
     assert second.ending == whole.ending
     assert second.state.rejected == whole.state.rejected
+    assert second.state.continued == whole.state.continued
 
 
 def test_schema_retries_are_counted_across_a_resume() -> None:
@@ -326,3 +356,67 @@ def test_a_resumed_turn_runs_only_the_calls_without_a_result() -> None:
     state, effects = step(TurnState(), Resumed(partial, Usage(1), 1))
     assert effects == (RunTools((call("a"),)),)
     assert (state.usage, state.step, state.saved) == (Usage(1), 1, 3)
+
+
+# Replies that reached a length limit.
+
+
+def cut(text: str = "", *calls: ToolCall) -> ModelReplied:
+    return ModelReplied(ModelReply(text, calls, StopReason.LENGTH))
+
+
+def test_text_that_is_cut_off_is_continued_once_then_stands_and_says_so() -> None:
+    """Issue 5, truncated output."""
+    state, (again,) = step(begun(), cut("Once upon"))
+    assert again == CallModel(2, "auto")
+    told = state.messages[-1]
+    assert isinstance(told, UserMessage)
+    assert told.sender == CONTINUED
+    assert "Continue exactly where it stopped" in told.text
+    _, effects = step(state, ModelReplied(ModelReply(" a time.")))
+    assert effects == (EndTurn(TurnOutcome.COMPLETED),)
+    _, effects = step(state, cut(" a ti"))
+    assert effects == (EndTurn(TurnOutcome.COMPLETED, error=TRUNCATED),)
+
+
+@pytest.mark.parametrize("rules", [TurnRules(continuations=0), TurnRules(max_steps=1)])
+def test_what_may_not_be_continued_stands_at_once(rules: TurnRules) -> None:
+    _, effects = step(begun(rules), cut("Once upon"))
+    assert effects == (EndTurn(TurnOutcome.COMPLETED, error=TRUNCATED),)
+
+
+@pytest.mark.parametrize("arguments", ["", "{", '{"n": 1', '{"n": {}', "1", "[]", "null"])
+def test_a_call_that_is_cut_off_never_runs_and_is_asked_for_again(arguments: str) -> None:
+    """Issue 5: partial tool call arguments never run; an empty beginning is none of `{}`."""
+    state, (again,) = step(begun(), cut("", call("a", arguments=arguments)))
+    assert again == CallModel(2, "auto")
+    assert open_calls(state.messages) == ()
+    assert state.messages[-1] == UserMessage(
+        "Your call of work was cut off at the length limit and was not run. Make it again with"
+        " shorter arguments.",
+        CALL_CUT,
+    )
+    _, (ending,) = step(state, cut("", call("a", arguments=arguments)))
+    assert isinstance(ending, EndTurn)
+    assert ending.outcome is TurnOutcome.FAILED
+    assert "the call of 'work' was cut off" in (ending.error or "")
+
+
+def test_the_whole_calls_of_a_reply_that_was_cut_off_run() -> None:
+    state, (save, run) = step(begun(), cut("", call("a"), call("b", arguments='{"n')))
+    assert run == RunTools((call("a"),))
+    assert isinstance(save, SaveProgress)
+    assert state.usage.tool_calls == 1
+    _, (_, run) = step(begun(), cut("", call("a"), call("b", arguments='{"n": 1}')))
+    assert run == RunTools((call("a"), call("b", arguments='{"n": 1}')))
+
+
+def test_a_structured_answer_that_was_cut_off_is_invalid_even_if_it_fits() -> None:
+    state = begun(TurnRules({"type": "integer"}, 1))
+    state, (again,) = step(state, cut("12"))
+    assert again == CallModel(2, "auto")
+    assert "cut off at the length limit" in state.messages[-1].text
+    _, (ending,) = step(state, cut("12"))
+    assert isinstance(ending, EndTurn)
+    assert ending.outcome is TurnOutcome.FAILED
+    assert "does not fit its schema after 2 attempts: it was cut off" in (ending.error or "")
