@@ -21,7 +21,7 @@ import trio
 from runtime.checkpoint import CheckpointGate
 from runtime.damage import broken_turn
 from runtime.driver import SessionConfig, TurnDriver
-from runtime.errors import RecordUnreadable, SessionBusy, SessionError, SessionQuarantined
+from runtime.errors import MobError, RecordUnreadable, SessionBusy, SessionError, SessionQuarantined
 from runtime.history import History
 from runtime.ids import AgentId, HarnessId, RealmId, SessionId
 from runtime.inputs import Inputs
@@ -72,6 +72,8 @@ class Realm:
         record_types: Iterable[RecordType] = (),
         limits: SpawnLimits | None = None,
     ) -> None:
+        if not realm_id or "/" in realm_id:
+            raise MobError(f"{realm_id!r} cannot name a realm: it is a part of keys, give no '/'")
         self.store = store
         self.realm_id = realm_id
         self.ports = ports or Ports()

@@ -222,6 +222,8 @@ class Retention:
         prefix = b"snapshot/" + self._realm.realm_id.encode() + b"/"
         for key, row in self._scan(prefix):
             rest = key[len(prefix) :]
+            if b"/" not in rest:
+                rest = rest.replace(b"\xff", b"/")  # as `runtime.store.name_of` has it
             # A row is named by the session, a segment of it by "/" and four more bytes; ids that
             # contain a "/" make a name that could be either, and is left alone if one of them is.
             owners = {rest, rest[:-5]} if rest[-5:-4] == b"/" else {rest}

@@ -39,6 +39,9 @@ TAIL: Final = 16
 #: raises it, and what understood the one before stays.
 FORMAT: Final = 1
 
+#: What stands for a "/" in keys: a byte that no text has in UTF-8, so that two ids never meet.
+_SLASH: Final = b"\xff"
+
 #: What bytes of another layout can cause while they are understood.
 _MISFITS: Final = (ValueError, TypeError, LookupError, AttributeError)
 
@@ -89,6 +92,8 @@ class _Row:
     packed: bytes
     #: Whether the segments lie beside the row, as they did once.
     beside: bool
+    #: What the session is called in its keys; an id with a "/" was once called as it is.
+    name: bytes
 
 
 class StoredSessions:
@@ -112,18 +117,20 @@ class StoredSessions:
             return
 
     def _operations(self, session: Session) -> _Operations:
-        key = self._row_key(session.session_id)
+        name = name_of(session.session_id)
+        key = self._prefix + name
         old = self._row(session.session_id)
-        operations: list[Operation] = [Expect(key, old.packed if old is not None else None)]
+        there = key if old is None else self._prefix + old.name
+        operations: list[Operation] = [Expect(there, old.packed if old is not None else None)]
         segments, count = 0, 0
-        if old is not None and _extends(session, old):
+        if old is not None and old.name == name and _extends(session, old):
             segments, count = old.segments, old.count
         elif old is not None:
-            operations.extend(Delete(each) for each in self._segment_keys(old))
+            operations.extend(self._deletions(old))
         fresh = session.messages[count:]
         if fresh:
             packed: bytes = msgpack.packb([pack_message(message) for message in fresh])
-            operations.append(Put(self._segment_key(session.session_id, segments), packed))
+            operations.append(Put(self._segment_key(name, segments), packed))
             segments += 1
         row = {
             "format": FORMAT,
@@ -151,30 +158,48 @@ class StoredSessions:
 
     async def list(self) -> _SessionIds:
         found: list[SessionId] = []
-        for key, _ in self._store.scan(self._prefix):
-            rest = key[len(self._prefix) :]
-            if b"/" not in rest:
-                found.append(SessionId(rest.decode()))
-        return found
+        for key, packed in self._store.scan(self._prefix):
+            name = key[len(self._prefix) :]
+            if b"/" not in name or not _is_segment(packed):
+                found.append(SessionId(name.replace(_SLASH, b"/").decode()))
+        return sorted(found)
 
     async def delete(self, session_id: SessionId) -> bool:
-        row = self._row(session_id)
-        if row is None:
+        operations = self.deletions(session_id)
+        if not operations:
             return False
-        await self._store.commit(self._deletions(session_id, row))
+        await self._store.commit(operations)
         return True
 
     def deletions(self, session_id: SessionId) -> _Operations:
         """The operations of `delete`, for a caller that commits them with something else."""
-        row = self._row(session_id)
-        return [] if row is None else self._deletions(session_id, row)
+        try:
+            row = self._row(session_id)
+        except Damaged:  # which is no reason to keep it
+            name = name_of(session_id)
+            operations: _Operations = [Delete(self._prefix + name)]
+            while self._there(key := self._segment_key(name, len(operations) - 1)):
+                operations.append(Delete(key))
+            return operations
+        return [] if row is None else self._deletions(row)
 
-    def _deletions(self, session_id: SessionId, row: _Row) -> _Operations:
-        return [Delete(key) for key in (self._row_key(session_id), *self._segment_keys(row))]
+    def _there(self, key: bytes) -> bool:
+        try:
+            return self._store.get(key) is not None
+        except Damaged:
+            return True
+
+    def _deletions(self, row: _Row) -> _Operations:
+        return [Delete(key) for key in (self._prefix + row.name, *self._segment_keys(row))]
 
     def _row(self, session_id: SessionId) -> _Row | None:
-        key = self._row_key(session_id)
-        packed = self._store.get(key)
+        name = name_of(session_id)
+        packed = self._store.get(self._prefix + name)
+        if packed is None and _SLASH in name:
+            name = session_id.encode()
+            packed = self._store.get(self._prefix + name)
+            if packed is not None and _is_segment(packed):
+                return None
         if packed is None:
             return None
         try:
@@ -192,7 +217,7 @@ class StoredSessions:
                 raise ValueError("the row has another layout")
         except _MISFITS as error:
             raise Damaged(f"the snapshot of session {session_id}", repr(error)) from error
-        return _Row(session, segments, count, tail, packed, beside)
+        return _Row(session, segments, count, tail, packed, beside, name)
 
     def _segment(self, key: bytes) -> _Messages:
         packed = self._store.get(key)
@@ -203,16 +228,27 @@ class StoredSessions:
         except _MISFITS as error:
             raise Damaged(repr(key), repr(error)) from error
 
-    def _row_key(self, session_id: SessionId) -> bytes:
-        return self._prefix + session_id.encode()
-
     def _segment_keys(self, row: _Row) -> Iterable[bytes]:
         for place in range(row.segments):
-            yield self._segment_key(row.session.session_id, place, beside=row.beside)
+            yield self._segment_key(row.name, place, beside=row.beside)
 
-    def _segment_key(self, session_id: SessionId, place: int, *, beside: bool = False) -> bytes:
+    def _segment_key(self, name: bytes, place: int, *, beside: bool = False) -> bytes:
         prefix = self._prefix if beside else self._parts
-        return prefix + session_id.encode() + b"/" + place.to_bytes(4, "big")
+        return prefix + name + b"/" + place.to_bytes(4, "big")
+
+
+def name_of(session_id: SessionId) -> bytes:
+    """What the session is called in keys: its id, without a "/", which separates."""
+    return session_id.encode().replace(b"/", _SLASH)
+
+
+def _is_segment(packed: bytes) -> bool:
+    """Whether this is a segment of a session, and not the row of one: where they lay together, an
+    id with a "/" could make the key of either."""
+    try:
+        return isinstance(msgpack.unpackb(packed), list)
+    except _MISFITS:
+        return False
 
 
 def _extends(session: Session, old: _Row) -> bool:

@@ -14,9 +14,10 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.errors import SessionError, WrittenLater
+from runtime.errors import MobError, SessionError, WrittenLater
 from runtime.ids import HarnessId, RealmId, SessionId
 from runtime.messages import AssistantMessage, Message, Usage, UserMessage
+from runtime.realm import Realm
 from runtime.session import Lineage, Session, SessionSpec, SessionStatus
 from runtime.store import SessionStore, StoredSessions
 from stores import Batch, Damaged, Delete, MemoryStore, Put, Store, open_lmdb
@@ -302,3 +303,63 @@ def test_any_course_of_saves_loads_what_was_saved_last(
             assert await sessions.load(session.session_id) == session
 
     trio.run(check)
+
+
+SLASHED = [SessionId(name) for name in ("a", "a/b", "a/b/c", "a/\0\0\0\0", "/", "a/bcde")]
+
+
+async def test_ids_with_a_slash_are_ids_like_others(store: Store) -> None:
+    """CONTRACTS 2.1, 2.4, 2.5: none is taken for a part of another."""
+    sessions = StoredSessions(store, REALM)
+    versions = {name: attrs.evolve(SESSION, session_id=name, title=name) for name in SLASHED}
+    for version in versions.values():
+        await sessions.save(version)
+    for name, version in versions.items():
+        versions[name] = grown(version, UserMessage("more"), AssistantMessage(name))
+        await sessions.save(versions[name])
+    assert list(await sessions.list()) == sorted(SLASHED)
+    for name, version in versions.items():
+        assert await sessions.load(name) == version
+    for name in SLASHED:
+        assert await sessions.delete(name) is True
+        assert await sessions.load(name) is None
+    assert store.scan(b"snapshot") == []
+
+
+async def test_ids_with_a_slash_that_were_saved_as_they_are_stay_known(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CONTRACTS 2.2: a store of before is read, and its keys are put right by the next save."""
+    sessions = StoredSessions(store, REALM)
+    name = SessionId("a/b")
+    session = attrs.evolve(SESSION, session_id=name)
+    with monkeypatch.context() as patch:
+        patch.setattr("runtime.store.name_of", lambda each: each.encode())
+        await sessions.save(session)
+    assert list(await sessions.list()) == [name]
+    assert await sessions.load(name) == session
+    longer = grown(session, UserMessage("more"), AssistantMessage("and more"))
+    await sessions.save(longer)
+    assert await sessions.load(name) == longer
+    assert list(await sessions.list()) == [name]
+    assert store.get(b"snapshot/test/a/b") is None
+    assert await sessions.delete(name) is True
+    assert store.scan(b"snapshot") == []
+
+
+async def test_a_damaged_snapshot_can_be_deleted(store: Store) -> None:
+    """CONTRACTS 2.5; also with its session, by `SessionManager.delete`."""
+    sessions = StoredSessions(store, REALM)
+    await sessions.save(SESSION)
+    await sessions.save(grown(SESSION, UserMessage("more"), AssistantMessage("x")))
+    await store.commit([Put(ROW, b"\xc1")])
+    with pytest.raises(Damaged):
+        await sessions.load(SESSION.session_id)
+    assert await sessions.delete(SESSION.session_id) is True
+    assert store.scan(b"snapshot") == []
+
+
+@pytest.mark.parametrize("name", ["", "a/b"])
+def test_a_realm_is_named_without_a_slash(name: str) -> None:
+    with pytest.raises(MobError, match="cannot name a realm"):
+        Realm(MemoryStore(), RealmId(name))
