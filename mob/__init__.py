@@ -3,7 +3,8 @@
 from mob.app import open_mob, open_session_service
 from mob.definition import MobDefinition
 from mob.errors import DefinitionChanged, DefinitionInvalid, MemberFailed, MemberNotFound
-from mob.mob import Mob, Receipt, StopReport
+from mob.mob import Mob
+from mob.receipts import Receipt, StopReport
 from runtime.errors import AgentError, MobError, ModelError
 from runtime.results import TurnResult
 

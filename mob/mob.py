@@ -10,10 +10,9 @@ never both believe that they were first.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 
-import attrs
 import trio
 
 from mob.activation import Activations, Job
@@ -22,6 +21,7 @@ from mob.definition import MobDefinition
 from mob.errors import AskCycle, MemberExists, MemberNotFound, MobClosed
 from mob.harness import Harnesses
 from mob.lifecycle import MobState, VerbRefused, admit, after
+from mob.receipts import Receipt, StopReport
 from mob.records import MemberRetired, MemberSpawned, MobCreated, MobStateChanged, RunReported
 from mob.roster import Member, Roster
 from mob.sessions import mob_sessions
@@ -29,7 +29,7 @@ from mob.supervision import RestartPolicy
 from runtime.checkpoint import CheckpointGate
 from runtime.driver import SessionConfig
 from runtime.errors import MobError, SessionError
-from runtime.ids import AgentId, HarnessId, InputId, SessionId
+from runtime.ids import AgentId, HarnessId, SessionId
 from runtime.inputs import Admission
 from runtime.journal import Event
 from runtime.manager import SessionManager
@@ -38,28 +38,12 @@ from runtime.records import SessionArchived, SessionCreated, SessionDeleted, Tur
 from runtime.results import TurnResult
 from runtime.session import NO_SPEC, SessionHead
 from runtime.store import SessionStore
+from runtime.watching import Watch
 from stores import Ticket
 
 #: Seconds that `stop` lets turns in flight finish before it cancels them. A model call takes
 #: seconds; what is cancelled is continued at `resume`, so nothing is lost either way.
 DRAIN_S: Final = 10.0
-
-
-@attrs.frozen
-class Receipt:
-    """Proof that an input is on disk: `session_id` will work on it, `input_id` names it."""
-
-    input_id: InputId
-    session_id: SessionId
-    member: str
-
-
-@attrs.frozen
-class StopReport:
-    """What `stop` found: members whose turns finished in time, and those it had to cancel."""
-
-    drained: tuple[str, ...]
-    cancelled: tuple[str, ...]
 
 
 class Mob:
@@ -135,6 +119,15 @@ class Mob:
         """
         async for event in self.realm.journal.follow(after):
             yield event
+
+    def watch(self, member: str | None = None) -> AbstractContextManager[Watch]:
+        """In a block: what the member's model says while it says it, or everybody's (children's
+        too). Sees calls that begin in the block; bounded, and slows nobody down.
+
+        Raises:
+            MemberNotFound: there is no such member.
+        """
+        return self.realm.watches.open(None if member is None else self.session_of(member))
 
     # -- messages --------------------------------------------------------------------------
 

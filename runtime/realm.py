@@ -49,6 +49,7 @@ from runtime.session import (
 )
 from runtime.spawning import Spawning, SpawnLimits
 from runtime.state import RealmState
+from runtime.watching import Watches
 from stores import Damaged, Store, Ticket
 
 #: Sessions whose messages stay in memory after their turn. Everything is in the journal, so the
@@ -84,12 +85,12 @@ class Realm:
         self.inputs = Inputs(self.journal, self.recovery, self.state, self.ports)
         self.runner: LocalSessionRunner = InProcessRunner(self)
         self.checkpoints: CheckpointGate | None = None
-        #: Told of every live copy when it is made, so that a watcher can set its `emit`.
-        self.on_live: Callable[[LiveSession], None] | None = None
         #: What a session runs with; set by whoever owns the realm, before the first turn.
         self.configure = configure
         #: Least recently used first, so that dropping the surplus is a pop from the front.
         self._live: dict[SessionId, LiveSession] = {}
+        #: Who sees what models say while they say it: `with realm.watches.open(session_id)`.
+        self.watches = Watches(self._live)
         #: Sessions that a caller was admitted to and in which no driver runs at this moment, with
         #: the reason if they were interrupted meanwhile. See `hold`.
         self._held: dict[SessionId, str | None] = {}
@@ -376,8 +377,7 @@ class Realm:
         if found is None:
             head = self.state.head(session_id)
             found = LiveSession(head, self.history(head), self.key_of(head))
-            if self.on_live is not None:
-                self.on_live(found)
+            found.emit = self.watches.emit_for(found)
             if len(self._live) >= LIVE_SESSIONS:
                 self._evict()
         self._live[session_id] = found

@@ -21,9 +21,9 @@ from mob.cli.output import narrate, safe
 from mob.mob import Mob
 from mob.view import MobView, live_view
 from runtime.ids import SessionId
-from runtime.live import LiveSession
 from runtime.results import last_text
 from runtime.session import SessionHead
+from runtime.watching import TextDelta
 
 #: Seconds between two looks: about 7 a second is as smooth as text gets.
 FRAME_S: Final = 0.14
@@ -48,8 +48,8 @@ class LiveTree:
     def __init__(self) -> None:
         self._console = Console(stderr=True)
         self._live: Live | None = None
-        #: The call (by when it began) and the end of what the model has streamed in it.
-        self._streams: dict[SessionId, tuple[float, str]] = {}
+        #: The call and the end of what the model has streamed in it.
+        self._streams: dict[SessionId, tuple[int, str]] = {}
         #: Last words by the turn they were said in.
         self._words: dict[int, str] = {}
 
@@ -62,7 +62,6 @@ class LiveTree:
 
     async def run(self, mob: Mob, after: int) -> None:
         """See `mob.cli.display.Display.run`."""
-        mob.realm.on_live = self._watch
         live = Live(
             console=self._console,
             auto_refresh=False,
@@ -72,11 +71,12 @@ class LiveTree:
         with live:
             self._live = live
             try:
-                await self._frames(mob, live)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._listen, mob)
+                    await self._frames(mob, live)
             finally:
                 self._draw(live, self._look(mob))
                 self._live = None
-                mob.realm.on_live = None
 
     def finish(self, mob: Mob) -> None:
         """See `mob.cli.display.Display.finish`: the last frame shows it."""
@@ -111,19 +111,18 @@ class LiveTree:
 
         def streamed(session_id: SessionId) -> str:
             running = mob.realm.running(session_id)
-            since, text = self._streams.get(session_id, (0.0, ""))
-            if running is None or running.since != since:
+            call, text = self._streams.get(session_id, (0, ""))
+            if running is None or running.activity != call:
                 return ""
             return text if len(text) <= _SHOWN else f"...{text[-_SHOWN:]}"
 
         return live_view(mob, words, streamed=streamed, most=self._console.size.height)
 
-    def _watch(self, live: LiveSession) -> None:
-        """Keep the end of what the model streams to this session."""
-
-        def emit(piece: str) -> None:
-            since, text = self._streams.get(live.head.session_id, (0.0, ""))
-            text = text if since == live.since else ""
-            self._streams[live.head.session_id] = (live.since, (text + piece)[-_TAIL:])
-
-        live.emit = emit
+    async def _listen(self, mob: Mob) -> None:
+        """Keep the end of what each model streams."""
+        with mob.watch() as watch:
+            async for seen in watch:
+                if isinstance(seen, TextDelta):
+                    call, text = self._streams.get(seen.session_id, (seen.call, ""))
+                    text = text if call == seen.call else ""
+                    self._streams[seen.session_id] = (seen.call, (text + seen.text)[-_TAIL:])

@@ -10,7 +10,7 @@ import trio
 from mob import MobDefinition, open_mob
 from mob.errors import DefinitionChanged, DefinitionInvalid, MemberNotFound, MobClosed
 from mob.lifecycle import MobState
-from mob.mob import Receipt
+from mob.receipts import Receipt
 from mob.records import BlueprintAdopted, MemberSpawned, MobCreated, MobStateChanged
 from runtime.errors import TurnInterrupted
 from runtime.messages import AssistantMessage, UserMessage
@@ -487,3 +487,14 @@ async def test_a_mob_on_disk_goes_on_where_it_was(tmp_path: pytest.TempPathFacto
         assert (await mob.ask("a", "other", idempotency_key="k")).text == "1"
         check_inputs(store)
     gc.collect()
+
+
+async def test_what_a_member_says_is_seen_while_it_says_it() -> None:
+    async with opened(define("a", "b")) as mob:
+        with mob.watch("a") as watch, mob.watch() as every:
+            await mob.ask("b", "psst")
+            await mob.ask("a", "hello")
+            assert (await anext(watch)).text == "hello"  # type: ignore[union-attr]
+            assert [(await anext(every)).text for _ in range(2)] == ["psst", "hello"]  # type: ignore[union-attr]
+        with pytest.raises(MemberNotFound):
+            mob.watch("c")

@@ -8,7 +8,8 @@ import pytest
 import trio
 
 from mob.lifecycle import MobState, VerbRefused
-from mob.mob import Mob, StopReport
+from mob.mob import Mob
+from mob.receipts import StopReport
 from mob.records import MobStateChanged
 from runtime.errors import SessionError
 from runtime.ids import SessionId
