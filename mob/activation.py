@@ -26,7 +26,7 @@ from mob.records import MemberExited
 from mob.roster import Member
 from mob.supervision import Exit, GiveUp, RestartPolicy, decide
 from runtime.driver import TurnAborted
-from runtime.errors import ModelError, SessionError, SessionQuarantined
+from runtime.errors import ModelError, SessionError, SessionQuarantined, describe
 from runtime.live import Doing
 from runtime.records import TurnEnded
 from runtime.results import TurnResult, result_of
@@ -258,7 +258,7 @@ class Activations:
         except Exception as error:  # noqa: BLE001 a member's crash is an exit record
             # A model's failure has been tried again where it happened, as often as it may be.
             retryable = not isinstance(error, ModelError)
-            await self._exited(live, job, f"{type(error).__name__}: {error}", retryable=retryable)
+            await self._exited(live, job, describe(error), retryable=retryable)
         else:
             self._finish(live, job, record)
 

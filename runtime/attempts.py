@@ -24,6 +24,7 @@ from runtime.ids import RunId
 from runtime.live import Doing, LiveSession
 from runtime.models.base import Model, ModelReply, ModelRequest
 from runtime.records import ModelRetried
+from runtime.replies import ask
 from runtime.retry import DEFAULT_RETRY, Failure, GiveUp, RetryIn, RetryPolicy, decide
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ class Attempts:
     async def _once(self, request: ModelRequest) -> ModelReply:
         route, live = self.route, self._live
         request = attrs.evolve(request, options=route.options)
-        return await route.model.generate(request, live.emit)
+        return await ask(route.model, request, live.emit)
 
     def _tell(
         self, step: int, tried: int, model: str, failed: ModelError, delay_s: float, then: str

@@ -31,6 +31,7 @@ from runtime.live import Doing, LiveSession
 from runtime.messages import ToolCall, ToolOutcome, ToolResult, UserMessage
 from runtime.models.base import Model, ModelReply, ModelRequest
 from runtime.records import TurnEnded, TurnOutcome, TurnProgressed
+from runtime.replies import ask
 from runtime.retry import DEFAULT_RETRY, RetryPolicy
 from runtime.session import PendingInput
 from runtime.tools.base import Toolbox, ToolContext
@@ -217,7 +218,7 @@ class TurnDriver:
         if self._attempts is not None:
             return await self._attempts.call(request, effect.step)
         try:
-            return await config.model.generate(request, live.emit)
+            return await ask(config.model, request, live.emit)
         except ModelError as error:
             failed = error
         self._attempts = Attempts(self._realm, live, self._run_id, config.routes)

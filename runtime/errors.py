@@ -265,3 +265,21 @@ SURFACES: Final[dict[str, Surface]] = {
     "SESSION_STORE_ERROR": Surface(500, -32006, 1),
     "AGENT_ERROR": Surface(500, -32000, 1),
 }
+
+
+def encodable(text: str) -> str:
+    """`text`, each half of a surrogate pair replaced: such a half fits no journal and no file."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def words_of(error: BaseException) -> str:
+    """The message of somebody else's error as text that fits a journal. Never raises."""
+    try:
+        return encodable(str(error))
+    except Exception:  # noqa: BLE001 an error's own code may fail, and that must not hide it
+        return "(its message cannot be read)"
+
+
+def describe(error: BaseException) -> str:
+    """``Type: message``, as `words_of`."""
+    return f"{type(error).__name__}: {words_of(error)}"

@@ -13,7 +13,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from runtime.driver import TurnAborted
-from runtime.errors import AgentError, ModelError, SessionNotFound, TurnFailed, TurnInterrupted
+from runtime.errors import (
+    AgentError,
+    ModelError,
+    SessionNotFound,
+    TurnFailed,
+    TurnInterrupted,
+    describe,
+)
 from runtime.ids import AgentId, HarnessId, SessionId
 from runtime.messages import Message
 from runtime.results import TurnResult, result_of
@@ -183,7 +190,7 @@ class InProcessRunner:
         except (StoreError, TurnAborted):
             raise
         except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
+            reason = describe(error)
             await realm.store.barrier()
             await realm.give_up(session_id, inputs, reason)
             retryable = isinstance(error, ModelError) and error.retryable

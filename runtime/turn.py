@@ -34,6 +34,7 @@ from typing import Any, Final, TypeAlias
 import attrs
 
 from runtime.effects import CallModel, Effect, EndTurn, RunTools, SaveProgress
+from runtime.errors import encodable
 from runtime.ids import ToolCallId
 from runtime.messages import (
     CALL_CUT,
@@ -249,7 +250,7 @@ def _replied(state: TurnState, event: ModelReplied) -> Step:
         parsed = parse_output(schema, reply.text)
         if isinstance(parsed, Invalid):
             return _reject(state, messages, usage, parsed.reason)
-        output = json.dumps(parsed.value, ensure_ascii=False)
+        output = _as_json(parsed.value)
     # Written out: `attrs.evolve` costs three times as much, and every turn comes through here.
     after = TurnState(
         state.rules, Phase.ENDED, messages, usage, state.step, state.rejected, state.saved
@@ -298,6 +299,12 @@ def _cut_off(
         saved=state.saved,
         continued=state.continued + 1,
     )
+
+
+def _as_json(value: Any) -> str:
+    """JSON to keep: readable, and escaped where it spells half of a surrogate pair."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if encodable(text) == text else json.dumps(value)
 
 
 def _distinct(calls: tuple[ToolCall, ...], earlier: tuple[Message, ...]) -> tuple[ToolCall, ...]:

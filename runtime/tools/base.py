@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import attrs
 import trio
 
+from runtime.errors import describe, encodable, words_of
 from runtime.ids import RunId, SessionId
 from runtime.messages import ToolCall, ToolOutcome, ToolResult
 from runtime.models.base import ToolSpec
@@ -133,9 +134,9 @@ class Toolbox:
                 text = as_text(await tool.run(arguments, context))
                 return ToolResult(context.call.id, context.call.name, text)
         except ToolFailed as error:
-            return _failed(context.call, str(error))
+            return _failed(context.call, words_of(error))
         except Exception as error:  # noqa: BLE001 whatever a tool raises, the model is told
-            return _failed(context.call, f"{type(error).__name__}: {error}")
+            return _failed(context.call, describe(error))
         except BaseExceptionGroup as group:
             _, others = group.split(Exception)
             assert others is not None, "a group of nothing but errors is an Exception"
@@ -146,8 +147,7 @@ class Toolbox:
 def as_text(value: Any) -> str:
     """A tool's return value as the text the model reads: strings as they are, the rest as JSON."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    if not text.isascii():  # half a surrogate pair, from a file name for instance, fits no journal
-        text = text.encode("utf-8", "replace").decode()
+    text = encodable(text)  # half a surrogate pair may come from a file name, for instance
     if len(text) > MAX_RESULT_CHARS:
         cut = len(text) - MAX_RESULT_CHARS
         return f"{text[:MAX_RESULT_CHARS]}\n[{cut} more characters were cut]"

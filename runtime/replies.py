@@ -1,0 +1,113 @@
+"""One call of a model, held to its word: what comes back fits a journal, whatever the client did.
+
+Owns: `ask`, which calls a `Model` for a turn. Must not: try again (`runtime.attempts` does), know a
+provider.
+
+A client is somebody else's code. What it returns becomes part of a history that must be readable
+for ever, so a reply of other types than it promised, or text that is no Unicode (half a surrogate
+pair, which JSON can spell), is stopped here. What it raises must not be taken for an error of the
+runtime's own: a client that keeps a cache in a store may well raise a `StoreError`, and that says
+nothing about ours.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import attrs
+import trio
+
+from runtime.errors import MobError, ModelError, describe, encodable, words_of
+from runtime.ids import ToolCallId
+from runtime.messages import ToolCall, Usage
+from runtime.models.base import Emit, Model, ModelReply, ModelRequest
+from stores import StoreError
+
+
+class ModelCrashed(Exception):
+    """A model's client raised an error that means something else to whoever runs the turn."""
+
+
+async def ask(model: Model, request: ModelRequest, emit: Emit | None) -> ModelReply:
+    """Run one call to its end. While it is being cancelled, what the client raises about that
+    reaches nobody.
+
+    Raises:
+        ModelError: the call failed, or came back with what is no reply.
+        ModelCrashed: the client raised an error of the runtime or of a store.
+        Exception: whatever else it raised.
+    """
+    try:
+        reply = await model.generate(request, emit)
+    except Exception as error:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        raised = _as_the_models(model, error)
+        if raised is error:
+            raise
+        raise raised from error
+    except BaseExceptionGroup as group:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        _, others = group.split(Exception)
+        assert others is not None, "a group of nothing but errors is an Exception"
+        raise others from None
+    wrong = _mistake(reply)
+    if wrong is not None:
+        provider = model.name.partition(":")[0]
+        raise ModelError(f"{model.name} returned {wrong}", provider=provider, retryable=True)
+    return _fitting(reply)
+
+
+def _as_the_models(model: Model, error: Exception) -> Exception:
+    """`error`, or what stands for it where it says something else to whoever runs the turn."""
+    if isinstance(error, ModelError):
+        if words_of(error) == _said(error):
+            return error
+        return ModelError(words_of(error), provider=error.provider, retryable=error.retryable)
+    if isinstance(error, MobError | StoreError):
+        return ModelCrashed(f"{model.name} raised {describe(error)}")
+    return error
+
+
+def _said(error: Exception) -> str | None:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 whatever its own code does
+        return None
+
+
+def _mistake(reply: object) -> str | None:
+    """What makes `reply` no reply, if anything does."""
+    if not isinstance(reply, ModelReply):
+        return f"{type(reply).__name__} where a ModelReply belongs"
+    if type(reply.text) is not str or not (reply.model is None or type(reply.model) is str):
+        return "a reply whose text or model is no text"
+    usage = reply.usage
+    if type(usage) is not Usage or any(type(each) is not int for each in attrs.astuple(usage)):
+        return "a reply whose usage is not made of whole numbers"
+    if type(reply.tool_calls) is not tuple:
+        return "a reply whose tool calls are no tuple"
+    for call in cast("tuple[object, ...]", reply.tool_calls):
+        parts = (call.id, call.name, call.arguments) if isinstance(call, ToolCall) else (None,)
+        if not all(isinstance(part, str) for part in parts):
+            return "a tool call that is not made of texts"
+    return None
+
+
+def _fitting(reply: ModelReply) -> ModelReply:
+    """`reply`, its texts encodable."""
+    texts = [reply.text, reply.model or ""]
+    for call in reply.tool_calls:
+        texts += (call.id, call.name, call.arguments)
+    if all(map(str.isascii, texts)):
+        return reply
+    return attrs.evolve(
+        reply,
+        text=encodable(reply.text),
+        model=None if reply.model is None else encodable(reply.model),
+        tool_calls=tuple(
+            ToolCall(
+                ToolCallId(encodable(call.id)), encodable(call.name), encodable(call.arguments)
+            )
+            for call in reply.tool_calls
+        ),
+    )
