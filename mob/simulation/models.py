@@ -1,0 +1,294 @@
+"""A simulated model that acts like an agent and fails in every way a provider does.
+
+Owns: `SimModel` and what each ``model.*`` fault (and ``message.slow_peer``) does. Must not: draw on
+anything but the seed, the request and how often this very call was made before.
+
+What it says is a function of the request: it calls the tools it is offered now and then, asks its
+peers, starts helpers, and answers with what it was told. Retries of a call are told apart by a
+count, so a call that failed once need not fail for ever.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Final, NoReturn, cast, final
+
+import attrs
+import trio
+
+from mob.simulation.faults import FaultKind, Faults
+from mob.simulation.streams import Streams
+from runtime.errors import ModelError, ModelRefused
+from runtime.ids import ToolCallId
+from runtime.messages import Message, ToolCall, ToolResult, Usage, UserMessage
+from runtime.models.base import Emit, ModelReply, ModelRequest, StopReason, ToolSpec
+from stores import StoreFull
+
+#: A call takes between these, in virtual seconds; long enough for calls to overlap.
+_LATENCY_S: Final = (0.01, 0.3)
+#: Chance of calling tools: in a turn that a caller began, and in one below it (a peer's question, a
+#: child). A call of each kind leads to less than one further turn, so trees of questions end.
+_CALLS: Final = (0.6, 0.25)
+#: Chance of a further batch of tools once there are results.
+_AGAIN: Final = 0.25
+#: Seconds that a client which swallows a cancellation goes on; it is bounded, as a deaf one is.
+DEAF_S: Final = 3.0
+#: Characters of an answer that is far too long.
+_HUGE: Final = 300_000
+#: A character that no journal can hold: half of a surrogate pair.
+_HALF: Final = "\ud83d"
+
+
+class Unspeakable(Exception):
+    """An error that cannot even be printed."""
+
+    def __str__(self) -> str:
+        raise ValueError("this error cannot be printed")
+
+
+def anything(amount: float) -> Exception:
+    """An error that is no error of ours; `amount` in [0, 1) chooses which."""
+    made: Sequence[Callable[[], Exception]] = (
+        lambda: KeyError("choices"),
+        lambda: RuntimeError(f"provider said {_HALF}"),
+        lambda: OSError(104, "Connection reset by peer"),
+        lambda: ExceptionGroup("two at once", [ValueError("one"), trio.BrokenResourceError()]),
+        trio.TooSlowError,
+        StopAsyncIteration,
+        Unspeakable,
+        lambda: StoreFull("the cache of this client is full", path="cache"),
+        lambda: RecursionError("maximum recursion depth exceeded"),
+        AssertionError,
+    )
+    return made[int(amount * len(made))]()
+
+
+#: In the order in which they are asked for; at most one strikes a call.
+_KINDS: Final = tuple(kind for kind in FaultKind if kind.family == "model")
+
+
+@final
+class SimModel:
+    """A `runtime.models.base.Model` for one world.
+
+    `passing` is told of crash points (``model.called``, ``model.replied``) as they are passed.
+    """
+
+    supports_tools = True
+
+    def __init__(
+        self,
+        faults: Faults,
+        streams: Streams,
+        passing: Callable[[str], None] = lambda _point: None,
+        *,
+        name: str = "sim:faulty",
+    ) -> None:
+        self.name = name
+        self._faults = faults
+        self._streams = streams
+        self._passing = passing
+        #: How often each call was made.
+        self._made: Counter[str] = Counter()
+
+    async def generate(self, request: ModelRequest, emit: Emit | None = None) -> ModelReply:
+        """See `runtime.models.base.Model.generate`; and whatever a fault does instead."""
+        self._made[request.key] += 1
+        site = f"{request.key}#{self._made[request.key]}".replace(",", ";")
+        self._passing("model.called")
+        low, high = _LATENCY_S
+        latency_s = low + (high - low) * self._streams.unit("model", "latency", site)
+        if _from_peer(request.messages) and self._faults.fires(FaultKind.SLOW_PEER, site):
+            latency_s += 60 + 240 * self._faults.amount(FaultKind.SLOW_PEER, site)
+        fault = next((kind for kind in _KINDS if self._faults.fires(kind, site)), None)
+        reply = self._reply(request)
+        if fault is not None:
+            reply, latency_s = await self._fail(fault, site, request, reply, latency_s)
+        await trio.sleep(latency_s)
+        if emit is not None and fault is not FaultKind.MODEL_GARBAGE:
+            emit(reply.text)
+        self._passing("model.replied")
+        return reply
+
+    async def aclose(self) -> None:
+        """Holds nothing."""
+        await trio.lowlevel.checkpoint()
+
+    # -- what it says ----------------------------------------------------------------------
+
+    def _unit(self, request: ModelRequest, *what: str | int) -> float:
+        return self._streams.unit("model", request.key, *what)
+
+    def _reply(self, request: ModelRequest) -> ModelReply:
+        results = _results(request.messages)
+        calls = self._calls(request, len(results))
+        told = _told(request.messages)
+        if calls:
+            text, stop = "", StopReason.TOOL_CALLS
+        elif request.output_schema is not None:
+            text, stop = json.dumps({"answer": told[:200], "calls": len(results)}), StopReason.END
+        else:
+            heard = "; ".join(f"{each.name}: {each.text[:40]}" for each in results[-3:])
+            text, stop = f"on {told[:120]!r}: {heard or 'done'}", StopReason.END
+        heard_chars = sum(len(message.text) for message in request.messages[-8:])
+        usage = Usage(heard_chars // 4, len(text) // 4 + len(calls), model_calls=1)
+        return ModelReply(text, calls, stop, usage, self.name)
+
+    def _calls(self, request: ModelRequest, answered: int) -> tuple[ToolCall, ...]:
+        if not request.tools or request.tool_choice == "none":
+            return ()
+        below = _from_peer(request.messages) or request.key.count("/") > 2
+        chance = _AGAIN if answered else _CALLS[below]
+        if answered > 4 or self._unit(request, "calls") >= chance:
+            return ()
+        count = 1 + int(self._unit(request, "count") * 2.4)
+        return tuple(self._call(request, index) for index in range(count))
+
+    def _call(self, request: ModelRequest, index: int) -> ToolCall:
+        tools = request.tools
+        tool = tools[int(self._unit(request, "tool", index) * len(tools))]
+        call_id = ToolCallId(f"{request.key}#{index}")
+        return ToolCall(call_id, tool.name, json.dumps(_arguments(tool, f"{request.key}#{index}")))
+
+    # -- how it fails ----------------------------------------------------------------------
+
+    async def _fail(
+        self,
+        fault: FaultKind,
+        site: str,
+        request: ModelRequest,
+        reply: ModelReply,
+        latency_s: float,
+    ) -> tuple[ModelReply, float]:
+        """Do what `fault` says: raise, hang, or return another reply or another latency."""
+        much = self._faults.amount(fault, site)
+        match fault:
+            case FaultKind.MODEL_ERROR:
+                await trio.sleep(latency_s)
+                raise ModelError("overloaded", provider="sim", retryable=True, status=529)
+            case FaultKind.MODEL_FATAL:
+                await trio.sleep(latency_s)
+                if much < 0.5:
+                    raise ModelRefused("the content was declined", provider="sim")
+                raise ModelError("bad request", provider="sim", retryable=False, status=400)
+            case FaultKind.MODEL_HANG:
+                return reply, float("inf")
+            case FaultKind.MODEL_RAISES:
+                await raising(latency_s, much)
+            case FaultKind.MODEL_GARBAGE:
+                return _garbage(request, reply, much), latency_s
+            case FaultKind.MODEL_HUGE:
+                return attrs.evolve(reply, text=reply.text + "blah " * (_HUGE // 5)), latency_s
+            case FaultKind.MODEL_TRUNCATED:
+                return _truncated(reply, much), latency_s
+            case FaultKind.MODEL_DUPLICATE:
+                return self._duplicated(request, reply), latency_s
+            case FaultKind.MODEL_LATE:
+                return reply, latency_s * 100
+            case FaultKind.MODEL_DEAF:
+                await deafly(latency_s * 20, DEAF_S * much)
+                return reply, 0.0
+            case _:
+                pass
+        raise AssertionError(f"{fault} is no fault of a model")
+
+    def _duplicated(self, request: ModelRequest, reply: ModelReply) -> ModelReply:
+        """One call twice under one id, which is also the id of every other such call."""
+        if not request.tools:
+            return attrs.evolve(reply, text=reply.text * 2)
+        call = attrs.evolve(self._call(request, 0), id=ToolCallId("call_0"))
+        return attrs.evolve(reply, text="", tool_calls=(call, call), stop=StopReason.TOOL_CALLS)
+
+
+async def deafly(seconds: float, more_s: float) -> None:
+    """Sleep; swallow a cancellation that comes meanwhile, and go on for `more_s` before returning
+    as if there had been none: what a client does that catches too much."""
+    try:
+        await trio.sleep(seconds)
+    except trio.Cancelled:
+        with trio.CancelScope(shield=True):  # bounded by `more_s`: deaf, not dead
+            await trio.sleep(more_s)
+
+
+async def raising(seconds: float, much: float) -> NoReturn:
+    """Raise anything after `seconds`; or, half of the time, once cancelled in the middle of a long
+    wait, as clients do whose cleaning up fails."""
+    try:
+        await trio.sleep(seconds if much < 0.5 else seconds * 50)
+    finally:
+        raise anything(much * 2 % 1)
+
+
+def _garbage(request: ModelRequest, reply: ModelReply, much: float) -> ModelReply:
+    name = request.tools[0].name if request.tools else "look"
+    required = request.tools[0].parameters.get("required", ()) if request.tools else ()
+    key = ToolCallId(f"{request.key}#garbage")
+
+    def calling(*calls: ToolCall) -> ModelReply:
+        return attrs.evolve(reply, text="", tool_calls=calls, stop=StopReason.TOOL_CALLS)
+
+    made: Sequence[Callable[[], ModelReply]] = (
+        lambda: calling(ToolCall(key, "no_such_tool", "{}")),
+        lambda: calling(ToolCall(key, name, '{"what": ')),
+        lambda: calling(ToolCall(key, name, '["not", "an", "object"]')),
+        lambda: calling(ToolCall(ToolCallId(""), name, "[" * 5000)),
+        lambda: calling(ToolCall(key, name, "{}"), ToolCall(ToolCallId(""), "", "null")),
+        lambda: attrs.evolve(reply, text=f"half a pair {_HALF}"),
+        lambda: calling(ToolCall(key, f"look{_HALF}", "{}")),
+        # JSON that fits and spells half a pair.
+        lambda: calling(ToolCall(key, name, json.dumps(dict.fromkeys(required, _HALF)))),
+        lambda: attrs.evolve(reply, text=json.dumps({"answer": _HALF, "calls": 0})),
+        lambda: attrs.evolve(reply, text="\0\x1b[2J", stop=StopReason.TOOL_CALLS),
+        # What a client of somebody else's may hand over: no reply, or one that breaks its types.
+        lambda: cast(ModelReply, None),
+        lambda: attrs.evolve(reply, text=cast(str, None)),
+        lambda: attrs.evolve(reply, tool_calls=cast("tuple[ToolCall, ...]", None)),
+        lambda: attrs.evolve(reply, usage=cast(Usage, None)),
+    )
+    return made[int(much * len(made))]()
+
+
+def _truncated(reply: ModelReply, much: float) -> ModelReply:
+    if reply.tool_calls:
+        last = reply.tool_calls[-1]
+        cut = attrs.evolve(last, arguments=last.arguments[: int(much * len(last.arguments))])
+        calls = (*reply.tool_calls[:-1], cut)
+        return attrs.evolve(reply, tool_calls=calls, stop=StopReason.LENGTH)
+    text = reply.text[: int(much * len(reply.text))]
+    return attrs.evolve(reply, text=text, stop=StopReason.LENGTH)
+
+
+def _arguments(tool: ToolSpec, what: str) -> dict[str, str]:
+    """Text for each property the tool requires."""
+    return {name: f"{name} of {what}"[:64] for name in tool.parameters.get("required", ())}
+
+
+def _results(messages: Sequence[Message]) -> list[ToolResult]:
+    """The tool results of this turn, oldest first."""
+    found: list[ToolResult] = []
+    for message in reversed(messages):
+        if isinstance(message, UserMessage) and message.sender != "schema":
+            break
+        if isinstance(message, ToolResult):
+            found.append(message)
+    return found[::-1]
+
+
+def _asked(messages: Sequence[Message]) -> UserMessage | None:
+    """What the turn was begun with."""
+    for message in reversed(messages):
+        if isinstance(message, UserMessage) and message.sender != "schema":
+            return message
+    return None
+
+
+def _told(messages: Sequence[Message]) -> str:
+    asked = _asked(messages)
+    return "" if asked is None else asked.text
+
+
+def _from_peer(messages: Sequence[Message]) -> bool:
+    asked = _asked(messages)
+    return asked is not None and asked.sender is not None
