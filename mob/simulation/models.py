@@ -22,7 +22,16 @@ from mob.simulation.faults import FaultKind, Faults
 from mob.simulation.streams import Streams
 from runtime.errors import ModelError, ModelRefused
 from runtime.ids import ToolCallId
-from runtime.messages import Message, ToolCall, ToolResult, Usage, UserMessage
+from runtime.messages import (
+    CALL_CUT,
+    CONTINUED,
+    CORRECTED,
+    Message,
+    ToolCall,
+    ToolResult,
+    Usage,
+    UserMessage,
+)
 from runtime.models.base import Emit, ModelReply, ModelRequest, StopReason, ToolSpec
 from stores import StoreFull
 
@@ -37,6 +46,8 @@ _AGAIN: Final = 0.25
 DEAF_S: Final = 3.0
 #: Characters of an answer that is far too long.
 _HUGE: Final = 300_000
+#: Senders of what a turn tells its own model.
+_OF_THE_TURN: Final = (CORRECTED, CONTINUED, CALL_CUT)
 #: A character that no journal can hold: half of a surrogate pair.
 _HALF: Final = "\ud83d"
 
@@ -269,7 +280,7 @@ def _results(messages: Sequence[Message]) -> list[ToolResult]:
     """The tool results of this turn, oldest first."""
     found: list[ToolResult] = []
     for message in reversed(messages):
-        if isinstance(message, UserMessage) and message.sender != "schema":
+        if isinstance(message, UserMessage) and message.sender not in _OF_THE_TURN:
             break
         if isinstance(message, ToolResult):
             found.append(message)
@@ -279,7 +290,7 @@ def _results(messages: Sequence[Message]) -> list[ToolResult]:
 def _asked(messages: Sequence[Message]) -> UserMessage | None:
     """What the turn was begun with."""
     for message in reversed(messages):
-        if isinstance(message, UserMessage) and message.sender != "schema":
+        if isinstance(message, UserMessage) and message.sender not in _OF_THE_TURN:
             return message
     return None
 
