@@ -5,20 +5,16 @@ raise an error of a provider (it knows none), or parse tool arguments. Pure.
 
 Many servers speak this protocol and few speak it exactly, so an answer is put together from plain
 JSON that is checked as it is read, and what is commonly left out (call ids, indexes, usage) is made
-good. https://platform.openai.com/docs/api-reference/chat-streaming for the events,
-https://html.spec.whatwg.org/#server-sent-events for what carries them.
+good. https://platform.openai.com/docs/api-reference/chat-streaming
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import attrs
 
-from runtime.ids import ToolCallId
 from runtime.messages import (
     AssistantMessage,
     Message,
@@ -29,6 +25,7 @@ from runtime.messages import (
     UserMessage,
 )
 from runtime.models.base import ModelRequest, ToolSpec
+from runtime.models.wire import NotAChunk, fitting_id, session_calls, text_of
 
 #: OpenAI refuses longer tool call ids; other models of the same session may have made some.
 _MAX_CALL_ID = 40
@@ -40,10 +37,6 @@ _STRICT = frozenset(
         "minimum", "multipleOf", "pattern", "properties", "required", "title", "type",
     )
 )  # fmt: skip
-
-
-class NotAChunk(ValueError):
-    """An event of the stream is not a chat completion chunk."""
 
 
 def request_body(model: str, request: ModelRequest) -> dict[str, Any]:
@@ -75,39 +68,6 @@ RESERVED_OPTIONS = frozenset(
         "tools",
     )
 )  # fmt: skip
-
-
-class Events:
-    """Splits a body into the data of its server-sent events.
-
-    Works on bytes: splitting decoded text into lines would also split at U+2028 and its like,
-    which JSON may hold unescaped.
-    """
-
-    def __init__(self) -> None:
-        self._rest = b""
-        self._data: list[bytes] = []
-        self._done = False
-
-    def feed(self, received: bytes) -> list[str]:
-        """The events that `received` completes; nothing after ``[DONE]``."""
-        *lines, self._rest = (self._rest + received).split(b"\n")
-        return [event for line in lines for event in self._line(line.removesuffix(b"\r"))]
-
-    def end(self) -> list[str]:
-        """The event that the end of the body completes: some servers leave out the last newline."""
-        return [*self._line(self._rest), *self._line(b"")]
-
-    def _line(self, line: bytes) -> list[str]:
-        if line.startswith(b"data:"):
-            self._data.append(line[5:].removeprefix(b" "))
-            return []
-        if line or not self._data:
-            return []  # A comment that keeps the connection alive, or a field without use here.
-        event = b"\n".join(self._data).decode("utf-8", "replace")
-        self._data.clear()
-        self._done = self._done or event.strip() == "[DONE]"
-        return [] if self._done else [event]
 
 
 @attrs.define
@@ -152,16 +112,22 @@ class Answer:
         self.model = chunk.get("model") or self.model
         if chunk.get("usage"):
             counted = chunk["usage"]
-            self.usage = Usage(int(counted["prompt_tokens"]), int(counted["completion_tokens"]), 1)
+            details = counted.get("prompt_tokens_details") or {}
+            self.usage = Usage(
+                int(counted["prompt_tokens"]),
+                int(counted["completion_tokens"]),
+                1,
+                cached_input_tokens=int(details.get("cached_tokens") or 0),
+            )
         said = ""
         # The last chunk brings usage and no choice; only the first choice was asked for.
         for choice in (chunk["choices"] or ())[:1]:
             self.finish = choice.get("finish_reason") or self.finish
             delta = choice.get("delta") or {}
-            said = _text_of(delta, "content")
+            said = text_of(delta, "content")
             if said:
                 self._text.append(said)
-            self.refusal += _text_of(delta, "refusal")
+            self.refusal += text_of(delta, "refusal")
             for piece in delta.get("tool_calls") or ():
                 self._add_call(piece)
         self.begun = True
@@ -173,10 +139,10 @@ class Answer:
             # Some servers number nothing: then an id begins a call, and the rest continues it.
             index = len(self._calls) - (0 if piece.get("id") or not self._calls else 1)
         call = self._calls.setdefault(int(index), _Call())
-        call.id = call.id or _text_of(piece, "id")
+        call.id = call.id or text_of(piece, "id")
         function = piece.get("function") or {}
-        call.name += _text_of(function, "name")
-        call.arguments += _text_of(function, "arguments")
+        call.name += text_of(function, "name")
+        call.arguments += text_of(function, "arguments")
 
     def calls(self, request: ModelRequest) -> tuple[ToolCall, ...]:
         """The calls in the server's order, with ids that no other call of the session has.
@@ -184,35 +150,8 @@ class Answer:
         Raises:
             NotAChunk: a call has no name.
         """
-        if not self._calls:
-            return ()
-        taken: set[str] = set()
-        for message in request.messages:
-            if isinstance(message, AssistantMessage):
-                taken.update(call.id for call in message.tool_calls)
-        made = []
-        for position, (_, call) in enumerate(sorted(self._calls.items())):
-            if not call.name:
-                raise NotAChunk("a tool call has no name")
-            # Some servers send no id, or begin at call_0 again in every answer.
-            fresh = f"{request.key}#{position}" if not call.id or call.id in taken else call.id
-            taken.add(fresh)
-            made.append(ToolCall(ToolCallId(fresh), call.name, call.arguments or "{}"))
-        return tuple(made)
-
-
-def estimated_usage(request: ModelRequest, text: str, calls: tuple[ToolCall, ...]) -> Usage:
-    """A quarter of the characters, for a server that counts nothing: a budget needs a figure."""
-    heard = len(request.instructions) + sum(len(message.text) for message in request.messages)
-    said = len(text) + sum(len(call.name) + len(call.arguments) for call in calls)
-    return Usage(heard // 4, said // 4, 1)
-
-
-def _text_of(part: Mapping[str, Any], field: str) -> str:
-    text = part.get(field) or ""
-    if not isinstance(text, str):
-        raise TypeError(f"{field} is {type(text).__name__}, not text")
-    return text
+        found = [call for _, call in sorted(self._calls.items())]
+        return session_calls(request, [(call.id, call.name, call.arguments) for call in found])
 
 
 def _messages(request: ModelRequest) -> list[dict[str, Any]]:
@@ -249,9 +188,7 @@ def _message(message: Message) -> dict[str, Any]:
 
 
 def _call_id(call_id: str) -> str:
-    if len(call_id) <= _MAX_CALL_ID:
-        return call_id
-    return "call_" + hashlib.blake2b(call_id.encode(), digest_size=16).hexdigest()
+    return call_id if len(call_id) <= _MAX_CALL_ID else fitting_id(call_id)
 
 
 def _tool(tool: ToolSpec) -> dict[str, Any]:
@@ -272,18 +209,3 @@ def _is_strict(schema: Any) -> bool:
     parts += schema.get("anyOf", [])
     parts += [schema["items"]] if "items" in schema else []
     return all(_is_strict(part) for part in parts)
-
-
-def parse_event(data: str) -> Any:
-    """The JSON of one event.
-
-    Raises:
-        NotAChunk: it is not JSON, or not an object.
-    """
-    try:
-        chunk = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise NotAChunk(str(error)) from error
-    if not isinstance(chunk, dict):
-        raise NotAChunk(f"{type(chunk).__name__} instead of an object")
-    return chunk

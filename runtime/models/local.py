@@ -30,14 +30,9 @@ import trio
 
 from runtime.errors import ModelError, ModelUnavailable
 from runtime.models.base import Emit, ModelReply, ModelRequest, StopReason
-from runtime.models.chatwire import (
-    RESERVED_OPTIONS,
-    Answer,
-    NotAChunk,
-    estimated_usage,
-    request_body,
-)
+from runtime.models.chatwire import RESERVED_OPTIONS, Answer, request_body
 from runtime.models.weights import KNOWN_WEIGHTS, FetchProgress, ProgressFn, fetch_weights
+from runtime.models.wire import NotAChunk, estimated_usage
 
 #: Calls that generate at the same time; more wait. Four share the speed of one or a fifth more;
 #: what they gain is that a short answer does not wait for a long one.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import functools
-import importlib.util
 import inspect
 import os
 from collections.abc import Callable, Mapping
@@ -20,6 +19,7 @@ from runtime.errors import ModelUnavailable
 from runtime.models.base import Model
 from runtime.models.guard import check_real_models_allowed, forbid_real_models
 from runtime.models.jsontools import JsonTools
+from runtime.models.remote import installed
 
 __all__ = [
     "KNOWN_PROVIDERS",
@@ -66,6 +66,20 @@ def _openai(ref: ModelRef) -> Client:
 
     check_real_models_allowed(str(ref), ref.provider)
     return functools.partial(OpenAIModel, ref.id, provider=ref.provider)
+
+
+def _anthropic(ref: ModelRef) -> Client:
+    from runtime.models.anthropic import AnthropicModel
+
+    check_real_models_allowed(str(ref), ref.provider)
+    return functools.partial(AnthropicModel, ref.id, provider=ref.provider)
+
+
+def _gemini(ref: ModelRef) -> Client:
+    from runtime.models.gemini import GeminiModel
+
+    check_real_models_allowed(str(ref), ref.provider)
+    return functools.partial(GeminiModel, ref.id, provider=ref.provider)
 
 
 @attrs.frozen
@@ -124,10 +138,32 @@ KNOWN_PROVIDERS: Final[Mapping[str, Provider]] = {
             package="openai",
             extra="openai",
         ),
+        Provider(
+            "anthropic",
+            (),
+            "Anthropic; with base_url a server that speaks its messages protocol",
+            _anthropic,
+            key_env="ANTHROPIC_API_KEY",
+            package="anthropic",
+            extra="anthropic",
+        ),
+        Provider(
+            "gemini",
+            (),
+            "Google's Gemini API; with base_url a server that speaks its protocol",
+            _gemini,
+            key_env="GEMINI_API_KEY",
+            package="google.genai",
+            extra="gemini",
+        ),
     )
 }
 #: An id to show for a provider that takes any.
-_EXAMPLE_IDS = {"openai": "gpt-5-mini"}
+_EXAMPLE_IDS = {
+    "openai": "gpt-5-mini",
+    "anthropic": "claude-haiku-4-5",
+    "gemini": "gemini-2.5-flash",
+}
 
 
 def parse_model_ref(text: str) -> ModelRef:
@@ -155,10 +191,10 @@ def open_model(ref: ModelRef | str, **config: Any) -> Model:
     """The model called `ref`, behind `JsonTools` if it has no tools of its own.
 
     `config` goes to the client: ``base_url``, ``api_key``, ``api_key_env``, ``max_retries`` and
-    ``timeout_s`` for OpenAI and compatible servers, ``seed`` and ``latency_s`` for sim:agent,
-    `LocalModel`'s keywords for local. With ``base_url``, any provider name stands for a compatible
-    server there. Opening is quick: nothing
-    is connected, fetched or loaded before the first call. The caller closes the model.
+    ``timeout_s`` for the services and for compatible servers, ``seed`` and ``latency_s`` for
+    sim:agent, `LocalModel`'s keywords for local. With ``base_url``, any provider name stands for an
+    OpenAI-compatible server there. Opening is quick: nothing is connected, fetched or loaded before
+    the first call. The caller closes the model.
 
     Raises:
         ModelUnavailable: no such provider, id or configuration, or something it needs is missing.
@@ -221,7 +257,7 @@ def _status(provider: Provider) -> ProviderStatus:
     if provider.package is not None:
         install = f"pip install 'trio-mob[{provider.extra}]'"
         needs.append(install)
-        if importlib.util.find_spec(provider.package) is None:
+        if not installed(provider.package):
             missing.append(install)
     if provider.key_env is not None:
         needs.append(provider.key_env)

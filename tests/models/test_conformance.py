@@ -1,4 +1,4 @@
-"""Every client passes the conformance suite, the fakes too.
+"""Every client passes the conformance suites, the fakes too.
 
 The embedded model has its own module: it needs weights.
 """
@@ -6,60 +6,81 @@ The embedded model has its own module: it needs weights.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 
-import pytest
-
-from runtime.models.base import Emit, ModelReply, ModelRequest
+from runtime.conformance import ModelConformance, ProviderConformance
+from runtime.conformance.models import KEY, Subject, Wish
+from runtime.models.anthropic import AnthropicModel
+from runtime.models.base import Emit, Model, ModelReply, ModelRequest
+from runtime.models.gemini import GeminiModel
 from runtime.models.jsontools import JsonTools
 from runtime.models.openai import OpenAIModel
 from runtime.models.scripted import ScriptedModel, calling
 from runtime.models.sim import AgentModel, EchoModel
-from tests.models import chat_server
-from tests.models.conformance.suite import ModelConformance, Subject, Wish
+from tests.models.services import CHAT, GENERATE, MESSAGES, Dialect, open_service
+
+
+@asynccontextmanager
+async def just(subject: Subject) -> AsyncIterator[Subject]:
+    yield subject
 
 
 class TestEcho(ModelConformance):
-    @pytest.fixture
-    def subject(self) -> Subject:
-        return Subject(EchoModel(), obeys=False)
+    def open_subject(self) -> AbstractAsyncContextManager[Subject]:
+        return just(Subject(EchoModel(), obeys=False))
 
 
 class TestAgent(ModelConformance):
-    @pytest.fixture
-    def subject(self) -> Subject:
-        return Subject(AgentModel(latency_s=0))
+    def open_subject(self) -> AbstractAsyncContextManager[Subject]:
+        return just(Subject(AgentModel(latency_s=0)))
 
 
 class TestScripted(ModelConformance):
-    @pytest.fixture
-    def subject(self) -> Subject:
+    def open_subject(self) -> AbstractAsyncContextManager[Subject]:
         wishes = [Wish()]
 
         def say(request: ModelRequest) -> ModelReply | str:
             calls = tuple((name, json.loads(given)) for name, given in wishes[-1].calls)
             return calling(*calls) if calls else wishes[-1].text
 
-        return Subject(ScriptedModel(say), wishes.append)
+        return just(Subject(ScriptedModel(say), wishes.append))
 
 
-class TestOpenAI(ModelConformance):
-    @pytest.fixture
-    async def subject(self) -> AsyncIterator[Subject]:
-        async with chat_server.open_chat_server() as server:
+@asynccontextmanager
+async def service(dialect: Dialect, model: Callable[[str], Model]) -> AsyncIterator[Subject]:
+    async with open_service(dialect) as server, aclosing(model(server.origin)) as opened:
+        yield Subject(
+            opened, server.will, asked=lambda: len(server.requests), left=server.left.wait
+        )
 
-            def will(wish: Wish) -> None:
-                calls = [(f"call_{i}", *call) for i, call in enumerate(wish.calls)]
-                server.will(chat_server.calling(*calls) if calls else chat_server.saying(wish.text))
 
-            model = OpenAIModel("fake-1", base_url=server.base_url)
-            yield Subject(model, will)
-            await model.aclose()
+class TestOpenAI(ProviderConformance):
+    def open_subject(self) -> AbstractAsyncContextManager[Subject]:
+        def model(origin: str) -> Model:
+            return OpenAIModel("fake-1", base_url=f"{origin}/v1", api_key=KEY, max_retries=0)
+
+        return service(CHAT, model)
+
+
+class TestAnthropic(ProviderConformance):
+    def open_subject(self) -> AbstractAsyncContextManager[Subject]:
+        def model(origin: str) -> Model:
+            return AnthropicModel("fake-1", base_url=origin, api_key=KEY, max_retries=0)
+
+        return service(MESSAGES, model)
+
+
+class TestGemini(ProviderConformance):
+    def open_subject(self) -> AbstractAsyncContextManager[Subject]:
+        def model(origin: str) -> Model:
+            return GeminiModel("fake-1", base_url=origin, api_key=KEY, max_retries=0)
+
+        return service(GENERATE, model)
 
 
 class TestJsonToolsOverAScript(ModelConformance):
-    @pytest.fixture
-    def subject(self) -> Subject:
+    def open_subject(self) -> AbstractAsyncContextManager[Subject]:
         wishes = [Wish()]
 
         def say(request: ModelRequest) -> str:
@@ -73,7 +94,7 @@ class TestJsonToolsOverAScript(ModelConformance):
             return f'{{"tool": "{name}", "arguments": {arguments}}}'
 
         script = ScriptedModel(say, name="script:small", supports_tools=False)
-        return Subject(JsonTools(script), wishes.append)
+        return just(Subject(JsonTools(script), wishes.append))
 
 
 class ToollessAgent(AgentModel):
@@ -87,6 +108,5 @@ class ToollessAgent(AgentModel):
 
 
 class TestJsonToolsOverAnAgent(ModelConformance):
-    @pytest.fixture
-    def subject(self) -> Subject:
-        return Subject(JsonTools(ToollessAgent(latency_s=0)))
+    def open_subject(self) -> AbstractAsyncContextManager[Subject]:
+        return just(Subject(JsonTools(ToollessAgent(latency_s=0))))

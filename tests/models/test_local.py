@@ -11,7 +11,7 @@ import json
 import sys
 import threading
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import attrs
@@ -19,6 +19,8 @@ import pytest
 import trio
 import trio.testing
 
+from runtime.conformance import ModelConformance
+from runtime.conformance.models import Subject
 from runtime.errors import ModelError, ModelUnavailable
 from runtime.messages import AssistantMessage, UserMessage
 from runtime.models import local
@@ -26,7 +28,6 @@ from runtime.models.base import Emit, ModelReply, ModelRequest, StopReason, Tool
 from runtime.models.jsontools import JsonTools
 from runtime.models.local import LocalModel
 from runtime.models.weights import FetchProgress, fetch_weights
-from tests.models.conformance.suite import ModelConformance, Subject
 
 HAS_PACKAGE = importlib.util.find_spec("xllamacpp") is not None
 needs_package = pytest.mark.skipif(
@@ -81,9 +82,16 @@ class BriefModel(LocalModel):
 
 
 class TestConformance(ModelConformance):
-    @pytest.fixture
-    async def subject(self, weights: Path) -> AsyncIterator[Subject]:
-        async with aclosing(BriefModel("smollm2-135m", weights=weights)) as model:
+    patience_s = 120.0
+    weights: Path
+
+    @pytest.fixture(autouse=True)
+    def _have(self, weights: Path) -> None:
+        self.weights = weights
+
+    @asynccontextmanager
+    async def open_subject(self) -> AsyncIterator[Subject]:
+        async with aclosing(BriefModel("smollm2-135m", weights=self.weights)) as model:
             yield Subject(JsonTools(model), obeys=False)
 
 

@@ -63,7 +63,7 @@ def test_any_provider_with_a_base_url_is_a_compatible_server() -> None:
         (
             "acme:m",
             {},
-            "known providers: sim, local, openai (an OpenAI-compatible server needs base_url)",
+            "known providers: sim, local, openai, anthropic, gemini (an OpenAI-compatible",
         ),
         ("sim:ecko", {}, "no model 'ecko'; did you mean 'echo'?"),
         ("sim:gpt", {}, "no model 'gpt'; known models: echo, agent"),
@@ -112,10 +112,40 @@ def test_forbidding_real_models_stops_them_and_only_them() -> None:
     open_model("openai:m", api_key="k")
 
 
+@pytest.mark.parametrize("provider", ["openai", "anthropic", "gemini"])
+def test_a_service_without_its_package_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, provider: str
+) -> None:
+    package = KNOWN_PROVIDERS[provider].package
+    assert package is not None
+    monkeypatch.setitem(sys.modules, package, None)
+    install = f"pip install 'trio-mob[{provider}]'"
+    with pytest.raises(ModelUnavailable) as caught:
+        open_model(f"{provider}:m", api_key="k")
+    assert install in str(caught.value)
+    rows = {row.name: row for row in list_providers()}
+    assert install in (rows[provider].missing or "")
+
+
+@pytest.mark.parametrize("provider", ["openai", "anthropic", "gemini"])
+def test_a_service_without_its_key_names_the_variable(
+    monkeypatch: pytest.MonkeyPatch, provider: str
+) -> None:
+    env = KNOWN_PROVIDERS[provider].key_env
+    assert env is not None
+    monkeypatch.delenv(env, raising=False)
+    with pytest.raises(ModelUnavailable, match=f"{env}, which is not set: export {env}="):
+        open_model(f"{provider}:m")
+    monkeypatch.setenv(env, "k")
+    assert open_model(f"{provider}:m").name == f"{provider}:m"
+    with forbid_real_models(), pytest.raises(ModelUnavailable, match="forbidden here"):
+        open_model(f"{provider}:m")
+
+
 def test_the_list_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     rows = {row.name: row for row in list_providers()}
-    assert set(rows) == set(KNOWN_PROVIDERS) == {"sim", "local", "openai"}
+    assert list(rows) == list(KNOWN_PROVIDERS) == ["sim", "local", "openai", "anthropic", "gemini"]
     assert rows["sim"].usable
     assert rows["sim"].example == "sim:echo"
     assert rows["openai"].missing == "export OPENAI_API_KEY=..."
@@ -131,7 +161,9 @@ def test_no_provider_package_is_imported_before_it_is_used() -> None:
     code = (
         "import sys; from runtime.models.registry import *;"
         "open_model('sim:agent'); open_model('openai:m', api_key='k'); list_providers();"
-        "print([m for m in ('openai', 'httpx2', 'jsonschema', 'xllamacpp') if m in sys.modules])"
+        "open_model('anthropic:m', api_key='k'); open_model('gemini:m', api_key='k');"
+        "heavy = 'openai anthropic google.genai httpx2 jsonschema xllamacpp'.split();"
+        "print([m for m in heavy if m in sys.modules])"
     )
     out = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60

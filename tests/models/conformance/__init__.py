@@ -1,1 +1,0 @@
-"""What every model client must do, whatever stands behind it: see `suite`."""
