@@ -5,6 +5,9 @@ from __future__ import annotations
 from mob.simulation.disk import Commit, SimDisk
 from mob.simulation.faults import CRASH_POINTS, CrashPoint, Fault, FaultKind, FaultPlan, Faults
 from mob.simulation.guards import RealWorldRefused
+from mob.simulation.invariants import INVARIANTS, Invariant, Moment, invariant
+from mob.simulation.ledger import Ledger
+from mob.simulation.oracle import Oracle, Violation
 from mob.simulation.process import Process, ProcessDied
 from mob.simulation.run import Counterexample, Run, attempt, simulate
 from mob.simulation.streams import Streams
@@ -13,6 +16,7 @@ from mob.simulation.world import Failure, World
 
 __all__ = [
     "CRASH_POINTS",
+    "INVARIANTS",
     "Commit",
     "Counterexample",
     "CrashPoint",
@@ -21,7 +25,11 @@ __all__ = [
     "FaultKind",
     "FaultPlan",
     "Faults",
+    "Invariant",
+    "Ledger",
     "Line",
+    "Moment",
+    "Oracle",
     "Process",
     "ProcessDied",
     "RealWorldRefused",
@@ -29,8 +37,10 @@ __all__ = [
     "SimDisk",
     "Streams",
     "Trace",
+    "Violation",
     "World",
     "attempt",
     "digest",
+    "invariant",
     "simulate",
 ]

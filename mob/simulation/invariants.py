@@ -1,0 +1,205 @@
+"""The invariants: everything that must hold of every run, as one literal table.
+
+Owns: the table, when each is asked, and how users add their own. Must not: say what holds (the
+modules that it imports do), keep anything between two questions.
+
+Each is one function whose docstring names the line of the contracts that it holds. It says what is
+wrong, or None.
+
+    OPEN       each opening of the store, before it is noted
+    DISK       each commit, before the shadow applies it
+    RECORD     each record of the kinds given, before the ledger takes it in
+    COMMIT     each commit, after the ledger has taken all of it in
+    PROMISE    each thing that somebody is told, at that instant
+    RECOVERED  each state that a process recovered, and the one that the disk stands for at the end
+    END        the end of a run
+    HEALED     the end of a run in which everything was given the time to finish
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from typing import Any, Final, Literal, overload
+
+import attrs
+
+from mob.records import MOB_RECORDS, MemberExited, MemberRetired, MemberSpawned, MobStateChanged
+from mob.simulation import (
+    delivery,
+    families,
+    histories,
+    promises,
+    recovered,
+    shadow,
+    snapshots,
+)
+from mob.simulation.ledger import Ledger
+from runtime.records import (
+    RUNTIME_RECORDS,
+    InputAbandoned,
+    InputAccepted,
+    ModelRetried,
+    SessionCreated,
+    SessionForked,
+    SessionMended,
+    SessionRewound,
+    TurnEnded,
+    TurnProgressed,
+)
+
+
+class Moment(enum.Enum):
+    """When an invariant is asked."""
+
+    OPEN = "open"
+    DISK = "disk"
+    RECORD = "record"
+    COMMIT = "commit"
+    PROMISE = "promise"
+    RECOVERED = "recovered"
+    END = "end"
+    HEALED = "healed"
+
+
+@attrs.frozen
+class Invariant:
+    """What must hold, and when it is asked; of records, those of the `kinds`.
+
+    `check` is given the ledger (of the disk: the shadow) and what happens.
+    """
+
+    when: Moment
+    check: Callable[[Any, Any], str | None]
+    kinds: tuple[type, ...] = ()
+
+
+_ALL: Final = tuple(record_type.cls for record_type in (*RUNTIME_RECORDS, *MOB_RECORDS))
+
+
+def _of(check: Callable[[Any, Any], str | None], *kinds: type) -> Invariant:
+    return Invariant(Moment.RECORD, check, kinds)
+
+
+#: In this order, so that of several that fail the one that says most is reported.
+INVARIANTS: Final[dict[str, Invariant]] = {
+    "generations_only_rise": Invariant(Moment.OPEN, shadow.generations_only_rise),
+    "no_stale_write_lands": Invariant(Moment.DISK, shadow.no_stale_write_lands),
+    "sequences_are_gap_free": Invariant(Moment.DISK, shadow.sequences_are_gap_free),
+    "expectations_hold": Invariant(Moment.DISK, shadow.expectations_hold),
+    "the_mob_is_made_once": _of(families.the_mob_is_made_once, *_ALL),
+    "records_speak_of_sessions_that_are_there": _of(
+        families.records_speak_of_sessions_that_are_there, *_ALL
+    ),
+    "nothing_is_damaged": _of(families.nothing_is_damaged, SessionMended),
+    "ids_never_repeat": _of(
+        families.ids_never_repeat, SessionCreated, SessionForked, InputAccepted
+    ),
+    "states_follow_the_table": _of(families.states_follow_the_table, MobStateChanged),
+    "names_are_members_names": _of(
+        families.names_are_members_names, MemberSpawned, MemberRetired, MemberExited
+    ),
+    "a_spawn_key_makes_one_session": _of(families.a_spawn_key_makes_one_session, SessionCreated),
+    "lineage_is_true": _of(families.lineage_is_true, SessionCreated),
+    "children_keep_to_their_slots": _of(families.children_keep_to_their_slots, SessionCreated),
+    "a_key_means_one_input": _of(delivery.a_key_means_one_input, InputAccepted),
+    "an_input_has_one_fate": _of(delivery.an_input_has_one_fate, TurnEnded, InputAbandoned),
+    "inputs_are_consumed_in_order": _of(delivery.inputs_are_consumed_in_order, TurnEnded),
+    "turns_say_what_was_sent": _of(delivery.turns_say_what_was_sent, TurnProgressed, TurnEnded),
+    "one_turn_is_in_flight": _of(histories.one_turn_is_in_flight, TurnProgressed, TurnEnded),
+    "retries_are_of_a_turn_that_goes_on": _of(
+        histories.retries_are_of_a_turn_that_goes_on, ModelRetried
+    ),
+    "progress_stays": _of(histories.progress_stays, TurnEnded),
+    "messages_are_whole_turns": _of(histories.messages_are_whole_turns, TurnEnded),
+    "usage_adds_up": _of(histories.usage_adds_up, TurnProgressed, TurnEnded),
+    "results_are_those_of_the_latest_run": _of(
+        histories.results_are_those_of_the_latest_run, TurnProgressed, TurnEnded
+    ),
+    "turns_form_a_chain": _of(histories.turns_form_a_chain, TurnEnded),
+    "an_interrupt_is_not_lost": _of(delivery.an_interrupt_is_not_lost, TurnEnded),
+    "giving_up_is_deserved": _of(delivery.giving_up_is_deserved, TurnEnded),
+    "a_failure_surfaces_once": _of(delivery.a_failure_surfaces_once, MemberExited, TurnEnded),
+    "restart_intensity_holds": _of(delivery.restart_intensity_holds, MemberExited),
+    "restarts_back_off": _of(delivery.restarts_back_off, MemberExited),
+    "forks_share_what_was_there": _of(histories.forks_share_what_was_there, SessionForked),
+    "rewinds_keep_the_tail": _of(histories.rewinds_keep_the_tail, SessionRewound),
+    "no_orphans": Invariant(Moment.COMMIT, families.no_orphans),
+    "members_and_sessions_come_and_go_together": Invariant(
+        Moment.COMMIT, families.members_and_sessions_come_and_go_together
+    ),
+    "a_stopped_mob_does_nothing": Invariant(Moment.COMMIT, families.a_stopped_mob_does_nothing),
+    "acknowledged_means_durable": Invariant(Moment.PROMISE, promises.acknowledged_means_durable),
+    "subscribers_see_everything": Invariant(Moment.PROMISE, promises.subscribers_see_everything),
+    "tools_run_once": Invariant(Moment.PROMISE, promises.tools_run_once),
+    "snapshots_never_go_back": Invariant(Moment.COMMIT, snapshots.snapshots_never_go_back),
+    "a_mob_that_stops_is_saved": Invariant(Moment.COMMIT, snapshots.a_mob_that_stops_is_saved),
+    "nothing_needed_is_erased": Invariant(Moment.RECOVERED, recovered.nothing_needed_is_erased),
+    "recovery_follows_the_fence": Invariant(Moment.RECOVERED, recovered.recovery_follows_the_fence),
+    "the_fold_is_recovered_whole": Invariant(
+        Moment.RECOVERED, recovered.the_fold_is_recovered_whole
+    ),
+    "the_fold_agrees_with_the_ledger": Invariant(
+        Moment.RECOVERED, recovered.the_fold_agrees_with_the_ledger
+    ),
+    "usage_adds_up_over_the_tree": Invariant(
+        Moment.RECOVERED, recovered.usage_adds_up_over_the_tree
+    ),
+    "snapshots_equal_the_fold": Invariant(Moment.END, snapshots.snapshots_equal_the_fold),
+    "no_slot_is_leaked": Invariant(Moment.HEALED, families.no_slot_is_leaked),
+    "nothing_is_left_behind": Invariant(Moment.HEALED, delivery.nothing_is_left_behind),
+}
+
+
+def asked(when: Moment) -> tuple[tuple[str, Callable[[Any, Any], str | None]], ...]:
+    """The invariants of one moment, in the order of the table."""
+    return tuple((name, each.check) for name, each in INVARIANTS.items() if each.when is when)
+
+
+def asked_of_records() -> dict[type, tuple[tuple[str, Callable[[Any, Any], str | None]], ...]]:
+    """The invariants of each kind of record, in the order of the table."""
+    return {
+        kind: tuple((name, each.check) for name, each in INVARIANTS.items() if kind in each.kinds)
+        for kind in _ALL
+    }
+
+
+# -- yours -----------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class UserInvariant:
+    """An invariant of a user: `check` raises `AssertionError`, asked after every commit of a mob
+    or at the end of the run."""
+
+    name: str
+    check: Callable[[Ledger], None]
+    at: Literal["commit", "end"] = "commit"
+
+    def __call__(self, ledger: Ledger) -> None:
+        self.check(ledger)
+
+
+@overload
+def invariant(check: Callable[[Ledger], None], /) -> UserInvariant: ...
+
+
+@overload
+def invariant(
+    *, at: Literal["commit", "end"]
+) -> Callable[[Callable[[Ledger], None]], UserInvariant]: ...
+
+
+def invariant(
+    check: Callable[[Ledger], None] | None = None, /, *, at: Literal["commit", "end"] = "commit"
+) -> UserInvariant | Callable[[Callable[[Ledger], None]], UserInvariant]:
+    """Make a function an invariant: ``@invariant`` or ``@invariant(at="end")``.
+
+    The function is given the `Ledger` and asserts what must hold. Its name is what a
+    counterexample is called by.
+    """
+
+    def made(function: Callable[[Ledger], None]) -> UserInvariant:
+        return UserInvariant(function.__name__, function, at)
+
+    return made if check is None else made(check)

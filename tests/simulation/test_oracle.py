@@ -1,0 +1,73 @@
+"""Every invariant, each with a small bad journal or promise that violates it and no other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from mob.simulation import promises
+from mob.simulation.invariants import INVARIANTS, Moment, invariant
+from mob.simulation.ledger import Ledger
+from mob.simulation.oracle import Oracle, Violation
+from tests.simulation import bad_journals, bad_promises  # noqa: F401 they register their cases
+from tests.simulation.cases import CASES
+from tests.simulation.tape import Tape, accepted
+
+
+@pytest.mark.parametrize(("name", "play"), CASES)
+def test_the_oracle_names_what_is_wrong(name: str, play: Callable[[Tape], None]) -> None:
+    """Each case violates one invariant with its last step, and none before that."""
+    tape = Tape()
+    with pytest.raises(Violation) as caught:
+        play(tape)
+    assert caught.value.name == name, str(caught.value)
+    assert tape.oracle.violation in (None, caught.value)
+
+
+def test_every_invariant_is_violated_by_some_case() -> None:
+    """Those of what a process recovers are in test_recovered.py."""
+    shown = {param.values[0] for param in CASES}
+    missing = {
+        name
+        for name, each in INVARIANTS.items()
+        if name not in shown and each.when is not Moment.RECOVERED
+    }
+    assert missing == {"no_slot_is_leaked"}
+
+
+def test_every_invariant_names_its_contract() -> None:
+    for name, each in INVARIANTS.items():
+        assert each.check.__name__ == name
+        assert (each.check.__doc__ or "").startswith("CONTRACTS "), name
+
+
+def test_the_first_violation_is_kept_and_what_follows_is_not_judged() -> None:
+    tape = Tape()
+    with pytest.raises(Violation) as caught:
+        tape.commit(accepted(session="nobody"))
+    tape.commit(accepted(session="nobody"))
+    tape.oracle.promised(promises.Retired("nobody"))
+    for ask in (tape.oracle.check, tape.oracle.ended):
+        with pytest.raises(Violation) as again:
+            ask()
+        assert again.value is caught.value
+
+
+def test_users_add_invariants_of_their_own() -> None:
+    @invariant
+    def few_inputs(ledger: Ledger) -> None:
+        assert len(ledger.inputs) < 2, "there are two"
+
+    @invariant(at="end")
+    def some_inputs(ledger: Ledger) -> None:
+        assert ledger.inputs
+
+    tape = Tape(Oracle([few_inputs, some_inputs]))
+    with pytest.raises(Violation, match="some_inputs"):
+        tape.oracle.ended()
+    tape = Tape(Oracle([few_inputs, some_inputs]))
+    tape.commit(accepted("i"))
+    with pytest.raises(Violation, match="few_inputs: there are two") as caught:
+        tape.commit(accepted("j"))
+    assert caught.value.commit == 3
