@@ -26,23 +26,23 @@ from typing import Any, Final
 
 import trio
 
-#: Modules whose own calls are let through, and all below them.
-_TRUSTED: Final = (
-    "_pytest",
+#: Modules that may do what they like, and whatever works for them: what they read changes nothing.
+_EXCUSED: Final = (
     "faulthandler",
     "hypothesis",
     "importlib",
     "linecache",
     "logging",
-    "mob.simulation",
-    "pluggy",
-    "pytest",
-    "sortedcontainers",
     "tokenize",
     "traceback",
-    "trio",
     "warnings",
 )
+
+#: Modules whose own calls are let through, but not those of what they call.
+_TRUSTED: Final = (*_EXCUSED, "_pytest", "mob.simulation", "pytest", "trio")
+
+#: Above these on the stack is only what started the run.
+_LOOP: Final = ("trio._core._run", "mob.simulation.pinning")
 
 #: Audit events that are refused, by their beginnings.
 _EVENTS: Final = (
@@ -141,7 +141,7 @@ def _audit(event: str, _args: tuple[Any, ...]) -> None:
     if _Guard.refusals is None or not event.startswith(_EVENTS) or event in _HARMLESS:
         return
     frame = sys._getframe(1)
-    if not _trusted(frame, whole_stack=True):
+    if not _excused(frame):
         _refuse(event if event != "open" else f"open({_args[0]!r})", frame)
 
 
@@ -150,7 +150,7 @@ def _double(owner: ModuleType | type, name: str, what: str) -> tuple[Any, str, C
 
     def double(*args: Any, **options: Any) -> Any:
         frame = sys._getframe(1)
-        if not _trusted(frame, whole_stack=False):
+        if not _trusted(frame):
             _refuse(what, frame)
         return real(*args, **options)
 
@@ -161,7 +161,7 @@ def _seeding(self: random.Random, *args: Any, **options: Any) -> None:
     """`random.Random.seed`, which draws from the machine when it is given nothing."""
     if (not args and not options) or (args and args[0] is None):
         frame = sys._getframe(1)
-        if not _trusted(frame, whole_stack=False):
+        if not _trusted(frame):
             _refuse("random.Random() without a seed", frame)
     _SEED(self, *args, **options)
 
@@ -184,29 +184,31 @@ _REPLACED: Final[list[tuple[Any, str, Callable[..., Any]]]] = [
 ]
 
 
-def _trusted(frame: FrameType | None, *, whole_stack: bool) -> bool:
-    """Whether the caller is one of ours; with `whole_stack`, or works for one."""
+def _trusted(frame: FrameType) -> bool:
+    """Whether the code that asks, or the one that the `random` module asks for, is one of ours."""
+    asking: FrameType | None = frame
+    while asking is not None and asking.f_globals.get("__name__") == "random":
+        asking = asking.f_back
+    return asking is not None and _within(asking, _TRUSTED)
+
+
+def _excused(frame: FrameType) -> bool:
+    """Whether the code that asks works for one of ours: an import, somebody who shows an error."""
+    asking: FrameType | None = frame
     for _ in range(_DEPTH):
-        if frame is None:
+        if asking is None or asking.f_globals.get("__name__") in _LOOP:
             return False
-        name = frame.f_globals.get("__name__", "")
-        if name == "random":  # the module's own functions work for their caller
-            frame = frame.f_back
-            continue
-        if whole_stack and name in ("trio._core._run", "mob.simulation.pinning"):
-            return False  # what is above these is the loop, not somebody's reason
-        if name.startswith(_TRUSTED) and (name in _TRUSTED or _below(name)):
+        if asking.f_code.co_filename.startswith("<frozen importlib") or _within(asking, _EXCUSED):
             return True
-        if frame.f_code.co_filename.startswith("<frozen importlib"):
-            return True
-        if not whole_stack:
-            return False
-        frame = frame.f_back
+        asking = asking.f_back
     return False
 
 
-def _below(name: str) -> bool:
-    return any(name.startswith(each + ".") for each in _TRUSTED)
+def _within(frame: FrameType, packages: tuple[str, ...]) -> bool:
+    name = frame.f_globals.get("__name__") or ""
+    return name.startswith(packages) and any(
+        name == each or name.startswith(each + ".") for each in packages
+    )
 
 
 def _refuse(what: str, frame: FrameType) -> None:

@@ -58,9 +58,12 @@ class Process:
         #: Set when it is dead and all its tasks are gone.
         self.ended: Final = trio.Event()
         self.opened = False
+        #: Whether it found an empty disk.
+        self.fresh = not world.disk.commits
         self._scope = trio.CancelScope()
         self._leaving = trio.Event()
-        self._callers: dict[trio.CancelScope, None] = {}
+        #: Calls under way from outside, by the task that makes them.
+        self._callers: dict[trio.CancelScope, trio.lowlevel.Task] = {}
 
     @property
     def alive(self) -> bool:
@@ -110,7 +113,8 @@ class Process:
         """
         if self.alive:
             with trio.CancelScope() as scope:
-                self._callers[scope] = None
+                self._callers[scope] = trio.lowlevel.current_task()
+                token = SPEAKING.set(self.who)
                 try:
                     answer = await call()
                 except Exception as error:
@@ -118,6 +122,7 @@ class Process:
                         raise
                     raise ProcessDied(self.number, self.why or "") from error
                 finally:
+                    SPEAKING.reset(token)
                     del self._callers[scope]
                 if self.alive:
                     return answer
@@ -184,8 +189,8 @@ class Process:
 
     def _check_tasks(self) -> None:
         """Nothing of it may be left but the task that looks."""
-        own = trio.lowlevel.current_task()
-        left = [task for task in living_tasks(self.who) if task is not own]
+        known = {trio.lowlevel.current_task(), *self._callers.values()}
+        left = [task for task in living_tasks(self.who) if task not in known]
         if left:
             named = "; ".join(f"{task.name}: {where(task)}" for task in left)
             self._world.fail(

@@ -24,20 +24,23 @@ from mob.simulation.disk import Commit, SimDisk
 from mob.simulation.faults import FaultPlan, Faults
 from mob.simulation.guards import RealWorldRefused, guarded
 from mob.simulation.pinning import run_pinned, still, virtual_clock
-from mob.simulation.process import Process
+from mob.simulation.process import Process, summary
 from mob.simulation.streams import Streams
-from mob.simulation.tasks import parked
+from mob.simulation.tasks import force, in_trio, parked
 from mob.simulation.trace import Trace
-from mob.simulation.world import Breach, Failure, Judge, World
+from mob.simulation.world import UNWIND_S, Breach, Failure, Judge, World
 from runtime.realm import Realm
 
 Scenario: TypeAlias = Callable[[World], Awaitable[None]]
 
 #: Real seconds between alarms once the first has gone off.
-_AGAIN_S: Final = 5.0
+_AGAIN_S: Final = 0.5
 
-#: Alarms after which the run is not asked to end any more.
-_ALARMS: Final = 3
+#: Alarms after which Trio's loop is made to fail.
+_ALARMS: Final = 20
+
+#: Times that a task is thrown out of where it is parked before the loop is made to fail.
+_FORCED: Final = 50
 
 #: Loggers whose records go into the trace.
 _LOGGERS: Final = ("mob", "runtime", "stores")
@@ -47,8 +50,8 @@ class Hung(BaseException):
     """Raised by the alarm in whatever code is running; nobody takes it for an error of theirs."""
 
 
-class Abandoned(Exception):
-    """Raised in Trio's loop, to end a run whose tasks cannot be ended."""
+class Abandoned(BaseException):
+    """Raised where a task is parked that does not end by cancellation; at last in Trio's loop."""
 
 
 @final
@@ -79,7 +82,9 @@ class Stage:
         self._failure: Failure | None = None
         self._error: BaseException | None = None
         self._alarms = 0
-        self._played = False
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._played = trio.Event()
+        self._over = trio.Event()
 
     @property
     def failure(self) -> Failure | None:
@@ -100,47 +105,81 @@ class Stage:
         with _logged(self.trace), self._watched(watchdog_s):
             try:
                 run_pinned(self._play, self.streams.seed, self.clock)
-            except (Exception, BaseExceptionGroup, Hung) as error:
-                if self.failure is None or not _ours(error):
-                    raise
+            except (Exception, BaseExceptionGroup, Abandoned, Hung) as error:
+                self._ended_by(error)
             finally:
                 self.clock._real_clock = still
 
+    def _ended_by(self, error: BaseException) -> None:
+        """What came out of the loop: that the run was cut short, or what the scenario raised that
+        is no `Exception`, as pytest's failures are."""
+        strange = [leaf for leaf in _leaves(error) if not isinstance(leaf, _EXPECTED)]
+        for leaf in strange:
+            if isinstance(leaf, KeyboardInterrupt | SystemExit | GeneratorExit):
+                raise leaf
+        if self.failure is None and strange:
+            told = strange[0]
+            commits = len(self.disk.commits)
+            self._failure = Failure("the scenario raises nothing", summary(told), commits)
+            self._error = told
+        elif self.failure is None:
+            raise error
+
     async def _play(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
         with guarded() as refusals:
             async with trio.open_nursery() as nursery:
                 world = self.world = World(
                     nursery, self.streams, self.faults, self.trace, self.disk, self.oracle,
                     self._keep,
                 )  # fmt: skip
-                nursery.start_soon(self._wait_for_the_scenario, world, name="deadline")
-                try:
-                    with world.scope:
-                        await self._acts(world)
-                except Exception as error:  # noqa: BLE001 told as the run's failure
-                    world.failed("the scenario raises nothing", error)
-                if world.failure is not None and not await world.unwind():
-                    self._abandon()
-                nursery.cancel_scope.cancel()
+                nursery.start_soon(self._perform, world, name="scenario")
+                await self._watch(world)
+                if world.failure is not None:
+                    world.kill()
+                await self._clear(nursery)
             self._check_refusals(world, refusals)
 
-    async def _acts(self, world: World) -> None:
-        await self._main(world)
-        self._played = True
-        world.check()
-        if self._heal_s:
-            await world.heal(self._heal_s)
-        await world.end()
-        self.oracle.ended(world)
-        world.check()
+    async def _perform(self, world: World) -> None:
+        try:
+            with world.scope:
+                try:
+                    await self._main(world)
+                finally:
+                    self._played.set()
+                world.check()
+                if self._heal_s:
+                    await world.heal(self._heal_s)
+                await world.end()
+                self.oracle.ended(world)
+                world.check()
+        except Exception as error:  # noqa: BLE001 told as the run's failure
+            world.failed("the scenario raises nothing", error)
+        finally:
+            self._over.set()
 
-    async def _wait_for_the_scenario(self, world: World) -> None:
-        await trio.sleep(self._deadline_s)
-        if not self._played:
-            world.fail(
-                "the scenario ends",
-                f"it did not within {self._deadline_s:g} virtual seconds; parked are\n{parked()}",
-            )
+    async def _watch(self, world: World) -> None:
+        """Wait for the end of the scenario, and say what is parked where if it does not come."""
+        for event, seconds, what in (
+            (self._played, self._deadline_s, "the scenario ends"),
+            (self._over, self._heal_s + 3 * UNWIND_S, "the run ends"),
+        ):
+            with trio.move_on_after(seconds):
+                await event.wait()
+            if not event.is_set():
+                world.fail(what, f"not within {seconds:g} virtual seconds; parked are\n{parked()}")
+
+    async def _clear(self, nursery: trio.Nursery) -> None:
+        """End every task that is left, in the end by force: a failed run must end too."""
+        nursery.cancel_scope.cancel()
+        with trio.CancelScope(shield=True):
+            for second in range(round(UNWIND_S) + _FORCED):
+                if not nursery.child_tasks:
+                    return
+                if second > UNWIND_S:
+                    force(nursery, Abandoned)
+                await trio.sleep(1)
+        self._abandon()
 
     def _check_refusals(self, world: World, refusals: list[RealWorldRefused]) -> None:
         if refusals:
@@ -169,16 +208,20 @@ class Stage:
             signal.signal(signal.SIGALRM, handler)
 
     def _alarm(self, _signal: int, frame: FrameType | None) -> None:
+        """First ask the loop to end the run, which does for tasks that take turns without end; then
+        raise, but in nobody's code except the scenario's and ours: Trio would not survive it."""
         self._alarms += 1
-        if self._failure is None and self.failure is None:
+        if self._alarms == 1:
             stack = "".join(traceback.format_stack(frame, limit=12))
-            commits = len(self.disk.commits)
-            self._failure = Failure(
-                "virtual time goes on", f"the code that does not park:\n{stack}", commits
-            )
-        if self._alarms >= _ALARMS:
+            if self.failure is None:
+                told = f"the code that does not park:\n{stack}"
+                self._failure = Failure("virtual time goes on", told, len(self.disk.commits))
+            if self.world is not None and self._token is not None:
+                self._token.run_sync_soon(self.world.fail, "virtual time goes on", stack)
+        elif self._alarms > _ALARMS:
             self._abandon()
-        raise Hung
+        elif frame is not None and not in_trio(frame.f_code):
+            raise Hung
 
 
 class NoJudge:
@@ -230,8 +273,13 @@ def _logged(trace: Trace) -> Iterator[None]:
             logger.propagate = propagate
 
 
-def _ours(error: BaseException) -> bool:
-    """Whether it only says that the run was cut short, or what is known already."""
+#: What comes out of a run that has failed for a reason that is known.
+_EXPECTED: Final = (Exception, Abandoned, Hung, trio.Cancelled)
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
     if isinstance(error, BaseExceptionGroup):
-        return all(_ours(each) for each in error.exceptions)
-    return isinstance(error, Exception | Hung | trio.Cancelled)
+        for each in error.exceptions:
+            yield from _leaves(each)
+    else:
+        yield error

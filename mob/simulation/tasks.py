@@ -1,6 +1,6 @@
 """The tasks of a run of Trio, as text: who is parked where, and who belongs to whom.
 
-Owns: `parked`, `living_tasks`. Must not: touch a task.
+Owns: `parked`, `living_tasks`, `force`. Must not: touch a task of a run that has not failed.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from types import CodeType
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import trio
 
@@ -21,8 +21,19 @@ _TRIO: Final = os.path.dirname(trio.__file__) + os.sep
 
 
 def living_tasks(who: Incarnation) -> list[trio.lowlevel.Task]:
-    """The tasks that belong to the process `who`, oldest first."""
+    """The tasks that the process `who` has started, wherever they are, and its callers."""
     return [task for _, task in _walk() if task.context.get(SPEAKING) is who]
+
+
+def force(nursery: trio.Nursery, error: type[BaseException]) -> None:
+    """Raise `error` wherever a task below `nursery` is parked, shielded or not."""
+
+    def throw() -> NoReturn:
+        raise error
+
+    for _, task in _walk(*nursery.child_tasks):
+        if task._abort_func is not None:
+            task._attempt_abort(throw)
 
 
 def parked() -> str:
@@ -40,21 +51,25 @@ def where(task: trio.lowlevel.Task) -> str:
     while inside is not None:
         frame = getattr(inside, "cr_frame", None) or getattr(inside, "gi_frame", None)
         frame = frame or getattr(inside, "ag_frame", None)
-        if frame is not None and not frame.f_code.co_filename.startswith(_TRIO):
+        if frame is not None and not in_trio(frame.f_code):
             frames.append(_spot(frame.f_code, frame.f_lineno))
         inside = getattr(inside, "cr_await", None) or getattr(inside, "gi_yieldfrom", None)
     return " > ".join(frames[-_FRAMES:]) or "in trio"
+
+
+def in_trio(code: CodeType) -> bool:
+    """Whether this is Trio's own code."""
+    return code.co_filename.startswith(_TRIO)
 
 
 def _spot(code: CodeType, line: int) -> str:
     return f"{code.co_qualname} ({os.path.basename(code.co_filename)}:{line})"
 
 
-def _walk() -> Iterator[tuple[int, trio.lowlevel.Task]]:
+def _walk(*roots: trio.lowlevel.Task) -> Iterator[tuple[int, trio.lowlevel.Task]]:
+    """Every task at or below `roots`, or of the whole run, with its depth."""
     root = trio.lowlevel.current_root_task()
-    if root is None:
-        return
-    ahead = [(0, root)]
+    ahead = [(0, each) for each in roots or (root,) if each is not None]
     while ahead:
         depth, task = ahead.pop()
         yield depth, task

@@ -3,9 +3,10 @@
 Owns: `Trace`, which process is speaking, `digest`. Must not: write anything down that differs
 between two runs of one seed (an `id()`, a memory address, a path, the order of a set).
 
-A task that belongs to a simulated process carries its `Incarnation` in a context variable, and
-so do all tasks that it starts. What a dead one still does while its tasks unwind is nobody's
-business: it is not noted.
+A task that belongs to a simulated process carries its `Incarnation` in a context variable, or is
+below one that does. (A task inherits the context of whoever started it, and that may be a caller
+from outside; but it lies in the nursery of the process.) What a dead process still does while its
+tasks unwind is nobody's business: it is not noted.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from hashlib import blake2b
 from typing import Final, final
 
 import attrs
+import trio
 
 from mob.simulation.disk import SimDisk
 
@@ -28,10 +30,25 @@ class Incarnation:
     alive: bool = True
 
 
-#: The incarnation that the running task belongs to; None: the world.
+#: The incarnation that the running task and those below it belong to; None: whatever is above says.
 SPEAKING: Final[ContextVar[Incarnation | None]] = ContextVar(
     "mob.simulation.speaking", default=None
 )
+
+
+def speaker() -> Incarnation | None:
+    """The incarnation whose task is running; None: one of the world's, or none at all."""
+    task: trio.lowlevel.Task | None
+    try:
+        task = trio.lowlevel.current_task()
+    except RuntimeError:
+        return None
+    while task is not None:
+        found = task.context.get(SPEAKING)
+        if found is not None:
+            return found
+        task = task.parent_nursery.parent_task if task.parent_nursery is not None else None
+    return None
 
 
 @attrs.frozen
@@ -59,7 +76,7 @@ class Trace:
     def note(self, kind: str, text: str, process: int | None = None) -> None:
         """Write one line down; of `process`, or of the one whose task this is."""
         if process is None:
-            speaking = SPEAKING.get()
+            speaking = speaker()
             if speaking is not None and not speaking.alive:
                 return
             process = 0 if speaking is None else speaking.number

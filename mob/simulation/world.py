@@ -178,7 +178,7 @@ class World:
         state = mob.realm.state
         unfinished = [head for head in state.heads.values() if head.inputs]
         partial = any(head.partial is not None for head in unfinished)
-        self.recoveries["mob.continued" if process.number > 1 else "mob.created"] += 1
+        self.recoveries["mob.created" if process.fresh else "mob.continued"] += 1
         if mob.state is MobState.STOPPED:
             self.recoveries["mob.stopped"] += 1
         if unfinished:
@@ -274,16 +274,11 @@ class World:
             return
         self.fail("every process ends", f"parked are\n{parked()}")
 
-    async def unwind(self) -> bool:
-        """After a failure: kill everything; False if something will not end."""
+    def kill(self) -> None:
+        """The run has failed: end every process."""
         for process in self.processes:
             process.unpause()
             process.crash("the run has failed")
-        with trio.move_on_after(UNWIND_S):
-            for process in self.processes:
-                await process.ended.wait()
-            return True
-        return False
 
     # -- failing ---------------------------------------------------------------------------
 
