@@ -105,7 +105,7 @@ class Stage:
         with _logged(self.trace), self._watched(watchdog_s):
             try:
                 run_pinned(self._play, self.streams.seed, self.clock)
-            except (Exception, BaseExceptionGroup, Abandoned, Hung) as error:
+            except (Exception, BaseExceptionGroup, Abandoned, Hung) as error:  # noqa: BLE001 judged
                 self._ended_by(error)
             finally:
                 self.clock._real_clock = still
