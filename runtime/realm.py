@@ -297,6 +297,9 @@ class Realm:
         """Rearrange the histories of sessions at rest: submit `ticket` and wait for it with turns
         kept out, because a turn that began meanwhile would continue the history as it was.
 
+        Their live copies are let go before the record can land: what it leaves behind is known in
+        the instant in which it lands, and a copy that was made before shows something else.
+
         Raises:
             SessionBusy: somebody is in one of them.
         """
@@ -304,7 +307,9 @@ class Realm:
             if self.busy(session_id):
                 raise SessionBusy(session_id)
         changed = trio.Event()
-        self._changing.update(dict.fromkeys(session_ids, changed))
+        for session_id in session_ids:
+            self._changing[session_id] = changed
+            self.discard_live(session_id)
         try:
             with trio.CancelScope(shield=True):
                 # Nothing takes the record back, so turns must be kept out until it is there. No
@@ -313,7 +318,6 @@ class Realm:
         finally:
             for session_id in session_ids:
                 del self._changing[session_id]
-                self.discard_live(session_id)
             changed.set()
 
     async def unchanging(self, session_id: SessionId) -> None:
@@ -366,7 +370,8 @@ class Realm:
     # -- reading ---------------------------------------------------------------------------
 
     def live(self, session_id: SessionId) -> LiveSession:
-        """The live copy of a session, read from the journal if it is not in memory.
+        """The live copy of a session, read from the journal if it is not in memory. One that is
+        made while the history is being rearranged is the caller's alone.
 
         Raises:
             SessionNotFound: there is no such session.
@@ -378,6 +383,8 @@ class Realm:
             head = self.state.head(session_id)
             found = LiveSession(head, self.history(head), self.key_of(head))
             found.emit = self.watches.emit_for(found)
+            if session_id in self._changing:
+                return found
             if len(self._live) >= LIVE_SESSIONS:
                 self._evict()
         self._live[session_id] = found

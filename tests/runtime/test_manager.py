@@ -18,6 +18,7 @@ from runtime.manager import RealmSessions, RewindOutOfRange
 from runtime.messages import AssistantMessage, Message, SystemMessage, Usage, UserMessage
 from runtime.models.scripted import ScriptedModel
 from runtime.models.sim import EchoModel
+from runtime.records import SessionRewound, TurnEnded
 from runtime.session import SessionStatus
 from stores import MemoryStore
 from tests.runtime.fakes import call, make_realm, new_session
@@ -204,3 +205,35 @@ async def test_a_session_without_an_id_or_with_an_impossible_name_is_refused() -
 
 def _a_call() -> Any:
     return call("c1")
+
+
+@pytest.mark.parametrize("looked_at", [False, True])
+async def test_a_snapshot_in_the_instant_of_a_rewind_has_the_history_it_names(
+    looked_at: bool,
+) -> None:
+    """CONTRACTS 3.5, 5.2: whoever saves right when the record lands, before whoever asked for it
+    runs on, saves the messages that belong to the new head; also if somebody looked at the session
+    in between."""
+    realm = make_realm(MemoryStore(), EchoModel())
+    manager = RealmSessions(realm)
+    session = await new_session(realm)
+    seen: list[tuple[int, list[Message]]] = []
+
+    def look(seq: int, record: SessionRewound | TurnEnded) -> None:
+        if looked_at:
+            realm.live(session)
+        folds[type(record)](seq, record)
+        found = realm.snapshot(session)
+        seen.append((found.head, list(found.messages)))
+
+    for text in ("one", "two", "three"):
+        await realm.runner.send_message(session, text)
+    folds = {kind: realm.state.transitions[kind] for kind in (SessionRewound, TurnEnded)}
+    realm.state.transitions.update(dict.fromkeys(folds, look))
+    await manager.rewind(session, 0)
+    await realm.runner.send_message(session, "other")
+    await manager.restore(session)
+    whole = await manager.resume(session)
+    await manager.save(attrs.evolve(whole, messages=(*whole.messages, *whole.messages[:2])))
+    assert len(seen) == 4
+    assert [each == realm.journal.messages(head) for head, each in seen] == [True] * 4
