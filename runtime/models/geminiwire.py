@@ -212,7 +212,8 @@ def check_chunk(chunk: Json) -> None:
                 text_of(part, "text")
                 call = part.get("functionCall") or {}
                 text_of(call, "name")
-                (call.get("args") or {}).keys()
+                if call.get("args") is not None:
+                    call["args"].keys()
         for key, count in (chunk.get("usageMetadata") or {}).items():
             if key.endswith("TokenCount"):
                 int(count)

@@ -26,8 +26,6 @@ class Dialect:
     """How a service answers: the events of a wish, its last event, an error's body and headers."""
 
     events: Callable[[Wish], Iterable[bytes]]
-    #: The path that is asked, without the model.
-    path: str
     garbage: bytes
     error: Callable[[Failure], Json]
     last: bytes = b""
@@ -81,9 +79,7 @@ def _chat_error(failure: Failure) -> Json:
     return {"error": {"message": failure.message, "type": "t", "code": None, "param": None}}
 
 
-CHAT = Dialect(
-    _chat, "/v1/chat/completions", b'data: {"chioces": []}\n\n', _chat_error, b"data: [DONE]\n\n"
-)
+CHAT = Dialect(_chat, b'data: {"chioces": []}\n\n', _chat_error, b"data: [DONE]\n\n")
 
 # --- messages -----------------------------------------------------------------------------------
 
@@ -136,7 +132,7 @@ def _messages_error(failure: Failure) -> Json:
     return {"type": "error", "error": inner, "request_id": "req_1"}
 
 
-MESSAGES = Dialect(_messages, "/v1/messages", b"event: x\ndata: [1, 2]\n\n", _messages_error)
+MESSAGES = Dialect(_messages, b"event: x\ndata: [1, 2]\n\n", _messages_error)
 
 # --- generate content ---------------------------------------------------------------------------
 
@@ -178,7 +174,6 @@ def _generate_error(failure: Failure) -> Json:
 
 GENERATE = Dialect(
     _generate,
-    "/v1beta/models/fake-1:streamGenerateContent",
     b"data: {this is not json\n\n",
     _generate_error,
     retry_header=False,

