@@ -11,9 +11,14 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Protocol
+from collections.abc import Iterable
+from typing import Final, Protocol
 
 import attrs
+
+_HEX: Final = frozenset("0123456789abcdef")
+#: Milliseconds from the epoch to the year 10000.
+_LATEST: Final = 253_402_300_800_000
 
 
 class Clock(Protocol):
@@ -31,6 +36,11 @@ class Ids(Protocol):
         """A fresh id: 32 lower-case hexadecimal digits that sort by time of making."""
         ...
 
+    def rise_above(self, ids: Iterable[str]) -> None:
+        """From now on make ids that sort after these, whatever the clock says: they are those of
+        processes before this one. What is not of the form of an id is passed over."""
+        ...
+
 
 class SystemClock:
     """The machine's clock."""
@@ -42,7 +52,8 @@ class SystemClock:
 class SystemIds:
     """48 bits of milliseconds, then 80 bits that start at random and count up.
 
-    Invariant: within a process ids rise strictly, also when the clock steps back. Two processes
+    Invariant: ids rise strictly, also when the clock steps back, within a process and, because each
+    begins above those of the one before (`rise_above`), from one process to the next. Two processes
     would have to draw 80-bit starts within a few million of each other in the same millisecond to
     collide. The layout follows UUID version 7 (RFC 9562) without its fixed bits.
     """
@@ -59,6 +70,20 @@ class SystemIds:
             self._millis = millis
         self._tail += 1
         return f"{self._millis:012x}{self._tail:020x}"
+
+    def rise_above(self, ids: Iterable[str]) -> None:
+        # A whole millisecond above: behind the newest of them its process made others, of inputs
+        # and runs, and none of those may be made again.
+        self._millis = max(self._millis, newest_millis(ids) + 1)
+
+
+def newest_millis(ids: Iterable[str]) -> int:
+    """The milliseconds of the newest of `ids` that has the form of `Ids.new`; 0 if none has.
+
+    None beyond the year 9999 counts: such an id was given by somebody, not made by a clock.
+    """
+    made = [each[:12] for each in ids if len(each) == 32 and _HEX.issuperset(each)]
+    return max((millis for text in made if (millis := int(text, 16)) < _LATEST), default=0)
 
 
 @attrs.frozen

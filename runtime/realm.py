@@ -108,7 +108,11 @@ class Realm:
 
     def recover(self) -> int:
         """Fold what is on disk; return how many records the journal has. Call once, first."""
-        return self.recovery.load()
+        records = self.recovery.load()
+        # Rows are read in the order of their ids, which is to be that of their making: also if the
+        # clock was set back since the last process.
+        self.ports.ids.rise_above(self.state.heads)
+        return records
 
     async def checkpoint(self) -> None:
         """Write everything that recovery would have to replay; opening is then quickest."""

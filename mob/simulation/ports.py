@@ -8,12 +8,13 @@ does when somebody sets a machine's clock.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from random import Random
 from typing import Final, final
 
 import trio
 
-from runtime.ports import Clock, Ports
+from runtime.ports import Clock, Ports, newest_millis
 
 #: 2026-01-01T00:00:00Z, in seconds since the Unix epoch: when every simulation begins.
 EPOCH_S: Final = 1_767_225_600
@@ -54,6 +55,10 @@ class SimIds:
         self._millis = max(self._millis, self._clock.now_ns() // 1_000_000)
         self._tail += 1
         return f"{self._millis:012x}{self._tail:020x}"
+
+    def rise_above(self, ids: Iterable[str]) -> None:
+        """See `runtime.ports.Ids.rise_above`."""
+        self._millis = max(self._millis, newest_millis(ids) + 1)
 
 
 def sim_ports(clock: SimClock, process: int, random: Random) -> Ports:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import pytest
 import trio
 
+from mob import open_mob
 from mob.errors import MemberExists, MemberNotFound
 from mob.records import MemberRetired, MemberSpawned
 from runtime.errors import MobError, SessionError
 from runtime.models.base import ModelReply, ModelRequest
 from runtime.models.scripted import calling
+from runtime.ports import Ports, SystemIds
 from runtime.records import SessionArchived, SessionCreated
 from runtime.session import SessionStatus
 from stores import MemoryStore
 from tests.mob.held import HeldStore
-from tests.mob.mobs import Stuck, asked, check_inputs, define, opened, records
+from tests.mob.mobs import Stuck, asked, check_inputs, define, echo, models, opened, records
 
 
 async def test_a_spawned_member_answers_and_survives_reopening(
@@ -31,6 +33,27 @@ async def test_a_spawned_member_answers_and_survives_reopening(
         assert mob.members == ("a", "b")
         assert mob.session_of("b") == session
         assert (await mob.ask("b", "again")).text == "again"
+
+
+async def test_members_stay_in_order_of_joining_though_the_clock_is_set_back(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """CONTRACTS 6.9: found by simulation. Rows are read by id, and ids are made by the clock."""
+
+    class Wall:
+        now = 2_000_000_000_000_000_000
+
+        def now_ns(self) -> int:
+            return self.now
+
+    store, wall = MemoryStore(), Wall()
+    for name in ("b", "c"):
+        ports = Ports(wall, SystemIds(wall))
+        async with open_mob(define("a"), store=store, models=models(echo), ports=ports) as mob:
+            await mob.spawn(name, profile="p")
+        wall.now -= 86_400_000_000_000
+    async with open_mob(define("a"), store=store, models=models(echo)) as mob:
+        assert mob.members == ("a", "b", "c")
 
 
 async def test_a_taken_name_is_refused(autojump_clock: trio.testing.MockClock) -> None:

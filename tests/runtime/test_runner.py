@@ -434,6 +434,17 @@ def test_ids_rise_and_never_repeat_also_when_the_clock_steps_back() -> None:
     assert SystemIds().new() != SystemIds().new()
 
 
+def test_ids_rise_above_those_of_the_process_before() -> None:
+    """Also if the clock was set back; what is no id of ours, or of no year of ours, counts not."""
+    now = SystemIds().new()
+    ahead = f"{int(now[:12], 16) + 10_000:012x}{now[12:]}"
+    ids = SystemIds()
+    ids.rise_above([now, ahead, "z" * 32, "f" * 32, "mine"])
+    first, second = ids.new(), ids.new()
+    assert ahead[:12] < first[:12]
+    assert first < second < "z"
+
+
 async def test_the_messages_a_model_is_given_are_the_committed_ones_and_the_turn_s() -> None:
     seen: list[list[str]] = []
 
