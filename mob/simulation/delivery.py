@@ -83,9 +83,9 @@ def inputs_are_consumed_in_order(ledger: Ledger, written: Written) -> str | None
 def turns_say_what_was_sent(ledger: Ledger, written: Written) -> str | None:
     """CONTRACTS 5.6, 6.6: a turn begins with the words of the inputs it consumes, unchanged."""
     record: TurnEnded | TurnProgressed = written.record
-    partial = ledger.sessions[record.session_id].partial
-    if isinstance(record, TurnProgressed) and partial is not None:
-        return None  # its beginning was looked at
+    session = ledger.sessions[record.session_id]
+    if isinstance(record, TurnProgressed) and (session.partial is not None or session.archived):
+        return None  # its beginning was looked at; or it comes late, and is not continued
     for index, input_id in enumerate(record.input_ids):
         known = ledger.inputs.get(input_id)
         if known is None:
