@@ -57,7 +57,9 @@ class Process:
         self.why: str | None = None
         #: Set when it is dead and all its tasks are gone.
         self.ended: Final = trio.Event()
+        #: Whether its mob may be used.
         self.opened = False
+        self._started = False
         #: Whether it found an empty disk.
         self.fresh = not world.disk.commits
         self._scope = trio.CancelScope()
@@ -141,7 +143,7 @@ class Process:
             with self._scope:
                 await self._live(take_over, options, task_status)
         except Exception as error:
-            if not self.opened:
+            if not self._started:
                 raise
             # A dead one's clean-up meets a store that is gone; what it makes of that concerns
             # nobody.
@@ -157,7 +159,7 @@ class Process:
             self._check_tasks()
             self._world.process_ended(self)
             self.ended.set()
-        if not self.opened:
+        if not self._started:
             raise ProcessDied(self.number, self.why or "while it was opening")
 
     async def _live(
@@ -171,12 +173,13 @@ class Process:
         async with open_sim(
             world.disk, world.faults, world.streams, self.life, take_over=take_over
         ) as self.store:
-            world.trace.note("process.started", f"generation {self.store.generation}")
+            world.store_opened(self)
             async with open_mob(
                 self.definition, store=self.store, ports=ports, **options
             ) as self.mob:
                 self.opened = True
                 world.process_opened(self)
+                self._started = True
                 task_status.started()
                 await self._leaving.wait()
                 world.trace.note("process.closing", "")

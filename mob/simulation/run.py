@@ -17,6 +17,8 @@ from mob.app import stored_mobs
 from mob.records import MOB_RECORDS
 from mob.simulation.disk import SimDisk
 from mob.simulation.faults import Fault, FaultKind, FaultPlan
+from mob.simulation.invariants import UserInvariant
+from mob.simulation.ledger import Ledger
 from mob.simulation.stage import Scenario, Stage
 from mob.simulation.streams import Streams
 from mob.simulation.trace import Trace, digest
@@ -100,7 +102,7 @@ def attempt(
     seed: int,
     *,
     faults: str | FaultPlan = "none",
-    invariants: Sequence[Any] = (),
+    invariants: Sequence[UserInvariant | Callable[[Ledger], None]] = (),
     heal_s: float = HEAL_S,
     deadline_s: float = DEADLINE_S,
     watchdog_s: float = WATCHDOG_S,
@@ -117,7 +119,9 @@ def attempt(
     streams = Streams(seed)
     plan = FaultPlan.parse(faults) if isinstance(faults, str) else faults
     plan = plan.drawn(streams)
-    stage = Stage(main, streams, plan, keep, heal_s=heal_s, deadline_s=deadline_s)
+    stage = Stage(
+        main, streams, plan, keep, heal_s=heal_s, deadline_s=deadline_s, invariants=invariants
+    )
     stage.run(watchdog_s)
     world = stage.world
     return Run(

@@ -13,23 +13,25 @@ import logging
 import signal
 import threading
 import traceback
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Final, TypeAlias, final
 
 import trio
 
-from mob.simulation.disk import Commit, SimDisk
+from mob.simulation.disk import SimDisk
 from mob.simulation.faults import FaultPlan, Faults
 from mob.simulation.guards import RealWorldRefused, guarded
+from mob.simulation.invariants import UserInvariant
+from mob.simulation.ledger import Ledger
+from mob.simulation.oracle import Oracle
 from mob.simulation.pinning import run_pinned, still, virtual_clock
-from mob.simulation.process import Process, summary
+from mob.simulation.process import summary
 from mob.simulation.streams import Streams
 from mob.simulation.tasks import force, in_trio, parked
 from mob.simulation.trace import Trace
-from mob.simulation.world import UNWIND_S, Breach, Failure, Judge, World
-from runtime.realm import Realm
+from mob.simulation.world import UNWIND_S, Failure, World
 
 Scenario: TypeAlias = Callable[[World], Awaitable[None]]
 
@@ -67,6 +69,7 @@ class Stage:
         *,
         heal_s: float,
         deadline_s: float,
+        invariants: Sequence[UserInvariant | Callable[[Ledger], None]] = (),
     ) -> None:
         self.clock: Final = virtual_clock()
         self.trace: Final = Trace(self.clock.current_time)
@@ -74,7 +77,7 @@ class Stage:
         self.streams: Final = streams
         self.faults: Final = Faults(plan, streams, self.trace.note)
         self.world: World | None = None
-        self.oracle: Judge = NoJudge()
+        self.oracle: Final = Oracle(invariants)
         self._main = main
         self._keep = keep
         self._heal_s = heal_s
@@ -150,10 +153,11 @@ class Stage:
                 world.check()
                 if self._heal_s:
                     await world.heal(self._heal_s)
+                world.judge_the_end(healed=self._heal_s > 0)
                 await world.end()
-                self.oracle.ended(world)
                 world.check()
         except Exception as error:  # noqa: BLE001 told as the run's failure
+            world.check()
             world.failed("the scenario raises nothing", error)
         finally:
             self._over.set()
@@ -222,27 +226,6 @@ class Stage:
             self._abandon()
         elif frame is not None and not in_trio(frame.f_code):
             raise Hung
-
-
-class NoJudge:
-    """An oracle that finds nothing."""
-
-    violation: Breach | None = None
-
-    def committed(self, commit: Commit) -> None:
-        """Nothing."""
-
-    def opened(self, process: Process, generation: int) -> None:
-        """Nothing."""
-
-    def recovered(self, process: Process, realm: Realm) -> None:
-        """Nothing."""
-
-    def closed(self, process: Process) -> None:
-        """Nothing."""
-
-    def ended(self, world: World) -> None:
-        """Nothing."""
 
 
 class _IntoTrace(logging.Handler):

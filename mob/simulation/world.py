@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final, Protocol, TypeVar, final
+from typing import Any, Final, TypeVar, final
 
 import attrs
 import trio
@@ -18,13 +18,13 @@ from mob.definition import MobDefinition
 from mob.lifecycle import MobState
 from mob.simulation.disk import Commit, SimDisk
 from mob.simulation.faults import Faults
+from mob.simulation.oracle import Oracle, Violation
 from mob.simulation.ports import SimClock, sim_ports
 from mob.simulation.process import Process, ProcessDied, summary
 from mob.simulation.streams import Streams
 from mob.simulation.tasks import parked
 from mob.simulation.trace import Trace
 from runtime.ports import Ports
-from runtime.realm import Realm
 from stores import StoreError, StoreInUse
 
 _T = TypeVar("_T")
@@ -48,41 +48,6 @@ class Failure:
         return f"{self.invariant} (after commit {self.commit}): {self.message}"
 
 
-class Judge(Protocol):
-    """What the world asks of an oracle: see `mob.simulation.oracle`."""
-
-    @property
-    def violation(self) -> Breach | None:
-        """The first rule that was broken."""
-        ...
-
-    def committed(self, commit: Commit) -> None:
-        """A batch is on the disk."""
-        ...
-
-    def opened(self, process: Process, generation: int) -> None:
-        """A process has opened its mob."""
-        ...
-
-    def recovered(self, process: Process, realm: Realm) -> None:
-        """What it made of the journal; called right after `opened`."""
-        ...
-
-    def closed(self, process: Process) -> None:
-        """A process is dead and its tasks are gone."""
-        ...
-
-    def ended(self, world: World) -> None:
-        """The run is over, healed, and everything is closed."""
-        ...
-
-
-class Breach(Protocol):
-    """A broken rule: an exception with the rule's name."""
-
-    name: str
-
-
 @final
 class World:
     """A simulated machine and everything a scenario may do with it. Made by `simulate`."""
@@ -94,7 +59,7 @@ class World:
         faults: Faults,
         trace: Trace,
         disk: SimDisk,
-        oracle: Judge,
+        oracle: Oracle,
         keep: Callable[[int], bool] | None = None,
     ) -> None:
         self.seed: Final = streams.seed
@@ -172,34 +137,37 @@ class World:
                 continue
         raise ProcessDied(len(self.processes), f"while opening, {_STARTS} times in a row")
 
+    def store_opened(self, process: Process) -> None:
+        """Told by a process that has taken the disk and read nothing yet."""
+        generation = process.store.generation
+        self.trace.note("process.started", f"generation {generation}")
+        self._judged(partial(self.oracle.opened, process.number, generation, trio.current_time()))
+
     def process_opened(self, process: Process) -> None:
-        """Told by a process that it has opened its mob."""
+        """Told by a process that has opened its mob."""
         mob = process.mob
         state = mob.realm.state
         unfinished = [head for head in state.heads.values() if head.inputs]
-        partial = any(head.partial is not None for head in unfinished)
         self.recoveries["mob.created" if process.fresh else "mob.continued"] += 1
         if mob.state is MobState.STOPPED:
             self.recoveries["mob.stopped"] += 1
         if unfinished:
             self.recoveries["mob.with_work"] += 1
-        if partial:
+        if any(head.partial is not None for head in unfinished):
             self.recoveries["mob.with_turn_in_flight"] += 1
         self.trace.note(
             "process.opened", f"{mob.state.value}, {len(unfinished)} sessions with work"
         )
-        self.oracle.opened(process, process.store.generation)
-        self.oracle.recovered(process, mob.realm)
-        self.check()
+        self._judged(partial(self.oracle.recovered, process.number, mob))
         if self.faults.crashes_at("opened"):
             process.crash("opened")
 
     def process_ended(self, process: Process) -> None:
-        """Told by a process that it is dead and its tasks are gone."""
+        """Told by a process that is dead and whose tasks are gone."""
         if process.opened:
             for incident in process.store.incidents:
                 self.recoveries[f"store.{incident.outcome.replace(' ', '_')}"] += 1
-        self.oracle.closed(process)
+        self._judged(partial(self.oracle.closed, process.number))
 
     # -- steps -----------------------------------------------------------------------------
 
@@ -295,23 +263,29 @@ class World:
         self.fail(invariant, summary(error), error)
 
     def check(self) -> None:
-        """Fail with what the oracle has found, wherever that came from."""
-        violation = self.oracle.violation
-        if violation is not None:
-            self.fail(
-                violation.name,
-                str(violation),
-                violation if isinstance(violation, BaseException) else None,
-            )
+        """Fail with what the oracle has found, whoever it told and whatever they made of it."""
+        self._judged(self.oracle.check)
+
+    def judge_the_end(self, *, healed: bool) -> None:
+        """Have the oracle look at everything, while the last process still runs."""
+        last = self.process
+        mob = last.mob if last is not None and last.alive and last.opened else None
+        self._judged(partial(self.oracle.ended, mob, healed=healed and mob is not None))
 
     def _committed(self, commit: Commit) -> None:
         # Raised here, a violation would look to the writer like a bug of the engine.
+        self._judged(partial(self.oracle.committed, commit))
+
+    def _judged(self, question: Callable[[], None]) -> None:
+        # What the oracle reads through the process is no read of the process.
+        active, reads = self.faults.active, self.disk.reads
+        self.faults.active = False
         try:
-            self.oracle.committed(commit)
-        except AssertionError as error:
-            self.fail(getattr(error, "name", "an invariant"), str(error), error)
-        else:
-            self.check()
+            question()
+        except Violation as violation:
+            self.fail(violation.name, violation.message, violation)
+        finally:
+            self.faults.active, self.disk.reads = active, reads
 
 
 async def _finished(process: Process) -> None:
@@ -319,4 +293,6 @@ async def _finished(process: Process) -> None:
     if mob.state is MobState.STOPPED:
         await mob.resume()
     await mob.wait_idle()
-    await process.store.barrier()
+    # Nothing to write: it raises if the store does not write any more, and the mob was idle because
+    # of that.
+    await process.store.commit([])

@@ -12,6 +12,7 @@ from functools import partial
 import trio
 
 from mob.definition import MobDefinition
+from mob.errors import MobClosed
 from mob.simulation import ProcessDied, World, attempt
 from runtime.errors import MobError
 from runtime.models.base import ModelRequest
@@ -86,7 +87,7 @@ async def ask(world: World, member: str, number: int) -> None:
         question = partial(process.mob.ask, member, f"question {number}", idempotency_key=key)
         try:
             result = await process.do(question)
-        except (ProcessDied, StoreError):
+        except (MobClosed, ProcessDied, StoreError):
             await trio.sleep(0.05)
             continue
         except MobError as error:
