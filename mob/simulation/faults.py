@@ -176,14 +176,17 @@ class Fault:
 
 @attrs.frozen
 class CrashPoint:
-    """Crash the process when it comes by the point `name` for the `nth` time, from 1."""
+    """Crash the process when it comes by the point `name` for the `nth` time, from 1.
+
+    ``commit.after/TurnEnded`` counts only the commits that a record of that type is part of.
+    """
 
     name: str = attrs.field()
     nth: int = 1
 
     @name.validator
     def _check_name(self, _: object, value: str) -> None:
-        if value not in CRASH_POINTS:
+        if value.partition("/")[0] not in CRASH_POINTS:
             raise PlanInvalid(f"no crash point {value!r}; they are: {', '.join(CRASH_POINTS)}")
 
     def __str__(self) -> str:
@@ -381,18 +384,28 @@ class Faults:
         """How bad it is: a number in [0, 1) that belongs to this fault at this site."""
         return self._streams.unit("amount", kind.value, "/".join(map(str, site)))
 
-    def crashes_at(self, point: str) -> bool:
-        """Whether the plan directs a crash here and now. Raises `KeyError` for an unknown point."""
+    def crashes_at(self, point: str, parts: Iterable[str] = ()) -> bool:
+        """Whether the plan directs a crash here and now; `parts` are the records in a commit.
+
+        Raises:
+            KeyError: there is no such point.
+        """
         if point not in CRASH_POINTS:
             raise KeyError(f"{point!r} is not in CRASH_POINTS")
-        self.passed[point] += 1
-        if not self.active:
-            return False
-        here = CrashPoint(point, self.passed[point])
-        if here not in self.plan.crashes:
-            return False
-        self._note("crash point", str(here))
-        return True
+        crashes = False
+        for name in (point, *(f"{point}/{part}" for part in parts)):
+            self.passed[name] += 1
+            if self.directed:
+                here = CrashPoint(name, self.passed[name])
+                if here in self.plan.crashes:
+                    self._note("crash point", str(here))
+                    crashes = True
+        return crashes
+
+    @property
+    def directed(self) -> bool:
+        """Whether the plan directs crashes, and they may strike now."""
+        return self.active and bool(self.plan.crashes)
 
 
 def _kind(text: str) -> FaultKind:

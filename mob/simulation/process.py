@@ -144,6 +144,7 @@ class Process:
                 await self._live(take_over, options, task_status)
         except Exception as error:
             if not self._started:
+                self.why = self.why or summary(error)
                 raise
             # A dead one's clean-up meets a store that is gone; what it makes of that concerns
             # nobody.

@@ -22,11 +22,14 @@ from typing import Final, NoReturn, TypeVar, final
 import attrs
 import trio
 
+from mob.records import MOB_RECORDS
 from mob.simulation.disk import LOCATION, SimDisk
 from mob.simulation.faults import FaultKind, Faults
 from mob.simulation.streams import Streams
 from mob.simulation.trace import Incarnation
+from runtime.records import RUNTIME_RECORDS
 from stores import (
+    Append,
     Batch,
     Committed,
     CommitUnknown,
@@ -47,6 +50,9 @@ _COMMIT_S: Final = (0.001, 0.008)
 
 #: The same for a slow one. Longer than a drain or a grace period, shorter than patience.
 _SLOW_S: Final = (0.5, 30.0)
+
+#: What the records of a mob are called, by kind.
+_NAMES: Final = {each.kind: each.cls.__name__ for each in (*RUNTIME_RECORDS, *MOB_RECORDS)}
 
 _ApplyResult = tuple[list[Outcome], Collection[bytes]]
 
@@ -118,9 +124,9 @@ class SimEngine:
     def commit(self, batches: Sequence[Batch]) -> _ApplyResult:
         """See `stores.writer.Engine.commit`."""
         self._failed = None
-        if self._dies("commit.before", FaultKind.CRASH_BEFORE_COMMIT):
+        if self._dies("commit.before", FaultKind.CRASH_BEFORE_COMMIT, batches):
             self._die("commit.before")
-        if self._dies("commit.in", FaultKind.CRASH_IN_COMMIT):
+        if self._dies("commit.in", FaultKind.CRASH_IN_COMMIT, batches):
             if self._amount(FaultKind.CRASH_IN_COMMIT) < 0.5:
                 self._apply(batches)
             self._die("commit.in")
@@ -134,7 +140,7 @@ class SimEngine:
             raise _failure("the last step of a commit failed, simulated", StoreFailed)
         if self._fires(FaultKind.STORE_UNKNOWN_APPLIED):
             raise CommitUnknown("nobody knows what became of a simulated commit")
-        if self._dies("commit.after", FaultKind.CRASH_AFTER_COMMIT):
+        if self._dies("commit.after", FaultKind.CRASH_AFTER_COMMIT, batches):
             self._die("commit.after")
         return result
 
@@ -147,7 +153,7 @@ class SimEngine:
 
     def recover(self, batches: Sequence[Batch]) -> tuple[bool, list[Outcome], Collection[bytes]]:
         """See `stores.writer.Engine.recover`."""
-        if self._dies("commit.before", FaultKind.CRASH_BEFORE_COMMIT):
+        if self._dies("commit.before", FaultKind.CRASH_BEFORE_COMMIT, batches):
             self._die("commit.before")
         if self._broken is not None:
             raise CommitFailed(str(self._broken), told=self._broken, reason=self._broken)
@@ -190,9 +196,10 @@ class SimEngine:
         if self._fires(FaultKind.STORE_UNKNOWN_LOST):
             raise CommitUnknown("nobody knows what became of a simulated commit")
 
-    def _dies(self, point: str, kind: FaultKind) -> bool:
+    def _dies(self, point: str, kind: FaultKind, batches: Sequence[Batch]) -> bool:
         """Whether the process dies here, by direction or by chance."""
-        return self._faults.crashes_at(point) or self._fires(kind)
+        parts = records_in(batches) if self._faults.directed else ()
+        return self._faults.crashes_at(point, parts) or self._fires(kind)
 
     def _die(self, point: str) -> NoReturn:
         self._life.crash(point)
@@ -350,6 +357,12 @@ async def open_sim(
             store.close()
     finally:
         disk.release(number)
+
+
+def records_in(batches: Sequence[Batch]) -> list[str]:
+    """The names of the types of the records in `batches`, each once."""
+    appends = (each for batch in batches for each in batch if isinstance(each, Append))
+    return list(dict.fromkeys(_NAMES.get(each.kind, str(each.kind)) for each in appends))
 
 
 def _failure(message: str, kind: type[StoreFailed] | type[StoreFull]) -> CommitFailed:

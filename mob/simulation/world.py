@@ -278,14 +278,14 @@ class World:
 
     def _judged(self, question: Callable[[], None]) -> None:
         # What the oracle reads through the process is no read of the process.
-        active, reads = self.faults.active, self.disk.reads
-        self.faults.active = False
+        reads = self.disk.reads
         try:
-            question()
+            with self.faults.quiet():
+                question()
         except Violation as violation:
             self.fail(violation.name, violation.message, violation)
         finally:
-            self.faults.active, self.disk.reads = active, reads
+            self.disk.reads = reads
 
 
 async def _finished(process: Process) -> None:

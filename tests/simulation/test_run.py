@@ -119,6 +119,20 @@ def test_a_directed_crash_strikes_and_the_run_recovers(nth: int) -> None:
     assert [line.text for line in died] == ["commit.after"]
 
 
+def test_a_directed_crash_may_wait_for_a_kind_of_record() -> None:
+    run = simulate(ticking, 3, faults="crash=commit.after/TurnEnded:4,crash=commit.in/MobCreated")
+    died = [line for line in run.trace.lines if line.kind == "process.died"]
+    assert [line.text for line in died] == ["commit.in", "commit.after"]
+    commits = [each for each in run.disk.commits if each.process == died[-1].process]
+    ended = [
+        event.record
+        for event in run.journal["t"]
+        if isinstance(event.record, TurnEnded)
+        and event.seq <= max(seq for each in commits for seq in each.sequences)
+    ]
+    assert len(ended) == 4
+
+
 def test_an_exception_of_the_scenario_is_a_counterexample() -> None:
     async def main(world: World) -> None:
         await trio.sleep(1)
