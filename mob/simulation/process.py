@@ -190,6 +190,7 @@ class Process:
             self.why = why
         self.life.end()
         self._world.disk.release(self.number)
+        self._world.process_died(self)
 
     def _check_tasks(self) -> None:
         """Nothing of it may be left but the task that looks."""

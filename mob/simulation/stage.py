@@ -155,7 +155,7 @@ class Stage:
                     await world.heal(self._heal_s)
                 world.judge_the_end(healed=self._heal_s > 0)
                 await world.end()
-                world.check()
+                world.judge_the_end(healed=False)
         except Exception as error:  # noqa: BLE001 told as the run's failure
             world.check()
             world.failed("the scenario raises nothing", error)

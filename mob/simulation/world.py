@@ -162,12 +162,15 @@ class World:
         if self.faults.crashes_at("opened"):
             process.crash("opened")
 
+    def process_died(self, process: Process) -> None:
+        """Told by a process in the instant of its death: no commit of it may land any more."""
+        self._judged(partial(self.oracle.closed, process.number))
+
     def process_ended(self, process: Process) -> None:
         """Told by a process that is dead and whose tasks are gone."""
         if process.opened:
             for incident in process.store.incidents:
                 self.recoveries[f"store.{incident.outcome.replace(' ', '_')}"] += 1
-        self._judged(partial(self.oracle.closed, process.number))
 
     # -- steps -----------------------------------------------------------------------------
 
@@ -267,7 +270,8 @@ class World:
         self._judged(self.oracle.check)
 
     def judge_the_end(self, *, healed: bool) -> None:
-        """Have the oracle look at everything, while the last process still runs."""
+        """Have the oracle look at everything: while the last process still runs, and again when it
+        has written its last rows."""
         last = self.process
         mob = last.mob if last is not None and last.alive and last.opened else None
         self._judged(partial(self.oracle.ended, mob, healed=healed and mob is not None))

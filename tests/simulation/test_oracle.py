@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -71,3 +73,9 @@ def test_users_add_invariants_of_their_own() -> None:
     with pytest.raises(Violation, match="few_inputs: there are two") as caught:
         tape.commit(accepted("j"))
     assert caught.value.commit == 3
+
+
+def test_every_invariant_is_in_the_documentation() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "invariants.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| CONTRACTS ", text, re.MULTILINE)
+    assert rows == [(name, each.when.value) for name, each in INVARIANTS.items()]
