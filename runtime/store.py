@@ -119,10 +119,16 @@ class StoredSessions:
     def _operations(self, session: Session) -> _Operations:
         name = name_of(session.session_id)
         key = self._prefix + name
-        old = self._row(session.session_id)
-        there = key if old is None else self._prefix + old.name
-        operations: list[Operation] = [Expect(there, old.packed if old is not None else None)]
         segments, count = 0, 0
+        operations: list[Operation] = []
+        try:
+            old = self._row(session.session_id)
+        except Damaged:  # the session that lives is the authority: what it left here is made anew
+            old = None
+            operations.extend(self.deletions(session.session_id))
+        else:
+            there = key if old is None else self._prefix + old.name
+            operations.append(Expect(there, old.packed if old is not None else None))
         if old is not None and old.name == name and _extends(session, old):
             segments, count = old.segments, old.count
         elif old is not None:

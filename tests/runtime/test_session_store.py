@@ -359,6 +359,20 @@ async def test_a_damaged_snapshot_can_be_deleted(store: Store) -> None:
     assert store.scan(b"snapshot") == []
 
 
+async def test_a_damaged_snapshot_is_made_anew_by_the_next_save(store: Store) -> None:
+    """CONTRACTS 2.2 and 5.11: the live session is the authority, and a mob must be able to stop."""
+    sessions = StoredSessions(store, REALM)
+    await sessions.save(SESSION)
+    longer = grown(SESSION, UserMessage("more"), AssistantMessage("x"))
+    await sessions.save(longer)
+    await store.commit([Put(ROW, b"\xc1")])
+    longest = grown(longer, UserMessage("again"), AssistantMessage("y"))
+    await sessions.save(longest)
+    assert await sessions.load(SESSION.session_id) == longest
+    assert await sessions.delete(SESSION.session_id) is True
+    assert store.scan(b"snapshot") == []
+
+
 @pytest.mark.parametrize("name", ["", "a/b"])
 def test_a_realm_is_named_without_a_slash(name: str) -> None:
     with pytest.raises(MobError, match="cannot name a realm"):
