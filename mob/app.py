@@ -82,7 +82,9 @@ async def open_mob(
         if store is None:
             store = await stack.enter_async_context(open_memory())
         stack.enter_context(sole_handle(store, definition.id, f"mob {definition.id!r}"))
-        clients = await stack.enter_async_context(open_models(definition.models, models or {}))
+        clients = await stack.enter_async_context(
+            open_models(definition.models, models or {}, definition.folder)
+        )
         harnesses = Harnesses(definition, clients, loaded)
         realm = Realm(
             store,

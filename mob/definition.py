@@ -39,7 +39,8 @@ class ModelDefinition:
     `price` says what its tokens cost; without one its calls are unpriced, which is not free.
     A call that fails is made again as `retry` says, then at the aliases of `fallback` in their
     order. `timeout_s` bounds the silence before an answer, `stall_s` that within one (None: the
-    defaults of `runtime.models.watched`).
+    defaults of `runtime.models.watched`). `record` is a file that its calls are added to, `replay`
+    one that answers in its place.
     """
 
     model: str
@@ -52,6 +53,8 @@ class ModelDefinition:
     retry: RetryPolicy = DEFAULT_RETRY
     timeout_s: float | None = None
     stall_s: float | None = None
+    record: str | None = None
+    replay: str | None = None
 
 
 @attrs.frozen
@@ -271,7 +274,11 @@ def _read_model(table: TableReader) -> ModelDefinition:
         retry=_read_retry(table.table("retry")),
         timeout_s=table.take("timeout_s", float),
         stall_s=table.take("stall_s", float),
+        record=table.take("record", str),
+        replay=table.take("replay", str),
     )
+    if model.record is not None and model.replay is not None:
+        table.wrong("replay", "give record or replay, not both")
     table.done()
     return model
 

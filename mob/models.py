@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import attrs
 import trio
@@ -16,6 +17,8 @@ from mob.definition import ModelDefinition
 from mob.tables import nearest
 from runtime.errors import ModelUnavailable
 from runtime.models.base import Emit, Model, ModelReply, ModelRequest
+from runtime.models.recorded import Recording
+from runtime.models.recording import Recorder, RecordingModel, ReplayModel, load_recording
 from runtime.models.registry import open_model
 from runtime.models.watched import watched
 from runtime.prices import Price, priced
@@ -91,28 +94,69 @@ def override(
     return result
 
 
+def taped(
+    models: Mapping[str, ModelDefinition], *, record: Path | None, replay: Path | None
+) -> dict[str, ModelDefinition]:
+    """The definitions with every call added to `record`, or answered out of `replay`."""
+    if replay is not None:
+        file = str(replay.absolute())
+        return {name: attrs.evolve(each, record=None, replay=file) for name, each in models.items()}
+    if record is not None:
+        file = str(record.absolute())
+        return {name: attrs.evolve(each, record=file, replay=None) for name, each in models.items()}
+    return dict(models)
+
+
+class _Tapes:
+    """The recordings of a mob: aliases that name the same file share it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._recorders: dict[Path, Recorder] = {}
+        self._recordings: dict[Path, Recording] = {}
+
+    def player(self, file: str, name: str) -> Model:
+        path = self._folder / file
+        if path not in self._recordings:
+            self._recordings[path] = load_recording(path)
+        return ReplayModel(self._recordings[path], name=f"replay:{name}")
+
+    def recorder(self, file: str, model: Model) -> Model:
+        path = self._folder / file
+        if path not in self._recorders:
+            self._recorders[path] = Recorder(path)
+        return RecordingModel(model, self._recorders[path])
+
+
 @asynccontextmanager
 async def open_models(
-    definitions: Mapping[str, ModelDefinition], given: Mapping[str, Model]
+    definitions: Mapping[str, ModelDefinition],
+    given: Mapping[str, Model],
+    folder: Path | None = None,
 ) -> AsyncIterator[dict[str, Model]]:
     """A client for every alias: the given one, or one opened here and closed at the end.
 
-    Given clients belong to the caller and stay open.
+    Given clients belong to the caller and stay open. Recordings are files in `folder`.
 
     Raises:
         ModelUnavailable: an alias cannot be served; nothing stays open.
     """
     async with AsyncExitStack() as stack:
         models: dict[str, Model] = {}
+        tapes = _Tapes(folder or Path())
         for alias, definition in definitions.items():
             model = given.get(alias)
-            if model is None:
+            if model is None and definition.replay is not None:
+                model = tapes.player(definition.replay, definition.model)
+            elif model is None:
                 settings = {"base_url": definition.base_url, "api_key_env": definition.api_key_env}
                 given_settings = {
                     key: value for key, value in settings.items() if value is not None
                 }
                 model = open_model(definition.model, **given_settings)
                 stack.push_async_callback(model.aclose)
+            if definition.record is not None:
+                model = tapes.recorder(definition.record, model)
             if definition.price is not None:
                 model = Priced(model, definition.price)
             # Within the bound: waiting for one's own turn is no silence of the model's.

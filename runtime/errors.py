@@ -16,6 +16,7 @@
     |       +-- OutputInvalid           the answer never fitted its schema
     +-- ModelError                      a provider's failure; `retryable` says whether to try again
     |   +-- ModelUnavailable            no key, no package, no weights: trying again cannot help
+    |   |   +-- NotRecorded             the request is not in the recording that is replayed
     |   +-- ModelRefused                the provider declined the content
     +-- LimitExceeded                   a depth, count or length limit stands in the way
     +-- LineageCycle                    a parent, fork or budget link would form a circle
@@ -188,6 +189,10 @@ class ModelUnavailable(ModelError):
 
     def __init__(self, message: str, *, provider: str) -> None:
         super().__init__(message, provider=provider, retryable=False)
+
+
+class NotRecorded(ModelUnavailable):
+    """A replayed model was asked what is not in its recording; the message says what is nearest."""
 
 
 class ModelRefused(ModelError):

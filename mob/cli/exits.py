@@ -30,6 +30,7 @@ from runtime.errors import (
     ModelError,
     ModelRefused,
     ModelUnavailable,
+    NotRecorded,
     SessionError,
 )
 from stores import Conflict, StoreError, StoreFull, StoreInUse, StoreLost
@@ -98,7 +99,7 @@ _EXPLAINED: Final = (
 
 #: How the reason of a turn begins that a provider's failure ended (`mob.activation` writes it).
 _PROVIDER_REASONS: Final = tuple(
-    f"{cls.__name__}: " for cls in (ModelError, ModelUnavailable, ModelRefused)
+    f"{cls.__name__}: " for cls in (ModelError, ModelUnavailable, ModelRefused, NotRecorded)
 )
 
 

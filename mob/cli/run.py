@@ -30,7 +30,7 @@ from mob.cli.validate import read
 from mob.cli.weights import have_weights
 from mob.lifecycle import MobState
 from mob.mob import DRAIN_S, Mob
-from mob.models import override
+from mob.models import override, taped
 from mob.runs import RunReport, past, read_run, run_key
 from runtime.errors import SessionError
 from runtime.records import TurnOutcome
@@ -67,6 +67,14 @@ async def run(
         ),
     ] = None,
     json: Json = False,
+    record: Annotated[
+        Path | None,
+        Parameter(show_default=False, help="Add every model call and its reply to this file."),
+    ] = None,
+    replay: Annotated[
+        Path | None,
+        Parameter(show_default=False, help="Answer every model call out of such a file."),
+    ] = None,
     adopt: Annotated[
         bool,
         Parameter(
@@ -83,9 +91,16 @@ async def run(
     Ctrl-C once lets turns in flight finish and saves; a second one cancels them.
     """
     text = _prompt(prompt)
+    if record is not None and replay is not None:
+        raise exits.UsageWrong("give --record or --replay, not both")
     definition = read(file)
     definition = attrs.evolve(
-        definition, models=override(definition.models, bindings(model, list(definition.models)))
+        definition,
+        models=taped(
+            override(definition.models, bindings(model, list(definition.models))),
+            record=record,
+            replay=replay,
+        ),
     )
     shown = open_display(display)
     asked = _Asked(json, display == "json")

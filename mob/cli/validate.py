@@ -121,7 +121,11 @@ def _warn(definition: MobDefinition) -> None:
     status = {each.name: each for each in list_providers()}
     for alias, model in definition.models.items():
         provider = status.get(model.model.partition(":")[0])
-        if provider is not None and provider.missing is not None and model.api_key_env is None:
+        if (
+            provider is not None
+            and provider.missing is not None
+            and not (model.api_key_env or model.replay)
+        ):
             narrate(f"mob: note: models.{alias} ({model.model}) needs: {provider.missing}")
 
 

@@ -30,7 +30,9 @@ async def have_weights(models: Mapping[str, ModelDefinition], display: Display) 
         ModelUnavailable: they cannot be had.
     """
     names = {
-        each.model.partition(":")[2] for each in models.values() if each.model.startswith("local:")
+        each.model.partition(":")[2]
+        for each in models.values()
+        if each.model.startswith("local:") and each.replay is None
     }
     if not names:
         return

@@ -4,8 +4,8 @@ Owns: the name, the key, opening a package's client once and in a thread, closin
 that say what went wrong and what to do, and a reply out of a finished answer. Must not: know a
 protocol or import a provider's package; a subclass does.
 
-No client keeps a conversation, and none repeats what it has begun to answer: a package may repeat a
-request whose answer has not begun, the policy above repeats the rest.
+No client keeps a conversation or repeats a request by itself: the turn does (`runtime.retry`), and
+can be watched and interrupted there. `max_retries` is for programs that call a model on their own.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class RemoteModel(abc.ABC, Generic[C]):
         api_key: str | None = None,
         api_key_env: str | None = None,
         provider: str | None = None,
-        max_retries: int = 2,
+        max_retries: int = 0,
         timeout_s: float = DEFAULT_TIMEOUT_S,
     ) -> None:
         self._provider = provider or self.PROVIDER

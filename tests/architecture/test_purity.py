@@ -32,6 +32,8 @@ PURE = (
     "runtime.models.chatwire",
     "runtime.models.claudewire",
     "runtime.models.geminiwire",
+    "runtime.models.recorded",
+    "runtime.models.redaction",
     "runtime.models.wire",
     "runtime.prices",
     "runtime.records",

@@ -180,7 +180,7 @@ async def test_the_package_retries_what_it_can_and_waits_as_told(
 ) -> None:
     # Real sockets under a virtual clock: let the loop idle before time jumps.
     autojump_clock.autojump_threshold = 0.05
-    model = OpenAIModel("fake-1", base_url=server.base_url)
+    model = OpenAIModel("fake-1", base_url=server.base_url, max_retries=2)
     server.will(error(429, "slow down", retry_after="7"), error(503, "busy"), saying("done"))
     before_s = trio.current_time()
     assert (await model.generate(HELLO)).text == "done"
