@@ -16,22 +16,29 @@ Histories are made by production code: `SessionManager.save` for the long one, t
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import statistics
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Awaitable, Callable, Iterable
-from pathlib import Path
+from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import attrs
 import lmdb
 import msgpack
 import trio
+from fresh import (
+    Figures,
+    Spent,
+    Work,
+    alternating,
+    bytes_kept,
+    bytes_written,
+    in_fresh_process,
+    parser,
+    ran_here,
+    scratch,
+)
 
 from mob import MobDefinition, open_mob
 from mob.mob import Mob
@@ -70,7 +77,7 @@ async def _with_history(mob: Mob, turns: int) -> None:
     await mob.resume()
 
 
-async def _asked(folder: str, turns: int, every: int) -> dict[str, float]:
+async def _asked(folder: str, turns: int, every: int) -> Figures:
     definition = MobDefinition.from_table(
         {
             "mob": {"id": "m", "lead": "a"},
@@ -82,40 +89,38 @@ async def _asked(folder: str, turns: int, every: int) -> dict[str, float]:
     )
     async with open_lmdb(folder) as store, open_mob(definition, store=store) as mob:
         await _with_history(mob, turns)
-        cpu, wall = time.process_time(), time.perf_counter()
-        for _ in range(MEASURED):
-            await mob.ask("a", TEXT)
-        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-    return {"us": cpu / MEASURED * 1e6, "wall_us": wall / MEASURED * 1e6}
+        with Spent() as spent:
+            for _ in range(MEASURED):
+                await mob.ask("a", TEXT)
+    return {"us": spent.cpu_s / MEASURED * 1e6, "wall_us": spent.wall_s / MEASURED * 1e6}
 
 
-async def turn(folder: str, turns: int) -> dict[str, float]:
+async def turn(folder: str, turns: int) -> Figures:
     """A turn, with snapshots as they are by default."""
     return await _asked(folder, turns, 64)
 
 
-async def bare_turn(folder: str, turns: int) -> dict[str, float]:
+async def bare_turn(folder: str, turns: int) -> Figures:
     """A turn, without any snapshot."""
     return await _asked(folder, turns, 1 << 40)
 
 
 async def _managed(
     folder: str, turns: int, work: Callable[[RealmSessions, Any], Awaitable[None]]
-) -> dict[str, float]:
+) -> Figures:
     async with open_lmdb(folder) as store:
         realm = _realm(store)
         manager = RealmSessions(realm, StoredSessions(store, REALM))
         head = await realm.create(HarnessId("h"))
         await manager.save(attrs.evolve(realm.snapshot(head.session_id), messages=_messages(turns)))
         await work(manager, head.session_id)
-        cpu = time.process_time()
-        for _ in range(OPERATIONS):
-            await work(manager, head.session_id)
-        cpu = time.process_time() - cpu
-    return {"us": cpu / OPERATIONS * 1e6}
+        with Spent() as spent:
+            for _ in range(OPERATIONS):
+                await work(manager, head.session_id)
+    return {"us": spent.cpu_s / OPERATIONS * 1e6}
 
 
-async def fork(folder: str, turns: int) -> dict[str, float]:
+async def fork(folder: str, turns: int) -> Figures:
     """One fork."""
 
     async def work(manager: RealmSessions, session: Any) -> None:
@@ -124,7 +129,7 @@ async def fork(folder: str, turns: int) -> dict[str, float]:
     return await _managed(folder, turns, work)
 
 
-async def rewind(folder: str, turns: int) -> dict[str, float]:
+async def rewind(folder: str, turns: int) -> Figures:
     """A rewind to the middle, and the way back."""
 
     async def work(manager: RealmSessions, session: Any) -> None:
@@ -169,13 +174,13 @@ async def _every(work: Callable[..., Awaitable[None]], given: Iterable[tuple[Any
             nursery.start_soon(work, *each)
 
 
-async def populate_clean(folder: str, sessions: int) -> dict[str, float]:
+async def populate_clean(folder: str, sessions: int) -> Figures:
     """A store that its owner closed in order."""
     async with open_lmdb(folder) as store:
         return {"tail": await _populate(store, sessions, checkpoint_after=MESSAGES // 2)}
 
 
-async def populate_killed(folder: str, sessions: int) -> dict[str, float]:
+async def populate_killed(folder: str, sessions: int) -> Figures:
     """A store whose owner was killed, with about as long a tail as there may be."""
     async with open_lmdb(folder) as store:
         rounds = max(TAIL // (2 * sessions), 1)  # a turn is two records
@@ -185,45 +190,45 @@ async def populate_killed(folder: str, sessions: int) -> dict[str, float]:
         os._exit(0)
 
 
-async def reopen(folder: str, sessions: int) -> dict[str, float]:
+async def reopen(folder: str, sessions: int) -> Figures:
     """Open the store, and know every session."""
-    cpu, wall = time.process_time(), time.perf_counter()
-    async with open_lmdb(folder, verify=False) as store:
-        realm = _realm(store)
-        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    spent = Spent()
+    async with AsyncExitStack() as opened:
+        with spent:
+            store = await opened.enter_async_context(open_lmdb(folder, verify=False))
+            realm = _realm(store)
         assert len(realm.state.heads) == sessions
         assert all(head.message_count == MESSAGES for head in realm.state.heads.values())
-    return {"ms": cpu * 1e3, "wall_ms": wall * 1e3}
+    return {"ms": spent.cpu_s * 1e3, "wall_ms": spent.wall_s * 1e3}
 
 
-async def reopen_floor(folder: str, sessions: int) -> dict[str, float]:
+async def reopen_floor(folder: str, sessions: int) -> Figures:
     """Read the same rows and records with LMDB and msgpack, and do nothing with them."""
-    cpu, wall = time.process_time(), time.perf_counter()
     prefix, stream = b"fold/%s/s/" % REALM.encode(), b"realm/" + REALM.encode()
     read = 0
-    with lmdb.open(folder, max_dbs=3, map_size=4 << 30) as env:
-        keys, streams = env.open_db(b"keys"), env.open_db(b"streams")
-        with env.begin() as txn:
-            position = msgpack.unpackb(txn.get(b"fold/%s/position" % REALM.encode(), db=keys)[5:])[
-                1
-            ]
-            cursor = txn.cursor(keys)
-            cursor.set_range(prefix)
-            for key, raw in cursor:
-                if not key.startswith(prefix):
-                    break
-                msgpack.unpackb(raw[5:], use_list=False)
-                read += 1
-            cursor = txn.cursor(streams)
-            if cursor.set_range(record_key(stream_prefix(stream), position + 1)):
-                for _, raw in cursor:
-                    msgpack.unpackb(raw[8:], use_list=False)
-    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    with Spent() as spent:
+        with lmdb.open(folder, max_dbs=3, map_size=4 << 30) as env:
+            keys, streams = env.open_db(b"keys"), env.open_db(b"streams")
+            with env.begin() as txn:
+                position = msgpack.unpackb(
+                    txn.get(b"fold/%s/position" % REALM.encode(), db=keys)[5:]
+                )[1]
+                cursor = txn.cursor(keys)
+                cursor.set_range(prefix)
+                for key, raw in cursor:
+                    if not key.startswith(prefix):
+                        break
+                    msgpack.unpackb(raw[5:], use_list=False)
+                    read += 1
+                cursor = txn.cursor(streams)
+                if cursor.set_range(record_key(stream_prefix(stream), position + 1)):
+                    for _, raw in cursor:
+                        msgpack.unpackb(raw[8:], use_list=False)
     assert read == sessions
-    return {"ms": cpu * 1e3, "wall_ms": wall * 1e3}
+    return {"ms": spent.cpu_s * 1e3, "wall_ms": spent.wall_s * 1e3}
 
 
-async def written(folder: str, turns: int) -> dict[str, float]:
+async def written(folder: str, turns: int) -> Figures:
     """Bytes of a busy mob's turns, snapshots and rows included, for each byte of text."""
     members = 100
     definition = MobDefinition.from_table(
@@ -240,26 +245,16 @@ async def written(folder: str, turns: int) -> dict[str, float]:
             await mob.ask(member, TEXT)
 
     async with open_lmdb(folder) as store, open_mob(definition, store=store) as mob:
-        before = _written()
+        before = bytes_written()
         await _every(talk, [(mob, member) for member in mob.members])
         await mob.stop()  # saves the snapshots
         await mob.realm.checkpoint()
-        after = _written()
+        after = bytes_written()
     text = members * turns * 2 * len(TEXT)
-    return {"written": (after - before) / text, "kept": _kept(folder) / text}
+    return {"written": (after - before) / text, "kept": bytes_kept(folder) / text}
 
 
-def _kept(folder: str) -> int:
-    return os.path.getsize(f"{folder}/data.mdb")
-
-
-def _written() -> int:
-    """Bytes that this process has written, as Linux counts them."""
-    lines = Path("/proc/self/io").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("wchar"))
-
-
-WORK: dict[str, Callable[[str, int], Awaitable[dict[str, float]]]] = {
+WORKS: dict[str, Work] = {
     "turn": turn,
     "bare_turn": bare_turn,
     "fork": fork,
@@ -272,62 +267,41 @@ WORK: dict[str, Callable[[str, int], Awaitable[dict[str, float]]]] = {
 }
 
 
-def _measure(name: str, folder: str, size: int) -> dict[str, float]:
-    """Run one piece of work in a process of its own."""
-    command = [sys.executable, __file__, "--only", name, "--folder", folder, "--turns", str(size)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    figures: dict[str, float] = json.loads(done.stdout)
-    return figures
-
-
-def _medians(runs: list[dict[str, float]]) -> dict[str, float]:
-    return {key: statistics.median(run[key] for run in runs) for key in runs[0]}
-
-
 def _pair(name: str, short: int, long: int, repeats: int) -> dict[str, Any]:
     """The same work over a short and a long history, alternating."""
-    runs: dict[str, list[dict[str, float]]] = {"short": [], "long": []}
-    for _ in range(repeats):
-        for which, size in (("short", short), ("long", long)):
-            with tempfile.TemporaryDirectory(prefix="mob-bench-") as folder:
-                runs[which].append(_measure(name, folder, size))
-    report: dict[str, Any] = {which: _medians(done) for which, done in runs.items()}
+    sizes = {"short": short, "long": long}
+    works = {which: partial(in_fresh_process, name, size) for which, size in sizes.items()}
+    report: dict[str, Any] = alternating(works, repeats, name)
     report["ratio"] = report["long"]["us"] / report["short"]["us"]
     return report
 
 
 def _reopening(kind: str, sessions: int, repeats: int) -> dict[str, Any]:
     """Opening one store again and again, beside the floor."""
-    runs: dict[str, list[dict[str, float]]] = {"reopen": [], "reopen_floor": []}
-    with tempfile.TemporaryDirectory(prefix="mob-bench-") as folder:
-        report: dict[str, Any] = _measure(kind, folder, sessions)
-        for _ in range(repeats):
-            for name, done in runs.items():
-                done.append(_measure(name, folder, sessions))
-    report.update({name: _medians(done) for name, done in runs.items()})
+    with scratch() as folder:
+        report: dict[str, Any] = in_fresh_process(kind, sessions, folder=folder)
+        works = {
+            name: partial(in_fresh_process, name, sessions, folder=folder)
+            for name in ("reopen", "reopen_floor")
+        }
+        report.update(alternating(works, repeats, kind))
     report["ratio"] = report["reopen"]["ms"] / report["reopen_floor"]["ms"]
     return report
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--turns", type=int, default=100_000, help="turns of the long history")
-    parser.add_argument("--sessions", type=int, default=10_000, help="sessions to reopen")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
-    parser.add_argument("--only", choices=sorted(WORK), help=argparse.SUPPRESS)
-    parser.add_argument("--folder", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.only:
-        print(json.dumps(trio.run(WORK[options.only], options.folder, options.turns)))
+    options_of = parser(__doc__, repeats=3)
+    options_of.add_argument("--turns", type=int, default=100_000, help="turns of the long history")
+    options_of.add_argument("--sessions", type=int, default=10_000, help="sessions to reopen")
+    options = options_of.parse_args()
+    if ran_here(options, WORKS):
         return
     report: dict[str, Any] = {}
     for name in ("turn", "bare_turn", "fork", "rewind"):
         report[name] = _pair(name, 10, options.turns, options.repeats)
     for name in ("populate_clean", "populate_killed"):
         report[name] = _reopening(name, options.sessions, options.repeats)
-    with tempfile.TemporaryDirectory(prefix="mob-bench-") as folder:
-        report["written"] = _measure("written", folder, 128)
+    report["written"] = in_fresh_process("written", 128)
     if options.json:
         print(json.dumps(report))
         return

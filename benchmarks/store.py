@@ -16,33 +16,37 @@ are what to trust: machines are shared, and disks differ.
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from functools import partial
-from pathlib import Path
 
 import trio
+from fresh import (
+    Figures,
+    Spent,
+    Work,
+    alternating,
+    bytes_kept,
+    bytes_written,
+    in_fresh_process,
+    parser,
+    ran_here,
+)
 
 PAYLOAD = b"the quick brown fox " * 10
-
-Figures = dict[str, float]
-Run = Callable[[str], Awaitable[Figures]]
 
 
 async def _in_tasks(tasks: int, work: Callable[[int], Awaitable[None]]) -> Figures:
     """CPU and wall seconds of `work` in `tasks` tasks at once."""
-    cpu, wall = time.process_time(), time.perf_counter()
-    async with trio.open_nursery() as nursery:
-        for index in range(tasks):
-            nursery.start_soon(work, index)
-    return {"cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - wall}
+    with Spent() as spent:
+        async with trio.open_nursery() as nursery:
+            for index in range(tasks):
+                nursery.start_soon(work, index)
+    return spent.figures()
 
 
 async def commits_store(folder: str, tasks: int = 1000, turns: int = 40) -> Figures:
@@ -106,21 +110,10 @@ async def append(folder: str, history: int) -> Figures:
         for _ in range(history):
             store.submit([Append(b"s", 1, PAYLOAD)])
         await store.barrier()
-        cpu, wall = time.process_time(), time.perf_counter()
-        for _ in range(2000):
-            await store.commit([Append(b"s", 1, PAYLOAD)])
-        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-    return {"cpu_s": cpu, "wall_s": wall, "records": 2000}
-
-
-def _written() -> int:
-    """Bytes that this process has caused to be written to storage, as Linux counts them."""
-    lines = Path("/proc/self/io").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("wchar"))
-
-
-def _size(folder: str) -> int:
-    return os.path.getsize(f"{folder}/data.mdb")
+        with Spent() as spent:
+            for _ in range(2000):
+                await store.commit([Append(b"s", 1, PAYLOAD)])
+    return spent.figures(records=2000)
 
 
 async def written(folder: str, tasks: int) -> Figures:
@@ -129,12 +122,12 @@ async def written(folder: str, tasks: int) -> Figures:
 
     async with open_lmdb(folder):
         pass
-    before, turns = _written(), 40_000 // tasks
+    before, turns = bytes_written(), 40_000 // tasks
     figures = await commits_store(folder, tasks, turns if tasks > 1 else 2000)
     return {
         **figures,
-        "written": (_written() - before) / figures["records"],
-        "kept": _size(folder) / figures["records"],
+        "written": (bytes_written() - before) / figures["records"],
+        "kept": bytes_kept(folder) / figures["records"],
         "payload": len(PAYLOAD),
     }
 
@@ -161,11 +154,12 @@ async def reopen(folder: str, records: int) -> Figures:
     from stores import open_lmdb
 
     _fill(folder, records, len(PAYLOAD))
-    cpu, wall = time.process_time(), time.perf_counter()
-    async with open_lmdb(folder) as store:
-        assert store.entry(b"s0", store.last(b"s0"))
-        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-    return {"cpu_s": cpu, "wall_s": wall, "records": records}
+    spent = Spent()
+    async with AsyncExitStack() as opened:
+        with spent:
+            store = await opened.enter_async_context(open_lmdb(folder))
+            assert store.entry(b"s0", store.last(b"s0"))
+    return spent.figures(records=records)
 
 
 async def verify(folder: str, size: int) -> Figures:
@@ -193,24 +187,28 @@ async def verify_floor(folder: str) -> Figures:
     return {"wall_s": time.perf_counter() - wall, "cpu_s": 0, "gigabytes": size / (1 << 30)}
 
 
-RUNS: dict[str, dict[str, Run]] = {
-    "commits": {"floor": commits_floor, "store": commits_store},
-    "append": {"10": partial(append, history=10), "100000": partial(append, history=100_000)},
-    "bytes": {"alone": partial(written, tasks=1), "1000 tasks": partial(written, tasks=1000)},
-    "reopen": {"100": partial(reopen, records=100), "100000": partial(reopen, records=100_000)},
-    "verify": {
-        "floor": verify_floor,
-        "200 bytes": partial(verify, size=200),
-        "4000 bytes": partial(verify, size=4000),
-    },
+WORKS: dict[str, Work] = {
+    "commits_floor": commits_floor,
+    "commits_store": commits_store,
+    "append": append,
+    "written": written,
+    "reopen": reopen,
+    "verify": verify,
+    "verify_floor": verify_floor,
 }
 
-
-def _measure(name: str, which: str) -> Figures:
-    command = [sys.executable, __file__, "--only", name, which]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    figures: Figures = json.loads(done.stdout)
-    return figures
+#: What is compared: a name for each piece of work, with what it is given.
+RUNS: dict[str, dict[str, tuple[str, *tuple[int, ...]]]] = {
+    "commits": {"floor": ("commits_floor",), "store": ("commits_store",)},
+    "append": {"10": ("append", 10), "100000": ("append", 100_000)},
+    "bytes": {"alone": ("written", 1), "1000 tasks": ("written", 1000)},
+    "reopen": {"100": ("reopen", 100), "100000": ("reopen", 100_000)},
+    "verify": {
+        "floor": ("verify_floor",),
+        "200 bytes": ("verify", 200),
+        "4000 bytes": ("verify", 4000),
+    },
+}
 
 
 def _line(name: str, medians: dict[str, Figures]) -> str:
@@ -244,37 +242,32 @@ def _line(name: str, medians: dict[str, Figures]) -> str:
     pace = {which: each["wall_s"] / each["gigabytes"] for which, each in medians.items()}
     return (
         f"look at every byte: {pace['200 bytes']:.1f} s/GB with records of 200 bytes,"
-        f" {pace['4000 bytes']:.1f} with 4,000; reading the file alone {pace['floor']:.2f} s/GB"
+        f" {pace['4000 bytes']:.1f} with 4,000; reading the file alone {pace['floor']:.2f} s/GB:"
+        f" ratios {pace['200 bytes'] / pace['floor']:.1f} and"
+        f" {pace['4000 bytes'] / pace['floor']:.1f}"
     )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", help=f"of {', '.join(RUNS)}; all by default")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
-    parser.add_argument("--only", nargs=2, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.only:
-        name, which = options.only
-        with tempfile.TemporaryDirectory(prefix="mob-bench-") as folder:
-            print(json.dumps(trio.run(RUNS[name][which], folder)))
+    options_of = parser(__doc__, repeats=5)
+    options_of.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(RUNS)}; all by default"
+    )
+    options = options_of.parse_args()
+    if ran_here(options, WORKS):
         return
+    unknown = [name for name in options.names if name not in RUNS]
+    if unknown:
+        options_of.error(f"{', '.join(unknown)}: give some of {', '.join(RUNS)}")
     report: dict[str, dict[str, Figures]] = {}
     for name in options.names or RUNS:
-        done: dict[str, list[Figures]] = {which: [] for which in RUNS[name]}
-        for repeat in range(options.repeats):
-            for which, runs in done.items():
-                said = f"{name} {which} {repeat + 1}/{options.repeats}"
-                print(f"{said:40}", end="\r", file=sys.stderr, flush=True)
-                runs.append(_measure(name, which))
-        medians = {
-            which: {key: statistics.median(run[key] for run in runs) for key in runs[0]}
-            for which, runs in done.items()
-        }
-        report[name] = medians
+        report[name] = alternating(
+            {which: partial(in_fresh_process, *run) for which, run in RUNS[name].items()},
+            options.repeats,
+            name,
+        )
         if not options.json:
-            print(_line(name, medians), flush=True)
+            print(_line(name, report[name]), flush=True)
     if options.json:
         print(json.dumps(report))
 

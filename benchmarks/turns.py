@@ -11,18 +11,12 @@ ratio is what to trust.
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import statistics
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 
 import trio
+from fresh import Figures, Spent, Work, alternating, bytes_kept, in_fresh_process, parser, ran_here
 
 MESSAGE = ("the quick brown fox jumps over the lazy dog " * 5)[:200]
 
@@ -33,7 +27,7 @@ async def _every(count: int, work: Callable[[int], Awaitable[None]]) -> None:
             nursery.start_soon(work, index)
 
 
-async def swarm(members: int, turns: int, folder: str) -> dict[str, float]:
+async def swarm(folder: str, members: int, turns: int) -> Figures:
     """The project's own turns, as a user would run them."""
     from mob import MobDefinition, open_mob
     from stores import open_lmdb
@@ -53,13 +47,12 @@ async def swarm(members: int, turns: int, folder: str) -> dict[str, float]:
                 result = await mob.ask(f"m-{index}", MESSAGE)
             assert result.text == MESSAGE
 
-        cpu, wall = time.process_time(), time.perf_counter()
-        await _every(members, drive)
-        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-    return {"cpu_s": cpu, "wall_s": wall}
+        with Spent() as spent:
+            await _every(members, drive)
+    return spent.figures(bytes=bytes_kept(folder))
 
 
-async def floor(members: int, turns: int, folder: str) -> dict[str, float]:
+async def floor(folder: str, members: int, turns: int) -> Figures:
     """What Trio and LMDB cost without a framework: one record a turn, group commit, one wait."""
     import lmdb
 
@@ -90,56 +83,38 @@ async def floor(members: int, turns: int, folder: str) -> dict[str, float]:
             filled.set()
             await waiting.wait()
 
-    cpu, wall = time.process_time(), time.perf_counter()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(writer)
-        await _every(members, drive)
-        nursery.cancel_scope.cancel()
-    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    with Spent() as spent:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(writer)
+            await _every(members, drive)
+            nursery.cancel_scope.cancel()
     environment.close()
-    return {"cpu_s": cpu, "wall_s": wall}
+    return spent.figures(bytes=bytes_kept(folder))
 
 
-def _run_here(name: str, members: int, turns: int) -> None:
-    work = {"swarm": swarm, "floor": floor}[name]
-    with tempfile.TemporaryDirectory(prefix="mob-bench-") as folder:
-        figures = trio.run(partial(work, members, turns, folder))
-        figures["bytes"] = os.path.getsize(f"{folder}/data.mdb")
-        print(json.dumps(figures))
-
-
-def _measure(name: str, options: argparse.Namespace) -> dict[str, float]:
-    command = [sys.executable, __file__, "--only", name]
-    command += ["--members", str(options.members), "--turns", str(options.turns)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    figures: dict[str, float] = json.loads(done.stdout)
-    return figures
+WORKS: dict[str, Work] = {"floor": floor, "swarm": swarm}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--members", type=int, default=1000)
-    parser.add_argument("--turns", type=int, default=10, help="turns of each member")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
-    parser.add_argument("--only", choices=["swarm", "floor"], help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.only:
-        _run_here(options.only, options.members, options.turns)
+    options_of = parser(__doc__, repeats=5)
+    options_of.add_argument("--members", type=int, default=1000)
+    options_of.add_argument("--turns", type=int, default=10, help="turns of each member")
+    options = options_of.parse_args()
+    if ran_here(options, WORKS):
         return
-    runs: dict[str, list[dict[str, float]]] = {"floor": [], "swarm": []}
-    for repeat in range(options.repeats):
-        for name, done in runs.items():
-            print(f"{name} {repeat + 1}/{options.repeats}", end="\r", file=sys.stderr, flush=True)
-            done.append(_measure(name, options))
+    sizes = (options.members, options.turns)
+    measured = alternating(
+        {name: partial(in_fresh_process, name, *sizes) for name in WORKS}, options.repeats
+    )
     total = options.members * options.turns
-    report: dict[str, dict[str, float]] = {}
-    for name, done in runs.items():
-        report[name] = {
-            "turns_per_cpu_s": total / statistics.median(run["cpu_s"] for run in done),
-            "turns_per_s": total / statistics.median(run["wall_s"] for run in done),
-            "bytes_per_turn": statistics.median(run["bytes"] for run in done) / total,
+    report = {
+        name: {
+            "turns_per_cpu_s": total / each["cpu_s"],
+            "turns_per_s": total / each["wall_s"],
+            "bytes_per_turn": each["bytes"] / total,
         }
+        for name, each in measured.items()
+    }
     ratio = report["floor"]["turns_per_cpu_s"] / report["swarm"]["turns_per_cpu_s"]
     if options.json:
         print(json.dumps({"members": options.members, "turns": total, **report, "ratio": ratio}))
