@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs every example, hello and research, and checks what they leave in the store.
+# Runs every example and checks what they leave in the store.
 #
 # Needs no key. research runs with the embedded model too if the extra `local` is installed. Every
 # example runs even if an earlier one failed; the exit code is 0 only if all went well.
@@ -70,7 +70,23 @@ for name in ("optics", "towers", "signals"):
 PYTHON
 }
 
+budget() {
+    local state=$scratch/budget code=0
+    mob run examples/budget/mob.toml --state "$state" --prompt "How do bees find their way home?" \
+        --display plain >"$state.answer" 2>"$state.said" || code=$?
+    cat "$state.said"
+    [[ $code == 5 ]] || { echo "exit code $code, not 5"; return 1; }
+    [[ ! -s $state.answer ]] || { echo "there is an answer"; return 1; }
+    grep -q "the budget of mob 'budget' is used up" "$state.said" || return
+    # Raised for good, the same question is answered.
+    sed "s/^tokens = .*/tokens = 100000/" examples/budget/mob.toml >"$scratch/raised.toml"
+    mob run "$scratch/raised.toml" --state "$state" --prompt "How do bees find their way home?" \
+        --display none | tee "$state.answer"
+    [[ -s $state.answer ]]
+}
+
 example "hello" hello
+example "budget" budget
 example "research with sim:agent" research sim --model all=sim:agent
 if python -c 'import xllamacpp' 2>/dev/null; then
     example "research with the embedded model" research local

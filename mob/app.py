@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import attrs
 import trio
 
+from mob.budgets import open_budgets
 from mob.definition import MobDefinition, changed_parts
 from mob.errors import DefinitionChanged, DefinitionInvalid, Mistake, MobNotFound
 from mob.handles import sole_handle
@@ -102,6 +103,8 @@ async def open_mob(
         nursery = await stack.enter_async_context(open_background())
         realm.checkpoints = gate
         mob = Mob(definition, realm, roster, harnesses, gate, snapshots, nursery)
+        if harnesses.bounded:
+            open_budgets(mob)
         nursery.start_soon(gate.run, name="checkpointer")
         if records:
             await mob.recover()

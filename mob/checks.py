@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
+from mob.budgets import budget_mistakes
 from mob.errors import Mistake
 from mob.tables import nearest
 from runtime.structured import check_schema
@@ -34,6 +35,7 @@ def mistakes_of(definition: MobDefinition) -> Iterable[Mistake]:
     yield from _check_values(definition)
     if all((member.replicas or 1) <= MAX_REPLICAS for member in definition.members.values()):
         yield from _check_references(definition)
+    yield from budget_mistakes(definition)
     for name, profile in definition.profiles.items():
         if profile.output_schema is not None:
             reason = check_schema(profile.output_schema)

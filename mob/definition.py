@@ -5,7 +5,8 @@ stored mob remembers). Must not: open a model, run a tool's code, touch a store.
 
 Blueprint and bindings. Who the members are, what they are told and how they are wired is the
 blueprint: it is journalled when the mob is created, and a stored mob is never rewritten because a
-file was edited. Which model serves an alias is a binding: it may differ from run to run.
+file was edited. Which model serves an alias is a binding: it may differ from run to run. So are
+budgets, which people raise when they are used up.
 
 A Python definition goes through the same checks as a file (`MobDefinition.check`).
 """
@@ -21,10 +22,12 @@ from typing import Any
 
 import attrs
 
+from mob.budgets import read_budget
 from mob.checks import mistakes_of
 from mob.errors import DefinitionInvalid, Mistake
 from mob.supervision import DEFAULT_POLICY, RestartPolicy, RestartWhen
 from mob.tables import TableReader
+from runtime.budget import Budget
 from runtime.checkpoint import CheckpointPolicy
 from runtime.prices import CURRENCY, Price, amount
 from runtime.retry import DEFAULT_RETRY, RetryPolicy
@@ -80,7 +83,8 @@ class SubagentDefinition:
 
 @attrs.frozen
 class ProfileDefinition:
-    """What members and children of one kind have in common."""
+    """What members and children of one kind have in common. `budget` is for each session of it with
+    everything below it."""
 
     model: str
     instructions: str = ""
@@ -93,6 +97,7 @@ class ProfileDefinition:
     subagents: SubagentDefinition | None = None
     restart: RestartPolicy = DEFAULT_POLICY
     options: dict[str, Any] = attrs.field(factory=dict)
+    budget: Budget | None = None
 
 
 @attrs.frozen
@@ -136,6 +141,7 @@ class MobDefinition:
     tools: Mapping[str, ToolDefinition] = attrs.field(factory=dict)
     wiring: WiringDefinition = WiringDefinition()
     checkpoint: CheckpointPolicy = CheckpointPolicy()
+    budget: Budget | None = None
     folder: Path = attrs.field(factory=Path, eq=False)
     source: str = attrs.field(default="definition", eq=False)
 
@@ -214,7 +220,9 @@ class MobDefinition:
             attrs.evolve(self, models={}, folder=Path(), source=""),
             value_serializer=lambda _i, _a, value: getattr(value, "value", value),
         )
-        del table["models"], table["folder"], table["source"]
+        del table["models"], table["folder"], table["source"], table["budget"]
+        for profile in table["profiles"].values():
+            del profile["budget"]
         # What was not given is not in it, so that a key of later versions changes no stored mob.
         given = table["checkpoint"].items()
         table["checkpoint"] = {key: value for key, value in given if value is not None}
@@ -254,6 +262,7 @@ def _read(top: TableReader, folder: Path, source: str) -> MobDefinition:
         tools={name: _read_tool(table) for name, table in top.tables("tools").items()},
         wiring=_read_wiring(top.table("wiring")),
         checkpoint=_read_checkpoint(top.table("checkpoint")),
+        budget=read_budget(top.table("budget")),
         folder=folder,
         source=source,
     )
@@ -346,6 +355,7 @@ def _read_profile(table: TableReader, folder: Path) -> ProfileDefinition:
         subagents=subagents,
         restart=_read_restart(table.table("restart")),
         options=table.take("options", dict, {}),
+        budget=read_budget(table.table("budget")),
     )
     table.done()
     return profile

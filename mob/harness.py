@@ -13,6 +13,7 @@ from mob.definition import MobDefinition, ProfileDefinition
 from mob.errors import DefinitionInvalid, Mistake
 from mob.peers import ask_peers
 from runtime.attempts import Route
+from runtime.budget import Budget
 from runtime.driver import SessionConfig
 from runtime.ids import HarnessId
 from runtime.models.base import Model
@@ -115,6 +116,20 @@ class Harnesses:
             )
             for profile, names in by_profile.items()
         ]
+
+    @property
+    def bounded(self) -> bool:
+        """Whether anything here has a budget."""
+        mine = self._definition
+        return mine.budget is not None or any(p.budget for p in mine.profiles.values())
+
+    def budget_of(self, head: SessionHead) -> tuple[str, Budget] | None:
+        """The budget of a session's profile, and whose it is in words."""
+        profile = self._definition.profiles.get(head.harness_id)
+        if profile is None or profile.budget is None:
+            return None
+        kind = "member" if head.lineage.parent is None else "child"
+        return f"{kind} {head.title or head.agent_id or head.session_id!r}", profile.budget
 
     def forget(self) -> None:
         """Make configurations anew from now on: the roster has changed."""

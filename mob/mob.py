@@ -26,6 +26,7 @@ from mob.records import MemberRetired, MemberSpawned, MobCreated, MobStateChange
 from mob.roster import Member, Roster
 from mob.sessions import mob_sessions
 from mob.supervision import RestartPolicy
+from runtime.budget import Budget
 from runtime.checkpoint import CheckpointGate
 from runtime.driver import SessionConfig
 from runtime.errors import MobError, SessionError
@@ -111,6 +112,10 @@ class Mob:
     def configure(self, head: SessionHead) -> SessionConfig:
         """What a session of this mob runs with."""
         return self._harnesses.configure(self, head)
+
+    def budget_of(self, head: SessionHead) -> tuple[str, Budget] | None:
+        """The budget of one session of this mob, and whose it is in words."""
+        return self._harnesses.budget_of(head)
 
     async def events(self, after: int = 0) -> AsyncIterator[Event]:
         """Every committed record above the cursor `after`, then the future, without end.

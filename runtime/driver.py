@@ -16,6 +16,7 @@ record.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +24,14 @@ import attrs
 import trio
 
 from runtime.attempts import Attempts, Route
+from runtime.budget import Excess
 from runtime.chain import next_skip
 from runtime.effects import CallModel, EndTurn, RunTools, SaveProgress
 from runtime.errors import ModelError
 from runtime.ids import InputId, RunId
 from runtime.live import Doing, LiveSession
 from runtime.messages import ToolCall, ToolOutcome, ToolResult, UserMessage
-from runtime.models.base import Model, ModelReply, ModelRequest
+from runtime.models.base import Model, ModelRequest
 from runtime.records import TurnEnded, TurnOutcome, TurnProgressed
 from runtime.replies import ask
 from runtime.retry import DEFAULT_RETRY, RetryPolicy
@@ -92,6 +94,7 @@ class TurnDriver:
         "_attempts",
         "_config",
         "_input_ids",
+        "_late",
         "_live",
         "_realm",
         "_run_id",
@@ -111,6 +114,8 @@ class TurnDriver:
         self._live = live
         self._config = config
         self._state = TurnState(config.rules)
+        #: The budget that the scope's deadline is about, if it has one.
+        self._late: Excess | None = None
         #: None until a model call of the turn has failed.
         self._attempts: Attempts | None = None
         partial = live.head.partial
@@ -121,7 +126,9 @@ class TurnDriver:
         else:
             self._run_id = partial.run_id
             self._input_ids = partial.input_ids
-            self._started_at_ns = partial.started_at_ns
+            # What nobody worked on it in between is no time of the turn's.
+            worked_ns = max(live.head.updated_at_ns - partial.started_at_ns, 0)
+            self._started_at_ns = realm.ports.clock.now_ns() - worked_ns
         live.scope = trio.CancelScope()
         live.interrupted = None
         live.aborted = None
@@ -137,23 +144,35 @@ class TurnDriver:
         live = self._live
         scope = live.scope
         assert scope is not None
+        budgets = self._realm.budgets
+        if budgets is not None:
+            budgets.began(live.head.session_id)
         try:
             ending: EndTurn | None = None
             with scope:
                 ending = await self._drive(self._first(inputs))
             if ending is None:
-                # An interrupt has been confirmed to whoever asked, so it wins over an abort.
-                if live.aborted is not None and live.interrupted is None:
-                    raise TurnAborted(live.aborted)
-                reason = live.interrupted or "interrupted"
-                ending = self._give_up(TurnOutcome.INTERRUPTED, reason)
+                ending = self._cut_short()
             return await self._commit(ending)
         finally:
+            if budgets is not None:
+                budgets.left(live.head.session_id)
             if live.scope is scope:
                 live.scope = None
             live.interrupted = None
             del live.history[live.base :]
             live.doing = Doing.IDLE
+
+    def _cut_short(self) -> EndTurn:
+        """How a turn ends whose scope was cancelled. Raises `TurnAborted` if it does not."""
+        live = self._live
+        # An interrupt has been confirmed to whoever asked, so it wins over an abort.
+        if live.interrupted is not None:
+            return self._give_up(TurnOutcome.INTERRUPTED, live.interrupted)
+        if live.aborted is not None:
+            raise TurnAborted(live.aborted)
+        assert self._late is not None, "nothing else cancels a turn"
+        return self._give_up(TurnOutcome.OVER_BUDGET, str(self._late), _detail(self._late))
 
     async def fail(self, reason: str, inputs: Sequence[PendingInput]) -> TurnEnded:
         """Give the turn up as failed, from where the journal left it, and commit that."""
@@ -187,24 +206,44 @@ class TurnDriver:
             for effect in effects:
                 kind = type(effect)
                 if kind is CallModel:
-                    event = ModelReplied(await self._call_model(effect))  # type: ignore[arg-type]
+                    event = await self._call_model(effect)  # type: ignore[arg-type]
                 elif kind is EndTurn:
                     return effect  # type: ignore[return-value]
                 elif isinstance(effect, RunTools):
-                    event = ToolsFinished(await self._run_tools(effect.calls, resumed))
+                    event = self._barred() or ToolsFinished(
+                        await self._run_tools(effect.calls, resumed)
+                    )
                 else:
                     assert isinstance(effect, SaveProgress)
                     await self._save(effect)
             resumed = False
 
-    def _give_up(self, outcome: TurnOutcome, reason: str) -> EndTurn:
-        self._state, effects = step(self._state, GaveUp(outcome, reason))
+    def _barred(self) -> GaveUp | None:
+        """What to end the turn with if a budget allows no further call; None if it may go on."""
+        budgets = self._realm.budgets
+        if budgets is None:
+            return None
+        live = self._live
+        session_id = live.head.session_id
+        budgets.spent(session_id, self._state.usage)
+        excess = budgets.check(session_id)
+        if excess is not None:
+            return GaveUp(TurnOutcome.OVER_BUDGET, str(excess), _detail(excess))
+        assert live.scope is not None
+        live.scope.deadline, self._late = budgets.deadline(session_id)
+        return None
+
+    def _give_up(self, outcome: TurnOutcome, reason: str, detail: str | None = None) -> EndTurn:
+        self._state, effects = step(self._state, GaveUp(outcome, reason, detail))
         (ending,) = effects
         assert isinstance(ending, EndTurn)
         return ending
 
-    async def _call_model(self, effect: CallModel) -> ModelReply:
+    async def _call_model(self, effect: CallModel) -> ModelReplied | GaveUp:
         config, live = self._config, self._live
+        barred = self._barred()
+        if barred is not None:
+            return barred
         live.now_doing(Doing.MODEL)
         request = ModelRequest(
             live.history,
@@ -216,13 +255,13 @@ class TurnDriver:
             f"{live.key}/{live.head.turns}.{effect.step}",
         )
         if self._attempts is not None:
-            return await self._attempts.call(request, effect.step)
+            return ModelReplied(await self._attempts.call(request, effect.step))
         try:
-            return await ask(config.model, request, live.emit)
+            return ModelReplied(await ask(config.model, request, live.emit))
         except ModelError as error:
             failed = error
         self._attempts = Attempts(self._realm, live, self._run_id, config.routes)
-        return await self._attempts.call(request, effect.step, failed)
+        return ModelReplied(await self._attempts.call(request, effect.step, failed))
 
     async def _run_tools(
         self, calls: tuple[ToolCall, ...], resumed: bool
@@ -314,6 +353,11 @@ class TurnDriver:
         live.base = len(history)
         await ticket.wait()
         return record
+
+
+def _detail(excess: Excess) -> str:
+    """A used-up budget as the JSON that `runtime.results` reads."""
+    return json.dumps(attrs.asdict(excess))
 
 
 def _unknown(call: ToolCall) -> ToolResult:

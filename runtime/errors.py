@@ -14,6 +14,7 @@
     |       +-- TurnFailed              the model or a limit ended it
     |       +-- TurnInterrupted         somebody interrupted it
     |       +-- OutputInvalid           the answer never fitted its schema
+    |       +-- BudgetExceeded          a budget was used up before there was an answer
     +-- ModelError                      a provider's failure; `retryable` says whether to try again
     |   +-- ModelUnavailable            no key, no package, no weights: trying again cannot help
     |   |   +-- NotRecorded             the request is not in the recording that is replayed
@@ -160,6 +161,28 @@ class OutputInvalid(AgentError):
     def __init__(self, message: str, session_id: SessionId | None, *, text: str) -> None:
         super().__init__(message, session_id)
         self.text = text
+
+
+class BudgetExceeded(AgentError):
+    """A budget was used up, and the turn ended. `limit` is its key (``tokens``, ``tool_calls``,
+    ``seconds``, ``usd``), `allowed` and `spent` are in that key's unit, `scope` says whose it is.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        session_id: SessionId | None,
+        *,
+        scope: str,
+        limit: str,
+        allowed: float,
+        spent: float,
+    ) -> None:
+        super().__init__(message, session_id)
+        self.scope = scope
+        self.limit = limit
+        self.allowed = allowed
+        self.spent = spent
 
 
 class ModelError(MobError):

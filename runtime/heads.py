@@ -95,6 +95,7 @@ def pack_head(head: SessionHead) -> bytes:
         head.branch,
         head.tags,
         head.applied,
+        *((head.active_ns,) if head.active_ns else ()),
     )
 
 
@@ -123,7 +124,10 @@ def unpack_head(row: bytes) -> SessionHead:
         branch,
         tags,
         applied,
+        *active_ns,
     ) = unpack_row(row)
+    if len(active_ns) > 1:
+        raise ValueError(f"{len(active_ns) - 1} fields too many")
     if status not in _STATUSES:
         raise ValueError(f"unknown session status {status!r}")
     return SessionHead(
@@ -149,6 +153,7 @@ def unpack_head(row: bytes) -> SessionHead:
         branch=branch,
         tags=tags,
         applied=applied,
+        active_ns=active_ns[0] if active_ns else 0,
     )
 
 

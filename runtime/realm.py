@@ -48,6 +48,7 @@ from runtime.session import (
     SessionSpec,
 )
 from runtime.spawning import Spawning, SpawnLimits
+from runtime.spending import Budgets
 from runtime.state import RealmState
 from runtime.watching import Watches
 from stores import Damaged, Store, Ticket
@@ -85,6 +86,8 @@ class Realm:
         self.inputs = Inputs(self.journal, self.recovery, self.state, self.ports)
         self.runner: LocalSessionRunner = InProcessRunner(self)
         self.checkpoints: CheckpointGate | None = None
+        #: None as long as nothing here is bounded by a budget.
+        self.budgets: Budgets | None = None
         #: What a session runs with; set by whoever owns the realm, before the first turn.
         self.configure = configure
         #: Least recently used first, so that dropping the surplus is a pop from the front.

@@ -41,6 +41,8 @@ class TurnOutcome(enum.Enum):
     COMPLETED = 0
     FAILED = 1
     INTERRUPTED = 2
+    #: A budget was used up; the record's `output` says which, as JSON.
+    OVER_BUDGET = 3
 
 
 @attrs.frozen

@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from runtime.errors import OutputInvalid, TurnFailed, TurnInterrupted
+from runtime.errors import BudgetExceeded, OutputInvalid, TurnFailed, TurnInterrupted
 from runtime.ids import RunId, SessionId
 from runtime.messages import CONTINUED, NO_USAGE, AssistantMessage, Usage, UserMessage
 from runtime.records import TurnEnded, TurnOutcome
@@ -40,6 +40,7 @@ def result_of(record: TurnEnded) -> TurnResult:
         OutputInvalid: the answer never fitted its schema.
         TurnFailed: the turn failed for another reason.
         TurnInterrupted: it was interrupted.
+        BudgetExceeded: a budget was used up.
     """
     text = last_text(record)
     if record.outcome is TurnOutcome.COMPLETED:
@@ -49,6 +50,8 @@ def result_of(record: TurnEnded) -> TurnResult:
     reason = record.error or "no reason was recorded"
     if record.outcome is TurnOutcome.INTERRUPTED:
         raise TurnInterrupted(f"the turn was interrupted: {reason}", record.session_id)
+    if record.outcome is TurnOutcome.OVER_BUDGET:
+        raise BudgetExceeded(reason, record.session_id, **json.loads(record.output or "{}"))
     if reason.startswith("the answer does not fit its schema"):
         raise OutputInvalid(reason, record.session_id, text=text)
     raise TurnFailed(reason, record.session_id)

@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol
 import attrs
 
 from runtime.attempts import Route
+from runtime.budget import Budget
 from runtime.driver import SessionConfig
 from runtime.errors import (
     PersistenceDisabled,
@@ -36,6 +37,7 @@ from runtime.ports import Ports
 from runtime.realm import Realm
 from runtime.results import TurnResult, last_text
 from runtime.session import SessionHead, SessionSpec
+from runtime.spending import Budgets
 from runtime.structured import check_schema
 from runtime.tools.base import Tool, Toolbox
 from runtime.turn import TurnRules
@@ -59,7 +61,8 @@ class SessionBuildOptions:
 
     `output_schema` and `structured_output_retries` bind every answer; `provider_params` go with
     each model call. `fallback` are further models, as ``provider:id``, that a call goes to in their
-    order when the session's own cannot answer. `llm_client_override` and `external_tools` are live
+    order when the session's own cannot answer. `budget_limits` bound the session with everything it
+    starts, over all its turns. `llm_client_override` and `external_tools` are live
     objects: they hold until the process ends and are not persisted.
     """
 
@@ -69,6 +72,7 @@ class SessionBuildOptions:
     llm_client_override: Model | None = None
     external_tools: tuple[Tool, ...] = ()
     fallback: tuple[str, ...] = ()
+    budget_limits: Budget | None = None
 
 
 NO_OPTIONS: Final = SessionBuildOptions()
@@ -221,6 +225,8 @@ class RealmSessionService:
     def __init__(self, store: Store, *, ports: Ports | None = None) -> None:
         self.realm = Realm(store, REALM, self._configure, ports=ports)
         self.realm.recover()
+        if any(head.spec.budget is not None for head in self.realm.state.heads.values()):
+            self.realm.budgets = Budgets(self.realm, _budget_of)
         self._models: dict[str, Model] = {}
         self._overrides: dict[SessionId, SessionBuildOptions] = {}
 
@@ -249,7 +255,13 @@ class RealmSessionService:
             build.structured_output_retries,
             options,
             build.fallback,
+            build.budget_limits,
         )
+        if build.budget_limits is not None:
+            if build.budget_limits.nano_usd is not None:
+                raise SessionError("budget_limits: no price is known here, so money has no limit")
+            if self.realm.budgets is None:
+                self.realm.budgets = Budgets(self.realm, _budget_of)
         with _store_errors(None):
             head = await self.realm.create(HARNESS, title=request.title, spec=spec)
         self._overrides[head.session_id] = build
@@ -343,6 +355,11 @@ class RealmSessionService:
         if reference not in self._models:
             self._models[reference] = watched(open_model(reference))
         return self._models[reference]
+
+
+def _budget_of(head: SessionHead) -> tuple[str, Budget] | None:
+    budget = head.spec.budget
+    return None if budget is None else (f"session {head.title or head.session_id!r}", budget)
 
 
 class EphemeralSessionService(RealmSessionService):

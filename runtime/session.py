@@ -17,6 +17,7 @@ from typing import Any
 
 import attrs
 
+from runtime.budget import Budget
 from runtime.ids import AgentId, HarnessId, InputId, RunId, SessionId
 from runtime.messages import NO_USAGE, Message, Usage
 
@@ -61,7 +62,8 @@ class SessionSpec:
 
     `model` is an alias or ``provider:id`` (None: the harness decides), `instructions` replace the
     harness's, `output_schema` is a JSON Schema as JSON text, `options` go to the provider.
-    `fallback` are the models (as `model`) that are asked when that one cannot answer.
+    `fallback` are the models (as `model`) that are asked when that one cannot answer. `budget`
+    bounds the session and everything it starts.
     """
 
     model: str | None = None
@@ -70,6 +72,7 @@ class SessionSpec:
     output_retries: int | None = None
     options: dict[str, Any] = attrs.field(factory=dict)
     fallback: tuple[str, ...] = ()
+    budget: Budget | None = None
 
 
 NO_SPEC = SessionSpec()
@@ -148,6 +151,8 @@ class SessionHead:
     #: Sequence number of the last record applied; records up to it are not applied again. It is
     #: also the session's revision: whoever holds another one holds something stale.
     applied: int = 0
+    #: Nanoseconds of its ended turns, those in which nobody worked on one left out.
+    active_ns: int = 0
     #: Why it is quarantined, None if it is not (see `runtime.state`). Not part of its row.
     quarantined: str | None = None
 

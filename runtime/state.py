@@ -19,6 +19,7 @@ from typing import Any
 
 import attrs
 
+from runtime.budget import Ledger
 from runtime.chain import extend
 from runtime.errors import SessionNotFound, SessionQuarantined
 from runtime.heads import pack_head, unpack_head
@@ -95,6 +96,8 @@ class RealmState:
         self.applied = 0
         #: Keys and other whole parts hold every record up to this one.
         self.folded = 0
+        #: Told of what is spent, if anybody has a budget (`runtime.spending`).
+        self.ledger: Ledger | None = None
         #: Sessions that differ from their row, with the first record in which they do, ascending.
         self.dirty: dict[SessionId, int] = {}
         #: The literal table. A mob adds its own record types to the same one.
@@ -335,6 +338,8 @@ class RealmState:
         partial.messages.extend(record.messages)
         partial.usage = record.usage
         partial.step = record.step
+        if self.ledger is not None:
+            self.ledger.progressed(record.session_id, record.usage)
         head.status = SessionStatus.ACTIVE
         head.updated_at_ns = record.at_ns
 
@@ -356,6 +361,11 @@ class RealmState:
         head.message_count += len(record.messages)
         head.links = extend(head.links, seq, head.turns, record.skip_turn)
         head.usage = head.usage + record.usage
+        active_ns = record.ended_at_ns - record.started_at_ns
+        if active_ns > 0:  # a clock may jump
+            head.active_ns += active_ns
+        if self.ledger is not None:
+            self.ledger.ended(head.session_id, record.usage, max(active_ns, 0))
         head.updated_at_ns = record.ended_at_ns
         if head.status is not SessionStatus.ARCHIVED:  # a late turn record never revives it
             head.status = (

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 
 def forked(state: RealmState, seq: int, record: SessionForked) -> None:
-    """A new head over the source's chain; its own usage begins at zero."""
+    """A new head over the source's chain; its own usage begins at zero, and is charged to whom the
+    source's is."""
     if record.session_id in state.heads:
         return
     source = state.heads.get(record.source)
@@ -47,7 +48,11 @@ def forked(state: RealmState, seq: int, record: SessionForked) -> None:
         agent_id=None,
         title=record.title,
         locale=source.locale,
-        lineage=Lineage(forked_from=record.source, fork_seq=record.head),
+        lineage=Lineage(
+            forked_from=record.source,
+            fork_seq=record.head,
+            budget_root=source.lineage.budget_root or record.source,
+        ),
         spec=source.spec,
         created_at_ns=record.at_ns,
         updated_at_ns=record.at_ns,

@@ -13,7 +13,7 @@ anything that performs an effect; `runtime.driver` is the shell.
     MODEL --ModelReplied-------> ENDED     the answer stands
     TOOLS --ToolsFinished------> MODEL     journal the results, ask the model again
     TOOLS --ToolsCut-----------> TOOLS     the batch is cut off: journal what had finished of it
-    MODEL, TOOLS --GaveUp------> ENDED     failed or interrupted; open calls are closed
+    MODEL, TOOLS --GaveUp------> ENDED     failed, interrupted or over budget; open calls are closed
 
 A reply that was cut off. A tool call that is cut in the middle of its arguments is dropped and
 never runs (no beginning of a JSON object is one itself, so it is known by its arguments); the model
@@ -145,10 +145,12 @@ class ToolsCut:
 
 @attrs.frozen
 class GaveUp:
-    """The turn will not be answered: `outcome` is FAILED or INTERRUPTED, `reason` says why."""
+    """The turn will not be answered: `outcome` is not COMPLETED, `reason` says why in words and
+    `detail`, where the outcome has one, as JSON."""
 
     outcome: TurnOutcome
     reason: str
+    detail: str | None = None
 
 
 TurnInput: TypeAlias = Began | Resumed | ModelReplied | ToolsFinished | ToolsCut | GaveUp
@@ -386,7 +388,7 @@ def _cut(state: TurnState, event: ToolsCut) -> Step:
 
 
 def _gave_up(state: TurnState, event: GaveUp) -> Step:
-    return _end(state, event.outcome, event.reason)
+    return _end(state, event.outcome, event.reason, event.detail)
 
 
 def _ask(
@@ -408,14 +410,14 @@ def _ask(
     return state, (CallModel(step + 1, choices[step] if step < len(choices) else "auto"),)
 
 
-def _end(state: TurnState, outcome: TurnOutcome, reason: str) -> Step:
+def _end(state: TurnState, outcome: TurnOutcome, reason: str, detail: str | None = None) -> Step:
     """End without an answer: every open call gets a result that says it was cut off."""
     closed = tuple(
         ToolResult(call.id, call.name, reason, ToolOutcome.INTERRUPTED)
         for call in open_calls(state.messages)
     )
     after = attrs.evolve(state, phase=Phase.ENDED, messages=state.messages + closed)
-    return after, (EndTurn(outcome, error=reason),)
+    return after, (EndTurn(outcome, output=detail, error=reason),)
 
 
 _HANDLERS: Final[dict[type, Callable[[TurnState, Any], Step]]] = {

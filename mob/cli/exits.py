@@ -26,6 +26,7 @@ from mob.lifecycle import VerbRefused
 from runtime.errors import (
     SURFACES,
     AgentError,
+    BudgetExceeded,
     MobError,
     ModelError,
     ModelRefused,
@@ -40,6 +41,7 @@ FAILED: Final = 1
 USAGE: Final = 2
 INVALID: Final = 3
 NOT_FOUND: Final = 4
+BUDGET: Final = 5
 CONFLICT: Final = 7
 PROVIDER: Final = 8
 IN_USE: Final = 75
@@ -107,6 +109,8 @@ def exit_code(error: BaseException) -> int:
     """The exit code for an error that ended a command."""
     if isinstance(error, AgentError) and _reason(error).startswith(_PROVIDER_REASONS):
         return PROVIDER
+    if isinstance(error, BudgetExceeded):
+        return BUDGET
     if isinstance(error, SessionError):
         return SURFACES[error.code].exit
     for cls in type(error).__mro__:

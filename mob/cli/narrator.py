@@ -92,6 +92,13 @@ def _progressed(state: RealmState, record: TurnProgressed) -> tuple[str, str] | 
     return path_of(state, record.session_id), f"calls {', '.join(dict.fromkeys(calls))}"
 
 
+_ENDED_HOW: Final = {
+    TurnOutcome.FAILED: "failed",
+    TurnOutcome.INTERRUPTED: "was interrupted",
+    TurnOutcome.OVER_BUDGET: "was stopped",
+}
+
+
 def _ended(state: RealmState, record: TurnEnded) -> tuple[str, str]:
     who = path_of(state, record.session_id)
     usage = record.usage
@@ -101,7 +108,7 @@ def _ended(state: RealmState, record: TurnEnded) -> tuple[str, str]:
         if record.error is not None:
             spent = f"{spent}; {record.error}"
         return who, f'turn ended ({spent}): "{one_line(last_text(record), QUOTE)}"'
-    how = "was interrupted" if record.outcome is TurnOutcome.INTERRUPTED else "failed"
+    how = _ENDED_HOW[record.outcome]
     return who, f"turn {how} ({spent}): {one_line(record.error or '', 300)}"
 
 

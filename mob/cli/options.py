@@ -25,6 +25,24 @@ Json: TypeAlias = Annotated[
         name="--json", negative=(), show_default=False, help="Print JSON for a program to read."
     ),
 ]
+Adopt: TypeAlias = Annotated[
+    bool,
+    Parameter(
+        negative=(),
+        show_default=False,
+        help="Take over a definition that differs from the stored mob's.",
+    ),
+]
+Budgets: TypeAlias = Annotated[
+    list[str] | None,
+    Parameter(
+        name="--budget",
+        negative=(),
+        show_default=False,
+        help="Stop the run once it cost so much: tokens=N, tool_calls=N, seconds=N, usd=N."
+        " May be repeated.",
+    ),
+]
 Models: TypeAlias = Annotated[
     list[str] | None,
     Parameter(

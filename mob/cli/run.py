@@ -22,16 +22,19 @@ import trio
 from cyclopts import Parameter
 
 from mob.app import open_mob
+from mob.budgets import check_run_budget, limit_run, parse_budget
 from mob.cli import exits
 from mob.cli.display import Display, Kind, open_display
-from mob.cli.options import DEFAULT_STATE, Json, Models, State, bindings
+from mob.cli.options import DEFAULT_STATE, Adopt, Budgets, Json, Models, State, bindings
 from mob.cli.output import answer_text, jsonable, plural, result, result_json, spent_text
 from mob.cli.validate import read
 from mob.cli.weights import have_weights
+from mob.definition import MobDefinition
 from mob.lifecycle import MobState
 from mob.mob import DRAIN_S, Mob
 from mob.models import override, taped
 from mob.runs import RunReport, past, read_run, run_key
+from runtime.budget import Budget
 from runtime.errors import SessionError
 from runtime.records import TurnOutcome
 from runtime.state import KeyedInput
@@ -56,6 +59,7 @@ async def run(
         Parameter(allow_leading_hyphen=True, help="What to ask the lead; '-' reads it from stdin."),
     ],
     model: Models = None,
+    budget: Budgets = None,
     state: State = DEFAULT_STATE,
     display: Annotated[
         Kind | None,
@@ -75,14 +79,7 @@ async def run(
         Path | None,
         Parameter(show_default=False, help="Answer every model call out of such a file."),
     ] = None,
-    adopt: Annotated[
-        bool,
-        Parameter(
-            negative=(),
-            show_default=False,
-            help="Take over a definition that differs from the stored mob's.",
-        ),
-    ] = False,
+    adopt: Adopt = False,
 ) -> int:
     """Put a prompt to a mob's lead, watch it work, print the answer.
 
@@ -103,7 +100,7 @@ async def run(
         ),
     )
     shown = open_display(display)
-    asked = _Asked(json, display == "json")
+    asked = _Asked(json, display == "json", _budget(budget, definition))
     code = exits.INTERRUPTED
     async with stoppable(shown) as stopper:
         await have_weights(definition.models, shown)
@@ -125,6 +122,7 @@ class _Asked:
 
     json: bool
     lines: bool
+    budget: Budget | None = None
     after: int = 0
 
 
@@ -160,6 +158,8 @@ async def stoppable(display: Display) -> AsyncIterator[Stopper]:
 async def _run(mob: Mob, prompt: str, display: Display, stopper: Stopper, asked: _Asked) -> int:
     key = run_key(prompt, mob.roster.reported)
     joined = mob.realm.state.find_key(key)
+    if asked.budget is not None:
+        limit_run(mob, key, asked.budget)
     failure: SessionError | None = None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(display.run, mob, asked.after)
@@ -238,6 +238,16 @@ def _prompt(given: str) -> str:
     if not text.strip():
         raise exits.UsageWrong("the prompt is empty: give --prompt TEXT, or --prompt - and stdin")
     return text
+
+
+def _budget(given: list[str] | None, definition: MobDefinition) -> Budget | None:
+    try:
+        budget = parse_budget(given or ())
+    except ValueError as error:
+        raise exits.UsageWrong(f"--budget {error}") from None
+    if budget is not None:
+        check_run_budget(definition, budget)
+    return budget
 
 
 def _command() -> str:

@@ -20,6 +20,7 @@ PURE = (
     "mob.supervision",
     "mob.tables",
     "mob.view",
+    "runtime.budget",
     "runtime.chain",
     "runtime.codec",
     "runtime.effects",

@@ -269,12 +269,12 @@ def test_an_unknown_kind_or_version_names_the_record_and_what_to_do(
 
 def test_an_unknown_outcome_is_unreadable() -> None:
     fields = fields_of(TURN)
-    fields[3] = 3
+    fields[3] = 4
     assert_unreadable(6, msgpack.packb(fields))
 
 
 def test_a_renamed_enumeration_keeps_its_numbers() -> None:
-    assert [outcome.value for outcome in TurnOutcome] == [0, 1, 2]
+    assert [outcome.value for outcome in TurnOutcome] == [0, 1, 2, 3]
     assert [outcome.value for outcome in ToolOutcome] == [0, 1, 2, 3]
     assert attrs.fields_dict(TurnEnded).keys() >= {"prev", "input_ids", "usage"}
 
