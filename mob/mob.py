@@ -329,9 +329,10 @@ class Mob:
             late = activations.in_flight()
             activations.halt()
             await activations.quiet()
+            # What turns that were cut off had queued belongs to what is saved.
+            await self.realm.store.barrier()
             await self._gate.flush()
             await self._gate.cancel()
-            await self.realm.store.barrier()
             await self._record_state("stop", "asked to stop")
         finally:
             self._changing = None

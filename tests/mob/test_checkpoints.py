@@ -11,8 +11,11 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from runtime.checkpoint import CheckpointPolicy
+from runtime.models.base import ModelReply, ModelRequest
+from runtime.models.scripted import calling
 from stores import open_memory
-from tests.mob.mobs import define, echo, opened
+from tests.mob.held import HeldStore
+from tests.mob.mobs import asked, define, echo, opened
 from tests.mob.test_stop_resume import Snapshots
 
 #: More turns than any test here makes.
@@ -98,3 +101,29 @@ async def test_a_definition_in_python_takes_the_same_keys(autojump_clock: MockCl
         await mob.ask("a", "x")
         await wait_all_tasks_blocked()
         assert snapshots.saves == 1
+
+
+async def test_a_turn_whose_end_is_on_its_way_when_the_mob_stops_is_in_a_snapshot(
+    autojump_clock: MockClock,
+) -> None:
+    """CONTRACTS 5.10, 5.11: found by simulation. A child's turn is cut off by its parent's end, and
+    nobody waits for its record any more; it is one of those that stopping saves all the same."""
+    store, snapshots = HeldStore(), Snapshots()
+
+    def answer(request: ModelRequest) -> str | ModelReply:
+        if asked(request) == "go":
+            return calling(("spawn_agent", {"name": "kid", "instructions": "work"}))
+        store.hold()
+        return "done"
+
+    definition = define("a", profile={"subagents": {}})
+    async with opened(definition, answer, store=store, sessions=snapshots) as mob:
+        await mob.send("a", "go")
+        await store.wait_held()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(mob.stop, 0)
+            await wait_all_tasks_blocked()
+            store.release()
+        (kid,) = mob.realm.state.heads[mob.session_of("a")].children or ()
+        assert mob.realm.state.heads[kid].turns == 1
+        assert snapshots.saved[kid].turns == 1

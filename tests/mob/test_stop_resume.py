@@ -385,14 +385,14 @@ async def test_a_step_of_stop_that_fails_behind_the_closed_gate_opens_it_again(
     """CONTRACTS 5.11."""
     store = HeldStore()
 
-    async def broken() -> None:
+    def broken(*_: Any) -> None:
         assert not _gate(mob).open
-        raise OSError("no barrier")
+        raise OSError("no disk")
 
     async with opened(define("a"), store=store) as mob:
         with monkeypatch.context() as patch:
-            patch.setattr(store, "barrier", broken)
-            with pytest.raises(OSError, match="no barrier"):
+            patch.setattr(store, "submit", broken)
+            with pytest.raises(OSError, match="no disk"):
                 await mob.stop()
         assert (mob.state, _gate(mob).open) == (MobState.RUNNING, True)
         await mob.ask("a", "x")
