@@ -120,9 +120,13 @@ class Activations:
         self.members: dict[str, LiveMember] = {}
         self.active = 0
         self._quiet: trio.Event | None = None
-        #: While draining, turns in flight go on and only nested jobs are begun; while halted, none.
+        #: While draining, turns in flight go on and only nested jobs are begun, and what must come
+        #: before them; while halted, none.
         self.draining = False
         self.halted = False
+        #: Whether the nursery is being cancelled. Nothing can be done in it any more, and what was
+        #: cut off in it has records on their way that nobody waits for.
+        self._over = False
 
     def live(self, row: Member) -> LiveMember:
         """The running side of `row`, made if there is none."""
@@ -219,19 +223,25 @@ class Activations:
 
     def _next(self, live: LiveMember) -> Job | None:
         """The job to begin now, if there is one."""
-        if self.halted or live.gone:
+        if self.halted or self._over or live.gone:
             return None
         if live.current is not None:
             return live.current
         if not self.draining:
             return live.jobs[0] if live.jobs else None
-        return next((job for job in live.jobs if job.nested), None)
+        # With a nested job goes what its sender sent before it: messages of one sender keep their
+        # order (CONTRACTS 6.7).
+        senders = {job.pending.sender for job in live.jobs if job.nested}
+        return next((job for job in live.jobs if job.pending.sender in senders), None)
 
     async def _run(self, live: LiveMember) -> None:
+        whole = False
         try:
             while (job := self._next(live)) is not None:
                 await self._work(live, job)
+            whole = True
         finally:
+            self._over = self._over or not whole
             live.active = False
             self.active -= 1
             if live.farewell is not None:

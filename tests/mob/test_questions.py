@@ -328,3 +328,36 @@ async def test_an_interrupted_asker_leaves_the_asked_one_alone(autojump_clock: C
     assert first.messages[-1].outcome is ToolOutcome.INTERRUPTED
     assert second.messages[-1].text == "done what?"
     check_inputs(store)
+
+
+async def test_questions_of_one_member_stay_in_order_while_the_mob_stops(
+    autojump_clock: Clock,
+) -> None:
+    """CONTRACTS 6.7: found by simulation. A question whose asker was interrupted waits on; after a
+    restart nobody waits for it, and a later one of the same asker, which the drain still works on,
+    must not overtake it."""
+    store = MemoryStore()
+
+    async def asks(request: ModelRequest) -> str | ModelReply:
+        if results := _results(request):
+            return results[-1].text
+        return calling(("ask_pb", {"message": f"{asked(request)}?"}))
+
+    busy = Stuck()
+    async with opened(pair(), store=store, grace_s=0, a=asks, b=busy) as mob:
+        await mob.send("b", "busy")
+        await busy.entered.wait()
+        await mob.send("a", "first")
+        await trio.testing.wait_all_tasks_blocked()
+        mob.interrupt("a")
+        await trio.testing.wait_all_tasks_blocked()
+    busy = Stuck()
+    async with opened(pair(), store=store, a=asks, b=busy) as mob, trio.open_nursery() as nursery:
+        await busy.entered.wait()
+        await mob.send("a", "second")
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(mob.stop, 60)
+        await trio.testing.wait_all_tasks_blocked()
+        busy.gate.set()
+    turns = [record.messages[0].text for record in records(store, TurnEnded)]
+    assert turns == ["first", "busy", "first?", "second?", "second"]
