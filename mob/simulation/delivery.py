@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from mob.records import MemberExited
-from mob.simulation.facts import KnownExit, KnownInput, Written
+from mob.simulation.facts import BEGINNING, KnownExit, KnownSession, Written
 from mob.simulation.ledger import Ledger
-from runtime.messages import UserMessage
+from runtime.messages import ToolOutcome, ToolResult, UserMessage
 from runtime.records import (
     InputAbandoned,
     InputAccepted,
@@ -231,15 +231,32 @@ def _exits(ledger: Ledger, written: Written) -> list[KnownExit]:
 
 def nothing_is_left_behind(ledger: Ledger, _: object) -> str | None:
     """CONTRACTS 5.6, 6.7: once the mob has healed and is idle, no input waits and no turn is in
-    flight."""
-    waiting: list[KnownInput] = [
-        known for session in ledger.living() for known in session.pending.values()
-    ]
-    if waiting:
-        first = waiting[0]
-        return (
-            f"{len(waiting)} inputs were never worked on; the first is {first.input_id} of session"
-            f" {first.session_id}: {first.text!r:.80}"
-        )
-    flying = [each.session_id for each in ledger.living() if each.partial is not None]
-    return f"turns are still in flight in {flying}" if flying else None
+    flight, but in children whose tool call was given up: those wait to be asked again."""
+    for session in ledger.living():
+        if session.archived or (session.parent is not None and _given_up(ledger, session)):
+            continue
+        for known in session.pending.values():
+            return (
+                f"input {known.input_id} of session {session.session_id} was never worked on:"
+                f" {known.text!r:.80}"
+            )
+        if session.partial is not None:
+            return f"a turn is still in flight in session {session.session_id}"
+    return None
+
+
+def _given_up(ledger: Ledger, session: KnownSession) -> bool:
+    """Whether a call of the parent's that made the session, or spoke to it, has another result than
+    the child's answer: it timed out, or was cut off and is not idempotent."""
+    keys = {known.key or "" for known in session.pending.values()} | {session.spawn_key or ""}
+    for key in keys:
+        _, run_id, call_id = (*key.split(":", 2), "", "")[:3]
+        turn = ledger.turns.get(ledger.ended.get(run_id, 0), BEGINNING)
+        cut = {
+            message.call_id
+            for message in turn.messages
+            if isinstance(message, ToolResult) and message.outcome is not ToolOutcome.OK
+        }
+        if any(call_id == each or call_id.startswith(f"{each}:") for each in cut):
+            return True
+    return False
