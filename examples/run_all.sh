@@ -27,6 +27,8 @@ example() { # example NAME COMMAND...
 
 hello() { python examples/hello/hello.py; }
 
+record_and_replay() { python examples/record-and-replay/record_and_replay.py; }
+
 research() { # research STATE OPTION...
     local state=$scratch/$1
     shift
@@ -87,6 +89,7 @@ budget() {
 
 example "hello" hello
 example "budget" budget
+example "record-and-replay" record_and_replay
 example "research with sim:agent" research sim --model all=sim:agent
 if python -c 'import xllamacpp' 2>/dev/null; then
     example "research with the embedded model" research local

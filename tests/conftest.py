@@ -1,6 +1,7 @@
 """What every test gets: no network, and Hypothesis profiles.
 
-Owns: the refusal of connections that leave this machine, the Hypothesis profiles and `--long`.
+Owns: the refusal of connections that leave this machine and of real models, the Hypothesis profiles
+and `--long`.
 Must not: grow fixtures for one part of the code; those live in that part's folder.
 """
 
@@ -14,6 +15,8 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from runtime.models.guard import ENVIRONMENT, forbid_real_models
 
 # Deadlines measure the machine, not the code. CI replays the same examples every time so that a
 # change is blamed for what it broke; the long form is where new examples are looked for.
@@ -48,6 +51,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("long"):
             item.add_marker(pytest.mark.skip(reason="needs --long"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_real_models() -> Iterator[None]:
+    """Refuse every real model, here and in the processes that tests start."""
+    with pytest.MonkeyPatch.context() as patch, forbid_real_models():
+        patch.setenv(ENVIRONMENT, "1")
+        yield
 
 
 class NetworkRefusedError(RuntimeError):

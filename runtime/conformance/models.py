@@ -34,7 +34,7 @@ from runtime.messages import (
     check_sequence,
 )
 from runtime.models.base import Emit, Model, ModelReply, ModelRequest, StopReason, ToolSpec
-from runtime.models.guard import forbid_real_models
+from runtime.models.guard import allow_real_models, forbid_real_models
 from runtime.structured import Parsed, mistakes_in, parse_output
 
 SEARCH: Final = ToolSpec(
@@ -148,7 +148,7 @@ def scenario(test: Scenario) -> Callable[[Any], None]:
 
     def run(self: Any) -> None:
         async def main() -> None:
-            with trio.fail_after(self.patience_s):
+            with allow_real_models(), trio.fail_after(self.patience_s):
                 async with self.open_subject() as subject:
                     await test(self, subject)
 

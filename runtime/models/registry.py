@@ -17,7 +17,11 @@ import attrs
 
 from runtime.errors import ModelUnavailable
 from runtime.models.base import Model
-from runtime.models.guard import check_real_models_allowed, forbid_real_models
+from runtime.models.guard import (
+    allow_real_models,
+    check_real_models_allowed,
+    forbid_real_models,
+)
 from runtime.models.jsontools import JsonTools
 from runtime.models.remote import installed
 
@@ -27,6 +31,7 @@ __all__ = [
     "ModelRef",
     "Provider",
     "ProviderStatus",
+    "allow_real_models",
     "forbid_real_models",
     "list_providers",
     "open_model",

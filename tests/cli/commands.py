@@ -64,7 +64,7 @@ profile = "lead"
 def environment(**more: str) -> dict[str, str]:
     """The variables of a command: none of this machine's keys and settings."""
     kept = {key: os.environ[key] for key in ("PATH", "HOME", "LANG", "TMPDIR") if key in os.environ}
-    return {**kept, "PYTHONPATH": str(ROOT), **more}
+    return {**kept, "PYTHONPATH": str(ROOT), "MOB_FORBID_REAL_MODELS": "1", **more}
 
 
 def mob(

@@ -65,7 +65,9 @@ def test_a_wrong_model_option_is_a_usage_error(
 
 
 def test_a_missing_api_key_is_a_providers_failure_that_says_which(folder: Path) -> None:
-    done = mob(*RUN, "--model", "all=openai:gpt-5-mini", cwd=folder)
+    real = ("--model", "all=openai:gpt-5-mini")
+    refused(8, "forbidden here", done=mob(*RUN, *real, cwd=folder))
+    done = mob(*RUN, *real, cwd=folder, MOB_FORBID_REAL_MODELS="")
     refused(8, "OPENAI_API_KEY", done=done)
     assert store_still_opens(folder)
 

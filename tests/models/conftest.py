@@ -1,14 +1,23 @@
-"""The embedded model's weights, for the tests that need them."""
+"""Leave to call clients of real models, and the embedded model's weights."""
 
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from runtime.errors import ModelUnavailable
+from runtime.models.guard import allow_real_models
 from runtime.models.weights import fetch_weights
+
+
+@pytest.fixture(autouse=True)
+def clients_may_be_called() -> Iterator[None]:
+    """The clients of real models are what is tested here, against servers on this machine."""
+    with allow_real_models():
+        yield
 
 
 @pytest.fixture(scope="session")

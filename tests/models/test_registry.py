@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from runtime.errors import ModelUnavailable
+from runtime.models.guard import ENVIRONMENT
 from runtime.models.jsontools import JsonTools
 from runtime.models.openai import OpenAIModel
 from runtime.models.registry import (
@@ -157,7 +158,10 @@ def test_the_list_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert missing["local"] == "pip install 'trio-mob[local]'"
 
 
-def test_no_provider_package_is_imported_before_it_is_used() -> None:
+def test_no_provider_package_is_imported_before_it_is_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv(ENVIRONMENT)
     code = (
         "import sys; from runtime.models.registry import *;"
         "open_model('sim:agent'); open_model('openai:m', api_key='k'); list_providers();"
