@@ -172,7 +172,13 @@ class Store(Protocol):
         ...
 
     async def barrier(self) -> None:
-        """Park until every batch submitted before this call has an outcome."""
+        """Park until every batch submitted before this call has an outcome.
+
+        Returning means that what no `Expect` rejected is durable: whoever goes on may tell others.
+
+        Raises:
+            StoreUnavailable: the store writes no more, and an earlier batch may not be there.
+        """
         ...
 
     def get(self, key: bytes) -> bytes | None:

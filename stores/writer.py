@@ -274,6 +274,8 @@ class Writer:
             await self._committing.finished.wait()
         else:
             await trio.lowlevel.checkpoint()
+        if self._refusal is not None and not isinstance(self._refusal, StoreClosed):
+            raise again(self._refusal) from self._refusal
 
     def close(self) -> None:
         """Refuse further batches; `run` ends once those in the queue have an outcome."""

@@ -1,6 +1,6 @@
 """Simulated tools that fail in every way a tool does, and a book of what they did to the world.
 
-Owns: `Effects`, `SimTool`, `Delegate` and what each ``tool.*`` fault does. Must not: know the mob;
+Owns: `Effects`, `SimTool`, `sim_tools` and what each ``tool.*`` fault does. Must not: know the mob;
 children are started through the context's runner, as any tool would.
 
 Three tools cover what the runtime promises: ``work`` may be repeated, ``note`` must not be, and
@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, final
 
-import attrs
 import trio
 
 from mob.simulation.faults import FaultKind, Faults
@@ -21,7 +20,7 @@ from mob.simulation.models import DEAF_S, deafly, raising
 from mob.simulation.streams import Streams
 from runtime.errors import AgentError, LimitExceeded, SessionBusy, SessionError
 from runtime.models.base import ToolSpec
-from runtime.tools.base import Tool, ToolContext, ToolFailed
+from runtime.tools.base import Tool, ToolContext, ToolFailed, as_text
 
 #: A call takes between these, in virtual seconds.
 _LATENCY_S: Final = (0.005, 0.2)
@@ -32,33 +31,22 @@ _HUGE: Final = 300_000
 _KINDS: Final = tuple(kind for kind in FaultKind if kind.family == "tool")
 
 
-@attrs.frozen
-class Effect:
-    """A tool did its work: which, for which call (`ToolContext.key`), and how often by now."""
-
-    tool: str
-    key: str
-    idempotent: bool
-    times: int
-
-
 @final
 class Effects:
     """What the tools of one world did, outliving its processes as the world outside does.
 
-    `told` hears of each effect when it happens.
+    `began` hears of each call when it begins, `returned` of the text of each that ends well.
     """
 
-    def __init__(self, told: Callable[[Effect], None] = lambda _effect: None) -> None:
-        #: How often the work of each call was done.
+    def __init__(
+        self,
+        began: Callable[[Tool, ToolContext], None] = lambda _tool, _context: None,
+        returned: Callable[[ToolContext, str], None] = lambda _context, _text: None,
+    ) -> None:
+        #: How often the work of each call (`ToolContext.key`) was done.
         self.times: Counter[str] = Counter()
-        self._told = told
-
-    def happened(self, tool: Tool, context: ToolContext) -> None:
-        """Note that the work of this call is done, once more."""
-        key = context.key
-        self.times[key] += 1
-        self._told(Effect(tool.spec.name, key, tool.idempotent, self.times[key]))
+        self.began: Final = began
+        self.returned: Final = returned
 
 
 @final
@@ -104,6 +92,7 @@ class SimTool:
         name = f"{self.spec.name}/{context.call.id}"
         self._made[name] += 1
         site = f"{name}#{self._made[name]}".replace(",", ";")
+        self._effects.began(self, context)
         self._passing("tool.called")
         low, high = _LATENCY_S
         latency_s = low + (high - low) * self._streams.unit("tool", "latency", site)
@@ -119,12 +108,15 @@ class SimTool:
             await deafly(latency_s * 20, DEAF_S * much)
         else:
             await trio.sleep(latency_s)
-        self._effects.happened(self, context)
+        self._effects.times[context.key] += 1
         answer = f"{self.spec.name} did {arguments['what']}"
         if self._work is not None:
             answer = await self._work(arguments, context, fault is FaultKind.TOOL_DUPLICATE)
         self._passing("tool.done")
-        return answer if fault is None else await _spoiled(fault, much, answer)
+        if fault is not None:
+            return await _spoiled(fault, much, answer)
+        self._effects.returned(context, as_text(answer))
+        return answer
 
 
 async def _spoiled(fault: FaultKind, much: float, answer: str) -> Any:

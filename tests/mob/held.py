@@ -90,6 +90,8 @@ class HeldStore:
         await trio.lowlevel.checkpoint()
         if self.held:
             await self.held[-1].settled.wait()
+        if self.broken is not None:
+            raise again(self.broken)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)

@@ -282,7 +282,8 @@ async def test_a_failed_commit_ends_the_handle(
             writer.submit(RECORD)
         with pytest.raises(later):
             await writer.watch.wait(b"s")
-        await writer.barrier()
+        with pytest.raises(later, match=str(error)):
+            await writer.barrier()  # who waits for what others queued must learn of it too
     assert called == []
     assert engine.groups == []
 
