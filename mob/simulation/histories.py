@@ -162,9 +162,12 @@ def usage_adds_up(ledger: Ledger, written: Written) -> str | None:
     """
     record: TurnEnded | TurnProgressed = written.record
     messages = list(record.messages)
-    partial = ledger.sessions[record.session_id].partial
-    if isinstance(record, TurnProgressed) and partial is not None:
-        messages = partial.messages + messages
+    session = ledger.sessions[record.session_id]
+    if isinstance(record, TurnProgressed):
+        if session.archived:
+            return None  # it comes late, and is not continued
+        if session.partial is not None:
+            messages = session.partial.messages + messages
     spent = _spent(messages)
     if spent == record.usage:
         return None
