@@ -9,7 +9,7 @@ never both believe that they were first.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 
@@ -117,13 +117,13 @@ class Mob:
         """The budget of one session of this mob, and whose it is in words."""
         return self._harnesses.budget_of(head)
 
-    async def events(self, after: int = 0) -> AsyncIterator[Event]:
+    def events(self, after: int = 0) -> AsyncGenerator[Event, None]:
         """Every committed record above the cursor `after`, then the future, without end.
 
         A slow consumer loses nothing and slows nobody down: it reads the journal at its own pace.
+        One that leaves the loop early closes the generator (`contextlib.aclosing`).
         """
-        async for event in self.realm.journal.follow(after):
-            yield event
+        return self.realm.journal.follow(after)
 
     def watch(self, member: str | None = None) -> AbstractContextManager[Watch]:
         """In a block: what the member's model says while it says it, or everybody's (children's
