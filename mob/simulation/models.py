@@ -107,7 +107,8 @@ class SimModel:
     async def generate(self, request: ModelRequest, emit: Emit | None = None) -> ModelReply:
         """See `runtime.models.base.Model.generate`; and whatever a fault does instead."""
         self._made[request.key] += 1
-        site = f"{request.key}#{self._made[request.key]}".replace(",", ";")
+        alias = self.name.rpartition(":")[2]
+        site = f"{alias}/{request.key}#{self._made[request.key]}".replace(",", ";")
         self._passing("model.called")
         low, high = _LATENCY_S
         latency_s = low + (high - low) * self._streams.unit("model", "latency", site)

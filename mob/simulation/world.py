@@ -21,6 +21,7 @@ from mob.simulation.faults import Faults
 from mob.simulation.oracle import Oracle, Violation
 from mob.simulation.ports import SimClock, sim_ports
 from mob.simulation.process import Process, ProcessDied, summary
+from mob.simulation.promises import Promise
 from mob.simulation.streams import Streams
 from mob.simulation.tasks import parked
 from mob.simulation.trace import Trace
@@ -268,6 +269,10 @@ class World:
     def check(self) -> None:
         """Fail with what the oracle has found, whoever it told and whatever they made of it."""
         self._judged(self.oracle.check)
+
+    def promised(self, promise: Promise) -> None:
+        """Somebody was told something by a process that lives, in this very step."""
+        self._judged(partial(self.oracle.promised, promise))
 
     def judge_the_end(self, *, healed: bool) -> None:
         """Have the oracle look at everything: while the last process still runs, and again when it

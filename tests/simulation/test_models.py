@@ -77,7 +77,7 @@ async def test_it_passes_its_crash_points(autojump_clock: Clock) -> None:
 async def test_a_retry_is_another_site(autojump_clock: Clock) -> None:
     """A call that failed once need not fail for ever."""
     streams = Streams(1)
-    faults = Faults(FaultPlan.parse("only=model.error@t/a/0.1#1"), streams)
+    faults = Faults(FaultPlan.parse("only=model.error@faulty/t/a/0.1#1"), streams)
     faulty = SimModel(faults, streams)
     with pytest.raises(ModelError):
         await faulty.generate(REQUEST)

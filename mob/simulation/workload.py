@@ -1,0 +1,315 @@
+"""The default scenario: a small mob, people who use all of its verbs, and a machine that fails.
+
+Owns: `Workload`, which carries the drawn steps out, and `Machine`, which starts processes and
+replaces dead ones. Must not: judge (the oracle does), draw anything while it runs.
+
+The steps are drawn once (`mob.simulation.steps`) and run concurrently, each at its virtual time. At
+each of them the faults of control, messages, clock and machine are asked for (`storms`); those of
+models, tools and the store strike on their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, final
+
+import trio
+
+from mob.definition import MobDefinition
+from mob.simulation import promises
+from mob.simulation.client import Client
+from mob.simulation.models import SimModel
+from mob.simulation.process import Process, ProcessDied
+from mob.simulation.steps import Step, default_definition, drawn_steps
+from mob.simulation.storms import Storms
+from mob.simulation.tools import Effects, sim_tools
+from mob.simulation.trace import SPEAKING
+from mob.simulation.world import World
+from runtime.tools.base import Tool, ToolContext
+
+#: Virtual seconds until somebody notices that the process is dead and starts another: least, most.
+_NOTICES_S: Final = (0.02, 3.0)
+
+
+@final
+class Workload:
+    """A scenario for `simulate`. `steps` instead of drawn ones, `definition` instead of its own.
+
+    A definition of one's own has members of any names and profiles; its models all are simulated.
+    """
+
+    def __init__(
+        self, definition: MobDefinition | None = None, steps: Sequence[Step] | None = None
+    ) -> None:
+        self._definition = definition or default_definition()
+        self._steps = steps
+
+    async def __call__(self, world: World) -> None:
+        """Run it in `world`; returns when every step has ended."""
+        machine = Machine(world, self._definition)
+        client = Client(world)
+        storms = Storms(world, client, machine)
+        members = tuple(self._definition.member_names())
+        steps = self._steps
+        if steps is None:
+            steps = drawn_steps(world.streams.stream("steps"), members)
+        await machine.start()
+        async with trio.open_nursery() as service:
+            service.start_soon(machine.keep, name="keeper")
+            service.start_soon(machine.watch, client, name="watcher")
+            async with trio.open_nursery() as nursery:
+                for step in world.keep(steps):
+                    runner = _Runner(world, client, machine, storms, step)
+                    nursery.start_soon(runner.run, name=f"step {step.number}")
+            service.cancel_scope.cancel()
+
+
+@final
+class Machine:
+    """What runs the processes of a workload: starts them, replaces dead ones, hands out tools."""
+
+    def __init__(self, world: World, definition: MobDefinition) -> None:
+        self._world = world
+        self._definition = definition
+        self._profile = next(iter(definition.profiles))
+        effects = Effects(self._tool_began, self._tool_returned)
+        models = {
+            alias: SimModel(world.faults, world.streams, self.passing, name=f"sim:{alias}")
+            for alias in definition.models
+        }
+        tools = sim_tools(world.faults, world.streams, effects, self.passing)
+        used = {name: tool for name, tool in tools.items() if name in definition.tools}
+        self._options: dict[str, Any] = {"models": models, "tools": used, "grace_s": 0.5}
+        #: One start at a time: whoever starts a process looks first whether one lives.
+        self._starting = trio.Lock()
+        #: Set, and made anew, when a process has been started.
+        self._started = trio.Event()
+
+    async def start(self) -> None:
+        """Start the first process, as often as it takes."""
+        async with self._starting:
+            try:
+                await self._world.start(self._definition, **self._options)
+            except ProcessDied:
+                await self._restart()
+            self._tell()
+
+    async def start_second(self) -> Process | None:
+        """Start a process beside the one that lives, as somebody does by mistake.
+
+        Raises:
+            StoreInUse: as it must be.
+        """
+        async with self._starting:
+            before = self._world.process
+            if before is None or not before.alive:
+                return None
+            try:
+                second = await self._world.start(self._definition, **self._options)
+            except ProcessDied:
+                return None
+            if _dead(before):  # it died in between, and the second one was the first to notice
+                self._world.process = second
+                self._tell()
+            return second
+
+    async def take_over(self) -> None:
+        """Replace the process without ending it: it is taken for dead. Not if it is being closed,
+        which a paused one never comes to the end of."""
+        if self._starting.locked():
+            return
+        async with self._starting:
+            before = self._world.process
+            try:
+                await self._world.restart(take_over=True)
+            except ProcessDied:
+                assert before is not None
+                before.unpause()
+                before.crash("both are gone")
+            self._tell()
+
+    async def reopen(self) -> None:
+        """Close the process in order, and start another."""
+        async with self._starting:
+            process = self._world.process
+            if process is None or process.paused:
+                return
+            if process.alive:
+                await process.close()
+            await self._restart()
+            self._tell()
+
+    async def keep(self) -> None:
+        """Start another process whenever the newest is dead, after a while."""
+        world = self._world
+        low, high = _NOTICES_S
+        while True:
+            process = world.process
+            assert process is not None
+            await process.ended.wait()
+            await trio.sleep(low + (high - low) * world.streams.unit("notices", process.number))
+            async with self._starting:
+                now = world.process
+                if now is process and not process.alive:
+                    await self._restart()
+                    self._tell()
+
+    async def watch(self, client: Client) -> None:
+        """Follow the events of one process after the other, from where the last one was left."""
+        cursor = 0
+        while True:
+            process, started = self._world.process, self._started
+            assert process is not None
+            if process.alive and process.opened:
+                pause_s = self._world.streams.unit("watcher", process.number) * 0.2
+                cursor = await client.watch(process, "watcher", cursor, pause_s)
+            if self._world.process is process and process.alive:
+                await process.ended.wait()
+            if self._started is started:
+                await started.wait()
+
+    async def resume(self) -> None:
+        """Have the mob running again, whatever was done to it."""
+        process = self._world.process
+        if process is not None and process.alive and process.opened:
+            await Client(self._world).resume()
+
+    async def wait_commit(self, more: int) -> None:
+        """Park until so many further commits are on the disk, or a second has gone by."""
+        reached = trio.Event()
+        commits = self._world.disk.commits
+        wanted = len(commits) + more
+
+        def look(_commit: object) -> None:
+            if len(commits) >= wanted:
+                reached.set()
+
+        self._world.disk.listeners.append(look)
+        try:
+            with trio.move_on_after(1.0):
+                await reached.wait()
+        finally:
+            self._world.disk.listeners.remove(look)
+
+    def passing(self, point: str) -> None:
+        """A task of a process comes by a crash point."""
+        if self._world.faults.crashes_at(point):
+            who = SPEAKING.get()
+            for process in self._world.processes:
+                if process.who is who:
+                    process.crash(point)
+
+    async def _restart(self) -> None:
+        """Called with the lock. Dying while opening, twenty times in a row, is no failure: the
+        faults are heavy, and healing ends them."""
+        try:
+            await self._world.restart()
+        except ProcessDied as died:
+            self._world.trace.note("machine", f"gave up for now: {died}")
+
+    def _tell(self) -> None:
+        self._started.set()
+        self._started = trio.Event()
+
+    def _tool_began(self, tool: Tool, context: ToolContext) -> None:
+        call = context.call
+        self._promise(
+            promises.ToolRan(
+                context.session_id, context.run_id, call.id, call.name, tool.idempotent
+            )
+        )
+
+    def _tool_returned(self, context: ToolContext, text: str) -> None:
+        self._promise(
+            promises.ToolReturned(context.session_id, context.run_id, context.call.id, text)
+        )
+
+    def _promise(self, promise: promises.Promise) -> None:
+        who = SPEAKING.get()
+        if who is not None and who.alive:
+            self._world.promised(promise)
+
+
+def _dead(process: Process) -> bool:
+    """`alive`, read again: it may have changed meanwhile."""
+    return not process.alive
+
+
+@final
+class _Runner:
+    """One step, carried out."""
+
+    def __init__(
+        self, world: World, client: Client, machine: Machine, storms: Storms, step: Step
+    ) -> None:
+        self._world = world
+        self._client = client
+        self._machine = machine
+        self._storms = storms
+        self._step = step
+
+    async def run(self) -> None:
+        """Wait for its time; then do it while the storms that fire here break out."""
+        step, world = self._step, self._world
+        await trio.sleep(step.at_s)
+        world.trace.note("step", str(step))
+        if world.faults.crashes_at("step.begun") and world.process is not None:
+            world.process.crash("step.begun")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._storms.strike, step)
+            await self._do()
+
+    async def _do(self) -> None:
+        step, client = self._step, self._client
+        first, second, *_ = step.draws
+        who, text = step.who, f"step {step.number}"
+        verbs: dict[str, Callable[[], Awaitable[object]]] = {
+            "ask": lambda: client.ask(who, text, patience_s=5 + 60 * first),
+            "ask_keyed": self._ask_keyed,
+            "send": lambda: client.send(who, text),
+            "spawn": lambda: client.spawn(who, ("worker", "chief", "clerk")[int(first * 3)]),
+            "retire": lambda: client.retire(who),
+            "interrupt": lambda: self._begun(client.interrupt),
+            "kill": lambda: self._begun(client.kill),
+            "stop": self._stop,
+            "reopen": self._machine.reopen,
+            "fork": lambda: self._session(client.fork, first),
+            "rewind": lambda: self._session(lambda each: client.rewind(each, second), first),
+            "restore": lambda: self._session(client.restore, first),
+            "label": lambda: self._session(
+                lambda each: client.label(each, f"name {step.number}", (f"t{step.number}",)), first
+            ),
+            "delete": lambda: self._session(client.delete, first),
+            "save": lambda: self._session(lambda each: client.save(each, text), first, forks=True),
+        }
+        await verbs[step.verb]()
+
+    async def _ask_keyed(self) -> None:
+        """Ask, lose patience, and ask the same again under the same key."""
+        step = self._step
+        for patience_s in (step.draws[0], 2 + 30 * step.draws[1]):
+            await self._client.ask(
+                step.who, f"step {step.number}", key=f"key-{step.number}", patience_s=patience_s
+            )
+
+    async def _begun(self, verb: Callable[[str], Awaitable[None]]) -> None:
+        """Do it to a member that has been given something to do."""
+        step = self._step
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._client.ask, step.who, f"step {step.number}")
+            await trio.sleep(step.draws[0] * 0.6)
+            await verb(step.who)
+
+    async def _stop(self) -> None:
+        """Stop, look around, resume."""
+        first, second, *_ = self._step.draws
+        await self._client.stop(first * 2.0)
+        await trio.sleep(second * 3.0)
+        await self._machine.resume()
+
+    async def _session(
+        self, verb: Callable[[Any], Awaitable[None]], draw: float, *, forks: bool = False
+    ) -> None:
+        session_id = self._client.pick(draw, forks=forks)
+        if session_id is not None:
+            await verb(session_id)
