@@ -21,7 +21,7 @@ from mob.definition import MobDefinition
 from mob.mob import Mob
 from mob.simulation.ports import sim_ports
 from mob.simulation.store import Life, SimStore, open_sim
-from mob.simulation.tasks import living_tasks, where
+from mob.simulation.tasks import below, living_tasks, where
 from mob.simulation.trace import SPEAKING, Incarnation
 from stores import StoreError
 
@@ -59,6 +59,8 @@ class Process:
         self.ended: Final = trio.Event()
         #: Whether its mob may be used.
         self.opened = False
+        #: Whether it is on its way out, asked to or because something in it failed for good.
+        self.leaving = False
         self._started = False
         #: Whether it found an empty disk.
         self.fresh = not world.disk.commits
@@ -182,7 +184,10 @@ class Process:
                 world.process_opened(self)
                 self._started = True
                 task_status.started()
-                await self._leaving.wait()
+                try:
+                    await self._leaving.wait()
+                finally:
+                    self.leaving = True
                 world.trace.note("process.closing", "")
 
     def _end(self, why: str) -> None:
@@ -194,7 +199,8 @@ class Process:
 
     def _check_tasks(self) -> None:
         """Nothing of it may be left but the task that looks."""
-        known = {trio.lowlevel.current_task(), *self._callers.values()}
+        # A call from outside ends a little later, with whatever it does in tasks of its own.
+        known = {trio.lowlevel.current_task(), *below(*self._callers.values())}
         left = [task for task in living_tasks(self.who) if task not in known]
         if left:
             named = "; ".join(f"{task.name}: {where(task)}" for task in left)

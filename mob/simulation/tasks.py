@@ -25,6 +25,11 @@ def living_tasks(who: Incarnation) -> list[trio.lowlevel.Task]:
     return [task for _, task in _walk() if task.context.get(SPEAKING) is who]
 
 
+def below(*roots: trio.lowlevel.Task) -> set[trio.lowlevel.Task]:
+    """These tasks and all that they have started and still wait for."""
+    return {task for _, task in _walk(*roots)} if roots else set()
+
+
 def force(nursery: trio.Nursery, error: type[BaseException]) -> None:
     """Raise `error` wherever a task below `nursery` is parked, shielded or not."""
 

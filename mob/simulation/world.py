@@ -230,7 +230,9 @@ class World:
             except StoreError:
                 process.crash("its store does not write any more")
                 continue
-            return True
+            if not process.leaving:
+                return True
+            await process.ended.wait()
 
     async def end(self) -> None:
         """Close what lives, and see that no task is left."""
@@ -303,5 +305,5 @@ async def _finished(process: Process) -> None:
         await mob.resume()
     await mob.wait_idle()
     # Nothing to write: it raises if the store does not write any more, and the mob was idle because
-    # of that.
+    # of that. One that goes down for another reason is idle as well: see `Process.leaving`.
     await process.store.commit([])

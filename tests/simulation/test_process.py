@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 
 import pytest
@@ -13,7 +14,7 @@ from mob.simulation.tasks import living_tasks
 from runtime.models.base import ModelRequest
 from runtime.models.scripted import ScriptedModel
 from runtime.records import InputAccepted, TurnEnded
-from stores import StoreInUse, StoreLost
+from stores import StoreFailed, StoreInUse, StoreLost
 from tests.simulation.scenarios import team, ticks
 
 
@@ -226,3 +227,42 @@ def test_a_wall_clock_jumps_and_durations_do_not() -> None:
         assert trio.current_time() == 2
 
     simulate(main, 1)
+
+
+def test_a_mob_that_goes_down_while_it_is_healed_is_not_taken_for_idle() -> None:
+    """A read fails as the last thing before the faults cease: what was in flight is continued by
+    the next process, and nobody is content with this one's being idle."""
+
+    async def main(world: World) -> None:
+        process = await world.start(team(), models={"m": slow(5)})
+        await process.do(lambda: process.mob.send("a", "hello"))
+
+        async def fail() -> None:
+            raise StoreFailed("a read failed", path="here")
+
+        process.mob._activations._nursery.start_soon(fail)
+
+    run = simulate(main, 3)
+    assert run.recoveries["mob.with_work"] == 1
+
+
+def test_a_call_that_ends_a_little_later_than_its_process_leaves_no_task_behind() -> None:
+    """What a caller does in tasks of its own is not left over by the process."""
+
+    async def main(world: World) -> None:
+        process = await world.start(team(), models={"m": ticks(world)})
+
+        async def call() -> None:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.sleep, 5)
+
+        async def asking() -> None:
+            with suppress(ProcessDied):
+                await process.do(call)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(asking)
+            await trio.sleep(1)
+            await process.close()
+
+    simulate(main, 3, heal_s=0)
