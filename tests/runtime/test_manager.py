@@ -5,6 +5,7 @@ Most of it is the suite that a manager of yours runs too; here is what it leaves
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any
 
 import attrs
@@ -13,15 +14,17 @@ import trio
 from hypothesis import settings
 
 from runtime.errors import MobError, SessionBusy, SessionError, SessionNotFound
-from runtime.ids import SessionId
+from runtime.ids import HarnessId, SessionId
 from runtime.manager import RealmSessions, RewindOutOfRange
 from runtime.messages import AssistantMessage, Message, SystemMessage, Usage, UserMessage
 from runtime.models.scripted import ScriptedModel
 from runtime.models.sim import EchoModel
+from runtime.ports import Ports
 from runtime.records import SessionRewound, TurnEnded
 from runtime.session import SessionStatus
-from stores import MemoryStore
-from tests.runtime.fakes import call, make_realm, new_session
+from runtime.store import StoredSessions
+from stores import Batch, Committed, MemoryStore, Ticket
+from tests.runtime.fakes import REALM, call, make_realm, new_session
 from tests.runtime.managers import OverLmdb, OverMemory
 
 TestOverMemory = OverMemory.TestCase
@@ -174,6 +177,65 @@ async def test_turns_are_counted_by_user_messages_also_in_what_is_saved() -> Non
         await manager.rewind(session.session_id, 1)
 
 
+async def test_sessions_of_one_moment_are_listed_by_id() -> None:
+    """CONTRACTS 3.1"""
+    names = iter("cadb")
+    ports = Ports(StoppedClock(), NamedIds(names))
+    realm = make_realm(MemoryStore(), EchoModel(), ports=ports)
+    for _ in range(4):
+        await realm.create(HarnessId("plain"))
+    assert [row.session_id for row in await RealmSessions(realm).list()] == ["a", "b", "c", "d"]
+
+
+async def test_a_fork_knows_whose_copy_it_is_and_from_where() -> None:
+    """CONTRACTS 3.4"""
+    realm = make_realm(MemoryStore(), EchoModel())
+    manager = RealmSessions(realm)
+    session = await new_session(realm)
+    await realm.runner.send_message(session, "one")
+    head = realm.state.head(session).head
+    fork = await manager.fork(session)
+    await realm.runner.send_message(session, "two")
+    again = await manager.fork(fork.session_id)
+    for row, source in ((fork, session), (again, fork.session_id)):
+        assert (row.lineage.forked_from, row.lineage.fork_seq) == (source, head)
+
+
+async def test_every_operation_is_one_transaction() -> None:
+    """CONTRACTS 3.8: a crash between two batches of one would leave it half done."""
+    store = CountingStore()
+    realm = make_realm(store, EchoModel())
+    snapshots = StoredSessions(store, REALM)
+    manager = RealmSessions(realm, snapshots)
+    parent = await new_session(realm, title="x")
+    await new_session(realm, parent=parent)
+    for text in ("one", "two", "three"):
+        await realm.runner.send_message(parent, text)
+    await snapshots.save(await manager.resume(parent))
+    value = await manager.resume(parent)
+    cut = attrs.evolve(
+        value, title="y", tags=("t",), messages=(*value.messages[:2], *OTHER, *OTHER)
+    )
+    copy = attrs.evolve(value, session_id=SessionId("copy"), tags=("t",))
+    archived = attrs.evolve(copy, session_id=SessionId("old"), status=SessionStatus.ARCHIVED)
+    operations: list[Callable[[], Awaitable[object]]] = [
+        lambda: manager.save(cut),
+        lambda: manager.save(copy),
+        lambda: manager.save(archived),
+        lambda: manager.fork(parent),
+        lambda: manager.rewind(parent, 0),
+        lambda: manager.restore(parent),
+        lambda: manager.tag(parent, ["a", "b"]),
+        lambda: manager.untag(parent, ["a"]),
+        lambda: manager.rename(parent, "z"),
+        lambda: manager.delete(parent),
+    ]
+    for operation in operations:
+        before = store.batches
+        await operation()
+        assert store.batches == before + 1
+
+
 async def test_one_text_is_not_taken_for_a_list_of_tags() -> None:
     realm = make_realm(MemoryStore(), EchoModel())
     manager = RealmSessions(realm)
@@ -237,3 +299,30 @@ async def test_a_snapshot_in_the_instant_of_a_rewind_has_the_history_it_names(
     await manager.save(attrs.evolve(whole, messages=(*whole.messages, *whole.messages[:2])))
     assert len(seen) == 4
     assert [each == realm.journal.messages(head) for head, each in seen] == [True] * 4
+
+
+OTHER = (UserMessage("other"), AssistantMessage("other"))
+
+
+class CountingStore(MemoryStore):
+    batches = 0
+
+    def submit(self, batch: Batch, committed: Committed | None = None) -> Ticket:
+        self.batches += 1
+        return super().submit(batch, committed)
+
+
+class StoppedClock:
+    def now_ns(self) -> int:
+        return 7
+
+
+class NamedIds:
+    def __init__(self, names: Iterator[str]) -> None:
+        self._names = names
+
+    def new(self) -> str:
+        return next(self._names)
+
+    def rise_above(self, ids: Iterable[str]) -> None:
+        """They are given, and do not."""

@@ -88,6 +88,30 @@ async def test_a_backup_compacts(path: Path, tmp_path: Path) -> None:
     assert size(tmp_path / "copy") < size(path) / 3
 
 
+async def test_a_copy_is_on_the_disk_before_it_has_its_name(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is synced: the file, the folder that it lies in, and then the name of that."""
+    await a_store(path)
+    done: list[str] = []
+    sync, rename = os.fsync, os.rename
+
+    def synced(fd: int) -> None:
+        done.append(os.path.basename(os.readlink(f"/proc/self/fd/{fd}")))
+        sync(fd)
+
+    def renamed(old: str, new: str) -> None:
+        done.append(f"renamed to {os.path.basename(new)}")
+        rename(old, new)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "rename", renamed)
+    for copy, source, target in ((backup_lmdb, path, "b"), (restore_lmdb, tmp_path / "b", "r")):
+        done.clear()
+        copy(source, tmp_path / target)
+        assert done == ["data.mdb", "copy", f"renamed to {target}", tmp_path.name]
+
+
 async def test_nothing_is_overwritten(path: Path, tmp_path: Path) -> None:
     await a_store(path)
     backup_lmdb(path, tmp_path / "copy")
