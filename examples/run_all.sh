@@ -87,7 +87,19 @@ budget() {
     [[ -s $state.answer ]]
 }
 
+hooks() {
+    rm -f examples/hooks/audit.log
+    mob run examples/hooks/mob.toml --state "$scratch/hooks" --prompt "Read the secrets." \
+        --display plain >"$scratch/hooks.answer" 2>"$scratch/hooks.said" || return
+    cat "$scratch/hooks.said" "$scratch/hooks.answer" examples/hooks/audit.log
+    grep -q "hook guard denied at before_tool" "$scratch/hooks.said" || return
+    grep -q "denied by hook 'guard'" "$scratch/hooks.answer" || return
+    grep -q "read_file" examples/hooks/audit.log || return
+    rm -f examples/hooks/audit.log
+}
+
 example "hello" hello
+example "hooks" hooks
 example "budget" budget
 example "record-and-replay" record_and_replay
 example "research with sim:agent" research sim --model all=sim:agent

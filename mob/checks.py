@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from mob.budgets import budget_mistakes
 from mob.errors import Mistake
+from mob.hooks import hook_mistakes
 from mob.tables import nearest
 from runtime.structured import check_schema
 
@@ -36,6 +37,7 @@ def mistakes_of(definition: MobDefinition) -> Iterable[Mistake]:
     if all((member.replicas or 1) <= MAX_REPLICAS for member in definition.members.values()):
         yield from _check_references(definition)
     yield from budget_mistakes(definition)
+    yield from hook_mistakes(definition)
     for name, profile in definition.profiles.items():
         if profile.output_schema is not None:
             reason = check_schema(profile.output_schema)
@@ -47,7 +49,7 @@ def _check_names(definition: MobDefinition) -> Iterable[Mistake]:
     rule = "letters, digits, - and _, beginning with a letter or digit, at most 63"
     if not NAME.fullmatch(definition.id):
         yield Mistake("mob.id", f"{definition.id!r} is not a name", rule)
-    for table in ("models", "profiles", "members", "tools"):
+    for table in ("models", "profiles", "members", "tools", "hooks"):
         for name in getattr(definition, table):
             if not NAME.fullmatch(name):
                 yield Mistake(f"{table}.{name}", f"{name!r} is not a name", rule)

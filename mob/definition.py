@@ -6,7 +6,7 @@ stored mob remembers). Must not: open a model, run a tool's code, touch a store.
 Blueprint and bindings. Who the members are, what they are told and how they are wired is the
 blueprint: it is journalled when the mob is created, and a stored mob is never rewritten because a
 file was edited. Which model serves an alias is a binding: it may differ from run to run. So are
-budgets, which people raise when they are used up.
+budgets, which people raise when they are used up, and hooks.
 
 A Python definition goes through the same checks as a file (`MobDefinition.check`).
 """
@@ -25,6 +25,7 @@ import attrs
 from mob.budgets import read_budget
 from mob.checks import mistakes_of
 from mob.errors import DefinitionInvalid, Mistake
+from mob.hooks import HookDefinition, Overrides, read_hooks, read_overrides
 from mob.supervision import DEFAULT_POLICY, RestartPolicy, RestartWhen
 from mob.tables import TableReader
 from runtime.budget import Budget
@@ -98,6 +99,7 @@ class ProfileDefinition:
     restart: RestartPolicy = DEFAULT_POLICY
     options: dict[str, Any] = attrs.field(factory=dict)
     budget: Budget | None = None
+    hooks: Overrides = attrs.field(factory=dict)
 
 
 @attrs.frozen
@@ -142,6 +144,7 @@ class MobDefinition:
     wiring: WiringDefinition = WiringDefinition()
     checkpoint: CheckpointPolicy = CheckpointPolicy()
     budget: Budget | None = None
+    hooks: Mapping[str, HookDefinition] = attrs.field(factory=dict)
     folder: Path = attrs.field(factory=Path, eq=False)
     source: str = attrs.field(default="definition", eq=False)
 
@@ -220,9 +223,9 @@ class MobDefinition:
             attrs.evolve(self, models={}, folder=Path(), source=""),
             value_serializer=lambda _i, _a, value: getattr(value, "value", value),
         )
-        del table["models"], table["folder"], table["source"], table["budget"]
+        del table["models"], table["folder"], table["source"], table["budget"], table["hooks"]
         for profile in table["profiles"].values():
-            del profile["budget"]
+            del profile["budget"], profile["hooks"]
         # What was not given is not in it, so that a key of later versions changes no stored mob.
         given = table["checkpoint"].items()
         table["checkpoint"] = {key: value for key, value in given if value is not None}
@@ -263,6 +266,7 @@ def _read(top: TableReader, folder: Path, source: str) -> MobDefinition:
         wiring=_read_wiring(top.table("wiring")),
         checkpoint=_read_checkpoint(top.table("checkpoint")),
         budget=read_budget(top.table("budget")),
+        hooks=read_hooks(top),
         folder=folder,
         source=source,
     )
@@ -356,6 +360,7 @@ def _read_profile(table: TableReader, folder: Path) -> ProfileDefinition:
         restart=_read_restart(table.table("restart")),
         options=table.take("options", dict, {}),
         budget=read_budget(table.table("budget")),
+        hooks=read_overrides(table),
     )
     table.done()
     return profile

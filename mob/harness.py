@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from mob.definition import MobDefinition, ProfileDefinition
 from mob.errors import DefinitionInvalid, Mistake
+from mob.hooks import LoadedHooks
 from mob.peers import ask_peers
 from runtime.attempts import Route
 from runtime.budget import Budget
@@ -41,6 +42,7 @@ class Harnesses:
         self._definition = definition
         self._models = models
         self._tools = tools
+        self._hooks = LoadedHooks(definition)
         self._peers = definition.peers()
         self._told = definition.member_details()
         self._configs: dict[tuple[str, str | None, int], SessionConfig] = {}
@@ -86,6 +88,7 @@ class Harnesses:
             "" if told is None else told.brief,
             first.retry,
             tuple(fallback),
+            self._hooks.of(profile_name),
         )
 
     def _routes(self, profile: ProfileDefinition) -> list[Route]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import attrs
 import trio
@@ -28,14 +28,16 @@ from runtime.budget import Excess
 from runtime.chain import next_skip
 from runtime.effects import CallModel, EndTurn, RunTools, SaveProgress
 from runtime.errors import ModelError
+from runtime.hooks import ALLOW, Deny, Hooks, Rewrite, TurnHooks, Verdict
 from runtime.ids import InputId, RunId
 from runtime.live import Doing, LiveSession
 from runtime.messages import ToolCall, ToolOutcome, ToolResult, UserMessage
-from runtime.models.base import Model, ModelRequest
+from runtime.models.base import Model, ModelReply, ModelRequest
 from runtime.records import TurnEnded, TurnOutcome, TurnProgressed
 from runtime.replies import ask
+from runtime.results import last_text
 from runtime.retry import DEFAULT_RETRY, RetryPolicy
-from runtime.session import PendingInput
+from runtime.session import PendingInput, SessionHead
 from runtime.tools.base import Toolbox, ToolContext
 from runtime.turn import (
     PLAIN_RULES,
@@ -73,11 +75,26 @@ class SessionConfig:
     brief: str = ""
     retry: RetryPolicy = DEFAULT_RETRY
     fallback: tuple[Route, ...] = ()
+    hooks: Hooks | None = None
 
     @property
     def routes(self) -> tuple[Route, ...]:
         """The chain of models that a call may go to."""
         return (Route(self.model, self.retry, self.options), *self.fallback)
+
+
+#: For giving a turn up, which calls no model.
+_NO_CONFIG: Final = SessionConfig(cast(Model, None))
+
+
+def to_give_up(realm: Realm, head: SessionHead) -> SessionConfig:
+    """What a turn is given up with: the session's own configuration, for its hooks alone, unless
+    that is what failed."""
+    try:
+        config = None if realm.configure is None else realm.configure(head)
+    except Exception:  # noqa: BLE001 whatever it is, it has been told
+        config = None
+    return config or _NO_CONFIG
 
 
 class TurnAborted(Exception):
@@ -93,6 +110,7 @@ class TurnDriver:
     __slots__ = (
         "_attempts",
         "_config",
+        "_hooks",
         "_input_ids",
         "_late",
         "_live",
@@ -129,6 +147,10 @@ class TurnDriver:
             # What nobody worked on it in between is no time of the turn's.
             worked_ns = max(live.head.updated_at_ns - partial.started_at_ns, 0)
             self._started_at_ns = realm.ports.clock.now_ns() - worked_ns
+        self._hooks: TurnHooks | None = None
+        if config.hooks is not None:
+            session_id, name = live.head.session_id, config.model.name
+            self._hooks = TurnHooks(realm, config.hooks, session_id, self._run_id, name)
         live.scope = trio.CancelScope()
         live.interrupted = None
         live.aborted = None
@@ -153,7 +175,10 @@ class TurnDriver:
                 ending = await self._drive(self._first(inputs))
             if ending is None:
                 ending = self._cut_short()
-            return await self._commit(ending)
+            record = await self._commit(ending)
+            if self._hooks is not None:
+                await self._hooks.ended(record, last_text(record))
+            return record
         finally:
             if budgets is not None:
                 budgets.left(live.head.session_id)
@@ -183,7 +208,10 @@ class TurnDriver:
                 ending = self._give_up(TurnOutcome.FAILED, reason)
             else:
                 ending = EndTurn(TurnOutcome.FAILED, error=reason)
-            return await self._commit(ending)
+            record = await self._commit(ending)
+            if self._hooks is not None:
+                await self._hooks.ended(record, last_text(record))
+            return record
         finally:
             live.scope = None
             del live.history[live.base :]
@@ -254,14 +282,46 @@ class TurnDriver:
             config.options,
             f"{live.key}/{live.head.turns}.{effect.step}",
         )
+        if self._hooks is not None:
+            return await self._guarded(self._hooks, request, effect.step)
+        return ModelReplied(await self._reply(request, effect.step))
+
+    async def _guarded(
+        self, hooks: TurnHooks, request: ModelRequest, step: int
+    ) -> ModelReplied | GaveUp:
+        """A model call between its hooks."""
+        verdict: Verdict = ALLOW
+        if step == 1:
+            verdict = await hooks.started(self._state.messages[-1].text)
+        elif isinstance(self._state.messages[-1], ToolResult):
+            verdict = await hooks.boundary(step)
+        if not isinstance(verdict, Deny):
+            verdict = await hooks.before_model(request, step)
+        if isinstance(verdict, Deny):
+            return GaveUp(TurnOutcome.FAILED, verdict.reason)
+        if isinstance(verdict, Rewrite):
+            request = attrs.evolve(request, instructions=verdict.value)
+        self._live.now_doing(Doing.MODEL)
+        reply = await self._reply(request, step)
+        verdict = await hooks.after_model(reply, step)
+        if isinstance(verdict, Deny):  # what it said is withheld; what it cost is not
+            usage = self._state.usage + reply.usage
+            self._state = attrs.evolve(self._state, usage=usage)
+            return GaveUp(TurnOutcome.FAILED, verdict.reason)
+        if isinstance(verdict, Rewrite):
+            reply = attrs.evolve(reply, text=verdict.value)
+        return ModelReplied(reply)
+
+    async def _reply(self, request: ModelRequest, step: int) -> ModelReply:
+        config, live = self._config, self._live
         if self._attempts is not None:
-            return ModelReplied(await self._attempts.call(request, effect.step))
+            return await self._attempts.call(request, step)
         try:
-            return ModelReplied(await ask(config.model, request, live.emit))
+            return await ask(config.model, request, live.emit)
         except ModelError as error:
             failed = error
         self._attempts = Attempts(self._realm, live, self._run_id, config.routes)
-        return ModelReplied(await self._attempts.call(request, effect.step, failed))
+        return await self._attempts.call(request, step, failed)
 
     async def _run_tools(
         self, calls: tuple[ToolCall, ...], resumed: bool
@@ -271,9 +331,15 @@ class TurnDriver:
         live.now_doing(Doing.TOOL, ", ".join(dict.fromkeys(call.name for call in calls)))
         results: list[ToolResult | None] = [None] * len(calls)
 
-        async def run_one(index: int, call: ToolCall) -> None:
+        async def run_tool(call: ToolCall) -> ToolResult:
             context = ToolContext(live.head.session_id, self._run_id, call, self._realm.runner)
-            results[index] = await self._config.toolbox.run(context)
+            return await self._config.toolbox.run(context)
+
+        async def run_one(index: int, call: ToolCall) -> None:
+            if self._hooks is not None:
+                results[index] = await self._hooks.around_tool(call, run_tool)
+            else:
+                results[index] = await run_tool(call)
 
         whole = False
         try:

@@ -13,14 +13,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, Literal, cast
+from typing import Any, Literal
 
 import attrs
 import trio
 
 from runtime.checkpoint import CheckpointGate
 from runtime.damage import broken_turn
-from runtime.driver import SessionConfig, TurnDriver
+from runtime.driver import SessionConfig, TurnDriver, to_give_up
 from runtime.errors import MobError, RecordUnreadable, SessionBusy, SessionError, SessionQuarantined
 from runtime.history import History
 from runtime.ids import AgentId, HarnessId, RealmId, SessionId
@@ -28,7 +28,6 @@ from runtime.inputs import Inputs
 from runtime.journal import Journal
 from runtime.live import Doing, LiveSession
 from runtime.messages import Message
-from runtime.models.base import Model
 from runtime.ports import Ports
 from runtime.records import (
     RUNTIME_RECORDS,
@@ -56,9 +55,6 @@ from stores import Damaged, Store, Ticket
 #: Sessions whose messages stay in memory after their turn. Everything is in the journal, so the
 #: rest are read back when next used; 4,096 of 20 short messages take about 30 MB.
 LIVE_SESSIONS = 4096
-
-#: For giving a turn up, which calls no model.
-_NO_CONFIG: Final = SessionConfig(cast(Model, None))
 
 
 class Realm:
@@ -282,7 +278,8 @@ class Realm:
         live = self.live(session_id)
         if live.scope is not None:
             raise SessionBusy(session_id)
-        return await TurnDriver(self, live, _NO_CONFIG, inputs).fail(reason, inputs)
+        config = to_give_up(self, live.head)
+        return await TurnDriver(self, live, config, inputs).fail(reason, inputs)
 
     @contextmanager
     def hold(self, session_id: SessionId) -> Iterator[None]:

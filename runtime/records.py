@@ -159,6 +159,20 @@ class ModelRetried:
 
 
 @attrs.frozen
+class HookReported:
+    """A hook did something to a turn, or failed to do its part. `what` is ``denied``, ``rewrote``
+    or ``failed``, `reason` why; `point` is where (`runtime.hooks.HookPoint`)."""
+
+    session_id: SessionId
+    run_id: RunId
+    hook: str
+    point: str
+    what: str
+    reason: str
+    at_ns: int
+
+
+@attrs.frozen
 class SessionForked:
     """A new session whose history is that of `source` up to and with the turn `head`."""
 
@@ -234,6 +248,7 @@ Record: TypeAlias = (
     | TurnProgressed
     | TurnEnded
     | ModelRetried
+    | HookReported
     | Erased
 )
 
@@ -408,4 +423,5 @@ RUNTIME_RECORDS: Final = (
     cold(10, SessionDeleted),
     cold(11, ModelRetried),
     RecordType(12, SessionMended, _MENDED[0], _unpack_mended),
+    cold(13, HookReported),
 )

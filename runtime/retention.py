@@ -12,7 +12,7 @@ final, and turns that only a deleted session reached have none. Besides unreache
 
 * inputs that were consumed or abandoned: the rows have their keys, the turns their words;
 * the progress of turns that have ended: the turn's own record has all of it;
-* what was told of attempts at model calls that failed: nothing is folded from it;
+* what was told of failed attempts at model calls and of hooks: nothing is folded from it;
 * what was said of sessions that were deleted (not that they were made, forked and deleted: with
   those, the journal alone still folds to the same sessions).
 
@@ -35,6 +35,7 @@ from runtime.heads import unpack_row
 from runtime.journal import PAGE, Event
 from runtime.realm import Realm
 from runtime.records import (
+    HookReported,
     InputAbandoned,
     InputAccepted,
     ModelRetried,
@@ -86,7 +87,7 @@ class Freed:
 _COUNTED: Final = {InputAccepted: "inputs", TurnProgressed: "progress", TurnEnded: "turns"}
 
 #: What only says what happened on the way to a turn's end.
-_TOLD: Final = (ModelRetried,)
+_TOLD: Final = (ModelRetried, HookReported)
 
 #: What is said of a session and means nothing once it is deleted.
 _SAID: Final = (SessionArchived, SessionLabelled, SessionRewound, InputAbandoned)

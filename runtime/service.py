@@ -27,6 +27,7 @@ from runtime.errors import (
     SessionNotRunning,
     SessionStoreError,
 )
+from runtime.hooks import NO_HOOKS, Hook
 from runtime.ids import HarnessId, RealmId, SessionId
 from runtime.journal import Event
 from runtime.messages import Message, Usage
@@ -62,7 +63,8 @@ class SessionBuildOptions:
     `output_schema` and `structured_output_retries` bind every answer; `provider_params` go with
     each model call. `fallback` are further models, as ``provider:id``, that a call goes to in their
     order when the session's own cannot answer. `budget_limits` bound the session with everything it
-    starts, over all its turns. `llm_client_override` and `external_tools` are live
+    starts, over all its turns. `hooks_override` are the session's hooks, by name.
+    `llm_client_override`, `external_tools` and `hooks_override` are live
     objects: they hold until the process ends and are not persisted.
     """
 
@@ -73,6 +75,7 @@ class SessionBuildOptions:
     external_tools: tuple[Tool, ...] = ()
     fallback: tuple[str, ...] = ()
     budget_limits: Budget | None = None
+    hooks_override: Mapping[str, bool | Hook] = attrs.field(factory=dict)
 
 
 NO_OPTIONS: Final = SessionBuildOptions()
@@ -346,6 +349,7 @@ class RealmSessionService:
             Toolbox(build.external_tools),
             TurnRules(schema, retries),
             spec.options,
+            hooks=NO_HOOKS.overridden(build.hooks_override),
             fallback=tuple(
                 Route(self._model(reference), options=spec.options) for reference in spec.fallback
             ),

@@ -27,6 +27,7 @@ from runtime.ids import HarnessId, InputId, SessionId
 from runtime.messages import ToolResult, UserMessage, check_sequence, open_calls
 from runtime.records import (
     Erased,
+    HookReported,
     InputAbandoned,
     InputAccepted,
     ModelRetried,
@@ -109,6 +110,7 @@ class RealmState:
             TurnProgressed: self._progressed,
             TurnEnded: self._ended,
             ModelRetried: lambda _seq, _record: None,
+            HookReported: lambda _seq, _record: None,
             Erased: lambda _seq, _record: None,
             **tree_transitions(self),
         }

@@ -22,6 +22,7 @@ from runtime.ids import SessionId
 from runtime.journal import Event
 from runtime.messages import AssistantMessage
 from runtime.records import (
+    HookReported,
     InputAbandoned,
     InputAccepted,
     ModelRetried,
@@ -119,6 +120,13 @@ def _retried(state: RealmState, record: ModelRetried) -> tuple[str, str]:
     return path_of(state, record.session_id), f"{next_}: {one_line(record.error, 300)}"
 
 
+def _hooked(state: RealmState, record: HookReported) -> tuple[str, str]:
+    why = f": {one_line(record.reason, 300)}" if record.reason else ""
+    return path_of(
+        state, record.session_id
+    ), f"hook {record.hook} {record.what} at {record.point}{why}"
+
+
 def _exited(_: RealmState, record: MemberExited) -> tuple[str, str]:
     cause = one_line(record.cause, 300)
     if record.restart_in_s is None:
@@ -157,6 +165,7 @@ _TELLERS: Final[dict[type, Callable[[RealmState, Any], tuple[str, str] | None]]]
     TurnProgressed: _progressed,
     TurnEnded: _ended,
     ModelRetried: _retried,
+    HookReported: _hooked,
     InputAbandoned: _abandoned,
     MemberExited: _exited,
     MemberSpawned: _spawned,

@@ -18,6 +18,7 @@ from runtime.messages import (
     UserMessage,
 )
 from runtime.records import (
+    HookReported,
     InputAbandoned,
     InputAccepted,
     ModelRetried,
@@ -77,6 +78,7 @@ records = st.one_of(
     ),
     st.builds(SessionArchived, texts, texts, numbers),
     st.builds(InputAccepted, texts, texts, texts, optional, optional, numbers),
+    st.builds(HookReported, texts, texts, texts, texts, texts, texts, numbers),
     st.builds(InputAbandoned, texts, texts, texts, numbers),
     st.builds(ModelRetried, texts, texts, counts, counts, texts, texts, counts, texts, numbers),
     st.builds(TurnProgressed, texts, texts, ids, many, usages, counts, numbers),

@@ -24,6 +24,7 @@ from runtime.messages import (
 )
 from runtime.records import (
     RUNTIME_RECORDS,
+    HookReported,
     InputAbandoned,
     InputAccepted,
     ModelRetried,
@@ -108,6 +109,7 @@ EXAMPLES: list[Any] = [
     SessionLabelled(SessionId("s1"), None, ("a", "b"), 20),
     SessionDeleted(SessionId("s1"), 21),
     ModelRetried(SessionId("s1"), RunId("u1"), 2, 1, "a:b", "busy", 1500, "c:d", 22),
+    HookReported(SessionId("s1"), RunId("u1"), "guard", "before_tool", "denied", "no", 23),
     SessionMended(SessionId("s1"), pack_head(HEAD), 22),
 ]
 TURN = next(example for example in EXAMPLES if isinstance(example, TurnEnded))
@@ -178,6 +180,14 @@ VERSION_1: dict[type, tuple[int, str]] = {
         10,
         "82aa73657373696f6e5f6964a27331a561745f6e7315",
     ),
+    HookReported: (
+        13,
+        (
+            "87aa73657373696f6e5f6964a27331a672756e5f6964a27531a4686f6f6ba56775617264a5706f69"
+            "6e74ab6265666f72655f746f6f6ca477686174a664656e696564a6726561736f6ea26e6fa561745f"
+            "6e7317"
+        ),
+    ),
     ModelRetried: (
         11,
         (
@@ -197,7 +207,7 @@ VERSION_1: dict[type, tuple[int, str]] = {
 
 
 def test_every_kind_has_its_own_number_and_an_example() -> None:
-    assert {record_type.kind for record_type in RUNTIME_RECORDS} == set(range(1, 13))
+    assert {record_type.kind for record_type in RUNTIME_RECORDS} == set(range(1, 14))
     assert {type(example) for example in EXAMPLES} == set(TYPES) == set(VERSION_1)
 
 
