@@ -15,8 +15,11 @@ from runtime.checkpoint import TOGETHER, CheckpointGate, CheckpointPolicy
 from runtime.errors import SessionNotFound, SessionQuarantined
 from runtime.ids import RunId, SessionId
 from runtime.messages import NO_USAGE, UserMessage
+from runtime.models.sim import EchoModel
 from runtime.records import TurnEnded, TurnOutcome, turn_bytes
 from runtime.session import Session, SessionStatus
+from stores import MemoryStore
+from tests.runtime.fakes import make_realm, new_session
 from tests.runtime.test_session_store import SESSION
 
 A, B = SessionId("a"), SessionId("b")
@@ -471,3 +474,17 @@ async def test_a_turn_during_a_save_begins_the_time_of_the_next(
         await wait_all_tasks_blocked()
         assert bench.saves.begun == 2
         assert bench.gate.dirty == 0
+
+
+async def test_a_step_writes_the_sessions_that_are_dirty_for_longest() -> None:
+    """So each step shortens the tail that a reader must replay, however many are dirty."""
+    realm = make_realm(MemoryStore(), EchoModel())
+    sessions = [await new_session(realm) for _ in range(4)]
+    for session in sessions:
+        await realm.runner.send_message(session, "one")
+    firsts = list(realm.state.dirty.items())
+    assert [session for session, _ in firsts] == sessions
+    for written in range(1, 4):
+        assert await realm.recovery.write(most=1)
+        assert realm.recovery.position == firsts[written][1] - 1
+        assert list(realm.state.dirty) == sessions[written:]
