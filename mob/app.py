@@ -39,6 +39,7 @@ from runtime.service import (
 from runtime.state import RealmState
 from runtime.store import SessionStore, StoredSessions
 from runtime.tools.base import Tool
+from runtime.tools.source import ToolSource
 from stores import Store, open_memory
 
 #: Seconds that leaving `open_mob` lets turns in flight finish. What is cut off is continued when
@@ -56,6 +57,7 @@ async def open_mob(
     store: Store | None = None,
     models: Mapping[str, Model] | None = None,
     tools: Mapping[str, Tool] | None = None,
+    mcp: Mapping[str, ToolSource] | None = None,
     sessions: SessionStore | None = None,
     ports: Ports | None = None,
     adopt: bool = False,
@@ -66,7 +68,8 @@ async def open_mob(
     A mob that was running goes on with its unfinished work at once; one that was stopped stays
     stopped until `resume`. Without a `store` the mob lives in memory and ends with this block.
     `models` maps aliases to clients (which stay the caller's); the rest are opened from the
-    definition. `tools` likewise stand in for tables ``[tools.X]``, whose files are not loaded then.
+    definition. `tools` likewise stand in for tables ``[tools.X]``, whose files are not loaded then
+    (one called ``shell`` for every profile's shell), and `mcp` for servers ``[mcp.X]``.
     `sessions` is where snapshots go (default: the store). Leaving the block lets turns
     in flight finish for `grace_s` seconds, then cancels them; they are continued next time.
 
@@ -86,7 +89,7 @@ async def open_mob(
         clients = await stack.enter_async_context(
             open_models(definition.models, models or {}, definition.folder)
         )
-        harnesses = Harnesses(definition, clients, loaded)
+        harnesses = Harnesses(definition, clients, loaded, mcp or {})
         realm = Realm(
             store,
             RealmId(definition.id),

@@ -14,17 +14,16 @@ from mob.budgets import budget_mistakes
 from mob.errors import Mistake
 from mob.hooks import hook_mistakes
 from mob.tables import nearest
+from mob.tooldefs import ASK_PREFIX, SHELL, SPAWN_AGENT, bounded_tools, check_tools
 from runtime.structured import check_schema
+from runtime.tools.names import MCP_PREFIX
+from runtime.tools.policy import matches
 
 if TYPE_CHECKING:
     from mob.definition import MobDefinition, ProfileDefinition
 
 #: Names of members, profiles, models and tools: they appear in tool names and paths.
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
-#: Tools that exist by configuration and not by a [tools.X] table.
-SPAWN_AGENT: Final = "spawn_agent"
-ASK_PREFIX: Final = "ask_"
-
 INF: Final = float("inf")
 #: Members that one table may stand for: a million is what the design aims at in one process.
 MAX_REPLICAS: Final = 1_000_000
@@ -34,6 +33,7 @@ def mistakes_of(definition: MobDefinition) -> Iterable[Mistake]:
     """What does not hold, each with its path."""
     yield from _check_names(definition)
     yield from _check_values(definition)
+    yield from check_tools(definition)
     if all((member.replicas or 1) <= MAX_REPLICAS for member in definition.members.values()):
         yield from _check_references(definition)
     yield from budget_mistakes(definition)
@@ -49,13 +49,10 @@ def _check_names(definition: MobDefinition) -> Iterable[Mistake]:
     rule = "letters, digits, - and _, beginning with a letter or digit, at most 63"
     if not NAME.fullmatch(definition.id):
         yield Mistake("mob.id", f"{definition.id!r} is not a name", rule)
-    for table in ("models", "profiles", "members", "tools", "hooks"):
+    for table in ("models", "profiles", "members", "tools", "mcp", "hooks"):
         for name in getattr(definition, table):
             if not NAME.fullmatch(name):
                 yield Mistake(f"{table}.{name}", f"{name!r} is not a name", rule)
-    for name in definition.tools:
-        if name == SPAWN_AGENT or name.startswith(ASK_PREFIX):
-            yield Mistake(f"tools.{name}", "the name is taken by a built-in tool", "rename it")
 
 
 def _check_values(definition: MobDefinition) -> Iterable[Mistake]:
@@ -63,10 +60,6 @@ def _check_values(definition: MobDefinition) -> Iterable[Mistake]:
         if value is not None and not least <= value <= most:
             bounds = f"at least {least:g}" if most == INF else f"{least:g} to {most:g}"
             yield Mistake(path, f"must be {bounds}, found {value:g}")
-    for name, tool in definition.tools.items():
-        if not re.fullmatch(r"[^:]+\.py:[A-Za-z_]\w*", tool.function):
-            form = f"{tool.function!r} is not of the form file.py:function_name"
-            yield Mistake(f"tools.{name}.function", form)
     ways = ("allow", "deny")
     if definition.wiring.default not in ways:
         word = definition.wiring.default
@@ -81,8 +74,7 @@ def _bounded(definition: MobDefinition) -> Iterable[tuple[str, float | None, flo
         yield f"models.{name}.stall_s", model.stall_s, 0.001, INF
         for key in ("backoff_s", "max_backoff_s", "within_s"):
             yield f"models.{name}.retry.{key}", getattr(model.retry, key), 0, INF
-    for name, tool in definition.tools.items():
-        yield f"tools.{name}.timeout_s", tool.timeout_s, 0.001, INF
+    yield from bounded_tools(definition)
     for name, profile in definition.profiles.items():
         path = f"profiles.{name}"
         yield f"{path}.output_retries", profile.output_retries, 0, INF
@@ -126,12 +118,6 @@ def _check_references(definition: MobDefinition) -> Iterable[Mistake]:
         path = f"profiles.{name}"
         if profile.model not in definition.models:
             yield _unknown(f"{path}.model", "model alias", profile.model, definition.models)
-        for tool in profile.tools:
-            if tool not in definition.tools:
-                yield _unknown(f"{path}.tools", "tool", tool, definition.tools)
-            elif profile.tools.count(tool) > 1:
-                yield Mistake(f"{path}.tools", f"{tool!r} is listed more than once")
-                break
         child = profile.subagents.profile if profile.subagents is not None else None
         if child is not None and child not in definition.profiles:
             yield _unknown(f"{path}.subagents.profile", "profile", child, definition.profiles)
@@ -167,11 +153,17 @@ def _check_choices(
     definition: MobDefinition, name: str, profile: ProfileDefinition
 ) -> Iterable[Mistake]:
     """A forced tool must be one that some session of this profile is offered."""
-    offered = {"auto", "none", "required", *profile.tools}
+    offered = {"auto", "none", "required"}
+    offered.update(name for name in definition.tools if matches(profile.tools, name))
     if profile.subagents is not None:
         offered.add(SPAWN_AGENT)
+    if profile.shell is not None:
+        offered.add(SHELL)
     offered.update(f"{ASK_PREFIX}{other}" for other in definition.profiles)
     for choice in profile.tool_choice:
+        server = choice.removeprefix(MCP_PREFIX).partition(".")[0]
+        if choice.startswith(MCP_PREFIX) and server in definition.mcp:
+            continue  # what a server offers is known when it runs
         if choice not in offered:
             yield _unknown(f"profiles.{name}.tool_choice", "tool", choice, offered)
 

@@ -28,6 +28,17 @@ from mob.errors import DefinitionInvalid, Mistake
 from mob.hooks import HookDefinition, Overrides, read_hooks, read_overrides
 from mob.supervision import DEFAULT_POLICY, RestartPolicy, RestartWhen
 from mob.tables import TableReader
+from mob.tooldefs import (
+    NO_LISTS,
+    McpDefinition,
+    ShellDefinition,
+    ToolDefinition,
+    ToolLists,
+    read_lists,
+    read_mcp,
+    read_shell,
+    read_tool,
+)
 from runtime.budget import Budget
 from runtime.checkpoint import CheckpointPolicy
 from runtime.prices import CURRENCY, Price, amount
@@ -62,15 +73,6 @@ class ModelDefinition:
 
 
 @attrs.frozen
-class ToolDefinition:
-    """A Python function as a tool: ``function = "file.py:name"``, the file beside the mob file."""
-
-    function: str
-    idempotent: bool = False
-    timeout_s: float | None = None
-
-
-@attrs.frozen
 class SubagentDefinition:
     """Whether and how sessions of a profile may start child sessions.
 
@@ -85,7 +87,8 @@ class SubagentDefinition:
 @attrs.frozen
 class ProfileDefinition:
     """What members and children of one kind have in common. `budget` is for each session of it with
-    everything below it."""
+    everything below it. `tools` are patterns of what it is offered of the tables ``[tools.X]`` and
+    ``[mcp.X]``, `tools_deny` of what it may not call, whatever offers it."""
 
     model: str
     instructions: str = ""
@@ -100,6 +103,8 @@ class ProfileDefinition:
     options: dict[str, Any] = attrs.field(factory=dict)
     budget: Budget | None = None
     hooks: Overrides = attrs.field(factory=dict)
+    tools_deny: tuple[str, ...] = ()
+    shell: ShellDefinition | None = None
 
 
 @attrs.frozen
@@ -108,12 +113,14 @@ class MemberDefinition:
 
     `instructions` are added to those of the profile, `brief` to every message it is sent: what
     small models are told once they forget, and what they are to pass on must stand in the message.
+    `tools` are laid over the lists of the profile, for the member and its children.
     """
 
     profile: str
     replicas: int | None = None
     instructions: str = ""
     brief: str = ""
+    tools: ToolLists = NO_LISTS
 
     def names(self, base: str) -> tuple[str, ...]:
         """The names that the table ``[members.BASE]`` stands for."""
@@ -141,6 +148,7 @@ class MobDefinition:
     profiles: Mapping[str, ProfileDefinition]
     members: Mapping[str, MemberDefinition]
     tools: Mapping[str, ToolDefinition] = attrs.field(factory=dict)
+    mcp: Mapping[str, McpDefinition] = attrs.field(factory=dict)
     wiring: WiringDefinition = WiringDefinition()
     checkpoint: CheckpointPolicy = CheckpointPolicy()
     budget: Budget | None = None
@@ -198,7 +206,7 @@ class MobDefinition:
         return {
             name: member
             for base, member in self.members.items()
-            if member.instructions or member.brief
+            if member.instructions or member.brief or member.tools != NO_LISTS
             for name in member.names(base)
         }
 
@@ -218,15 +226,19 @@ class MobDefinition:
         return {name: tuple(o for o in names if o in linked[name]) for name in names}
 
     def blueprint(self) -> str:
-        """The part a stored mob remembers, as canonical JSON. Bindings (models) are not in it."""
+        """The part a stored mob remembers, as canonical JSON. Bindings (models, ...) are not."""
         table = attrs.asdict(
-            attrs.evolve(self, models={}, folder=Path(), source=""),
+            attrs.evolve(self, models={}, mcp={}, folder=Path(), source=""),
             value_serializer=lambda _i, _a, value: getattr(value, "value", value),
         )
-        del table["models"], table["folder"], table["source"], table["budget"], table["hooks"]
+        for key in ("models", "mcp", "folder", "source", "budget", "hooks"):
+            del table[key]
+        # What was not given is not in it, so that a key of later versions changes no stored mob.
         for profile in table["profiles"].values():
             del profile["budget"], profile["hooks"]
-        # What was not given is not in it, so that a key of later versions changes no stored mob.
+            _only_given(profile, tools_deny=(), shell=None)
+        for member in table["members"].values():
+            _only_given(member, tools={"allow": None, "deny": ()})
         given = table["checkpoint"].items()
         table["checkpoint"] = {key: value for key, value in given if value is not None}
         return json.dumps(table, sort_keys=True, ensure_ascii=False, default=str)
@@ -234,6 +246,12 @@ class MobDefinition:
     def mistakes(self) -> Iterable[Mistake]:
         """What does not fit together, each with its path."""
         return mistakes_of(self)
+
+
+def _only_given(table: dict[str, Any], **defaults: Any) -> None:
+    for key, default in defaults.items():
+        if table[key] == default:
+            del table[key]
 
 
 def changed_parts(old: str, new: str) -> tuple[str, ...]:
@@ -262,7 +280,8 @@ def _read(top: TableReader, folder: Path, source: str) -> MobDefinition:
             name: _read_profile(table, folder) for name, table in top.tables("profiles").items()
         },
         members={name: _read_member(table) for name, table in top.tables("members").items()},
-        tools={name: _read_tool(table) for name, table in top.tables("tools").items()},
+        tools={name: read_tool(table) for name, table in top.tables("tools").items()},
+        mcp={name: read_mcp(table) for name, table in top.tables("mcp").items()},
         wiring=_read_wiring(top.table("wiring")),
         checkpoint=_read_checkpoint(top.table("checkpoint")),
         budget=read_budget(top.table("budget")),
@@ -334,24 +353,15 @@ def _read_retry(table: TableReader) -> RetryPolicy:
     return retry
 
 
-def _read_tool(table: TableReader) -> ToolDefinition:
-    tool = ToolDefinition(
-        table.required("function", str, "tools.py:tool"),
-        table.take("idempotent", bool, False),
-        table.take("timeout_s", float),
-    )
-    table.done()
-    return tool
-
-
 def _read_profile(table: TableReader, folder: Path) -> ProfileDefinition:
     subagents = _read_subagents(table.table("subagents")) if "subagents" in table else None
     table.raw("subagents")
+    lists = read_lists(table)
     profile = ProfileDefinition(
         model=table.required("model", str, ""),
         instructions=_read_instructions(table, folder),
         peer_description=table.take("peer_description", str, ""),
-        tools=table.texts("tools"),
+        tools=lists.allow or (),
         tool_choice=table.texts("tool_choice"),
         output_schema=_read_schema(table, folder),
         output_retries=table.take("output_retries", int, 2),
@@ -361,6 +371,8 @@ def _read_profile(table: TableReader, folder: Path) -> ProfileDefinition:
         options=table.take("options", dict, {}),
         budget=read_budget(table.table("budget")),
         hooks=read_overrides(table),
+        tools_deny=lists.deny,
+        shell=read_shell(table),
     )
     table.done()
     return profile
@@ -431,6 +443,7 @@ def _read_member(table: TableReader) -> MemberDefinition:
         table.take("replicas", int),
         table.take("instructions", str, ""),
         table.take("brief", str, ""),
+        read_lists(table),
     )
     table.done()
     return member

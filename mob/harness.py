@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import attrs
+
 from mob.definition import MobDefinition, ProfileDefinition
 from mob.errors import DefinitionInvalid, Mistake
 from mob.hooks import LoadedHooks
 from mob.peers import ask_peers
+from mob.tooldefs import SHELL, ShellDefinition
 from runtime.attempts import Route
 from runtime.budget import Budget
 from runtime.driver import SessionConfig
@@ -23,6 +26,10 @@ from runtime.spawning import SpawnLimits
 from runtime.tools.agents import SpawnAgent
 from runtime.tools.base import Tool, Toolbox
 from runtime.tools.function import load_function, tool
+from runtime.tools.names import MCP_PREFIX, qualified_name, wire_name
+from runtime.tools.policy import EVERY_TOOL, listed, may_match
+from runtime.tools.shell import ShellTool
+from runtime.tools.source import ToolSource
 from runtime.turn import TurnRules
 
 if TYPE_CHECKING:
@@ -37,12 +44,17 @@ class Harnesses:
     """
 
     def __init__(
-        self, definition: MobDefinition, models: Mapping[str, Model], tools: Mapping[str, Tool]
+        self,
+        definition: MobDefinition,
+        models: Mapping[str, Model],
+        tools: Mapping[str, Tool],
+        sources: Mapping[str, ToolSource],
     ) -> None:
         self._definition = definition
         self._models = models
         self._tools = tools
         self._hooks = LoadedHooks(definition)
+        self._sources = sources
         self._peers = definition.peers()
         self._told = definition.member_details()
         self._configs: dict[tuple[str, str | None, int], SessionConfig] = {}
@@ -58,19 +70,15 @@ class Harnesses:
         config = self._configs.get(key)
         if config is None:
             config = self._configs[key] = self._make(mob, *key)
-        return config
+        told = self._told.get(head.agent_id) if head.agent_id is not None else None
+        laid = head.spec.tools if told is None else told.tools.policy & head.spec.tools
+        if laid == EVERY_TOOL:
+            return config
+        return attrs.evolve(config, toolbox=config.toolbox.restricted(laid))
 
     def _make(self, mob: Mob, profile_name: str, member: str | None, depth: int) -> SessionConfig:
         profile = self._definition.profiles[profile_name]
-        offered: list[Tool] = [self._tools[name] for name in profile.tools]
-        if profile.subagents is not None and depth < profile.subagents.max_depth:
-            child = profile.subagents.profile
-            offered.append(SpawnAgent(harness_id=None if child is None else HarnessId(child)))
-        if member is not None:
-            offered.extend(self._peer_tools(mob, member))
-        toolbox = Toolbox(offered)
-        names = {spec.name for spec in toolbox.specs} | {"auto", "none"}
-        names |= {"required"} if len(toolbox) else set()
+        toolbox = self._toolbox(mob, profile_name, member, depth)
         told = self._told.get(member) if member is not None else None
         own = "" if told is None else told.instructions
         first, *fallback = self._routes(profile)
@@ -81,7 +89,7 @@ class Harnesses:
             TurnRules(
                 profile.output_schema,
                 profile.output_retries,
-                tuple(choice if choice in names else "auto" for choice in profile.tool_choice),
+                tuple(map(_called, profile.tool_choice)),
                 profile.max_steps,
             ),
             first.options,
@@ -90,6 +98,31 @@ class Harnesses:
             tuple(fallback),
             self._hooks.of(profile_name),
         )
+
+    def _toolbox(self, mob: Mob, profile_name: str, member: str | None, depth: int) -> Toolbox:
+        """All there is, and what of it the profile may call: a model that asks for something else
+        is told that it may not, and not that there is no such thing."""
+        profile = self._definition.profiles[profile_name]
+        own: list[Tool] = []
+        if profile.subagents is not None and depth < profile.subagents.max_depth:
+            child = profile.subagents.profile
+            own.append(SpawnAgent(harness_id=None if child is None else HarnessId(child)))
+        if profile.shell is not None:
+            own.append(self._tools.get(SHELL) or self._shell(profile.shell))
+        if member is not None:
+            own.extend(self._peer_tools(mob, member))
+        library = [each for name, each in self._tools.items() if name != SHELL]
+        allow = (*profile.tools, *(each.spec.name for each in own))
+        wanted = [
+            source
+            for name, source in self._sources.items()
+            if any(may_match(pattern, qualified_name(name, "")) for pattern in profile.tools)
+        ]
+        return Toolbox([*library, *own], policy=listed(allow, profile.tools_deny), sources=wanted)
+
+    def _shell(self, shell: ShellDefinition) -> ShellTool:
+        folder = self._definition.folder / shell.cwd
+        return ShellTool(folder, shell.timeout_s, shell.max_output_bytes, shell.env)
 
     def _routes(self, profile: ProfileDefinition) -> list[Route]:
         """The chain of models of a profile, its own first."""
@@ -152,8 +185,16 @@ class Harnesses:
         )
 
 
+def _called(choice: str) -> str:
+    """What models call the tool that a mob file calls `choice`."""
+    server, dot, tool_name = choice.removeprefix(MCP_PREFIX).partition(".")
+    return wire_name(server, tool_name) if choice.startswith(MCP_PREFIX) and dot else choice
+
+
 def load_tools(definition: MobDefinition, given: Mapping[str, Tool]) -> dict[str, Tool]:
     """The [tools.X] functions of a definition, loaded from their files except for those given.
+
+    One given as ``shell`` stands in for the shell of every profile that has one.
 
     Raises:
         DefinitionInvalid: a file or function is missing, fails to load, or has a parameter that
@@ -163,7 +204,9 @@ def load_tools(definition: MobDefinition, given: Mapping[str, Tool]) -> dict[str
     tools: dict[str, Tool] = {}
     mistakes: list[Mistake] = []
     for name, own in given.items():
-        if name not in definition.tools:
+        if name == SHELL and any(each.shell for each in definition.profiles.values()):
+            tools[SHELL] = own
+        elif name not in definition.tools:
             mistakes.append(Mistake(f"tools.{name}", "a tool was given that has no table"))
         elif own.spec.name != name:
             mistakes.append(Mistake(f"tools.{name}", f"the tool given is named {own.spec.name!r}"))

@@ -45,7 +45,9 @@ def converter() -> Converter:
     # What was not given is not stored, so that a field of later versions changes no stored spec.
     made.register_unstructure_hook(
         SessionSpec,
-        make_dict_unstructure_fn(SessionSpec, made, fallback=omitted, budget=omitted),
+        make_dict_unstructure_fn(
+            SessionSpec, made, fallback=omitted, budget=omitted, tools=omitted
+        ),
     )
     made.register_structure_hook_func(lambda kind: kind == Sequence[Message], _no_messages)
     return made

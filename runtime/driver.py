@@ -273,11 +273,12 @@ class TurnDriver:
         if barred is not None:
             return barred
         live.now_doing(Doing.MODEL)
+        offer = await config.toolbox.offer()
         request = ModelRequest(
             live.history,
-            config.instructions,
-            config.toolbox.specs,
-            effect.tool_choice,
+            f"{config.instructions}\n\n{offer.missing}" if offer.missing else config.instructions,
+            offer.specs,
+            offer.choice(effect.tool_choice),
             config.rules.output_schema,
             config.options,
             f"{live.key}/{live.head.turns}.{effect.step}",

@@ -75,6 +75,8 @@ class ToolOutcome(enum.Enum):
     INTERRUPTED = 2
     #: The process ended while the call ran and the tool is not idempotent.
     UNKNOWN = 3
+    #: The session may not call the tool, whatever the model thought; nothing was run.
+    DENIED = 4
 
 
 @attrs.frozen

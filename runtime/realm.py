@@ -179,6 +179,7 @@ class Realm:
                 raise SessionError(f"session {parent} is archived and takes no children", parent)
             root = above.lineage.budget_root or parent
             lineage = Lineage(parent=parent, budget_root=root, depth=above.lineage.depth + 1)
+            spec = spec.below(above.spec)
         return SessionCreated(
             SessionId(self.ports.ids.new()),
             harness_id,

@@ -41,6 +41,7 @@ from runtime.session import SessionHead, SessionSpec
 from runtime.spending import Budgets
 from runtime.structured import check_schema
 from runtime.tools.base import Tool, Toolbox
+from runtime.tools.policy import EVERY_TOOL, ToolPolicy
 from runtime.turn import TurnRules
 from stores import Store, StoreError
 
@@ -63,9 +64,9 @@ class SessionBuildOptions:
     `output_schema` and `structured_output_retries` bind every answer; `provider_params` go with
     each model call. `fallback` are further models, as ``provider:id``, that a call goes to in their
     order when the session's own cannot answer. `budget_limits` bound the session with everything it
-    starts, over all its turns. `hooks_override` are the session's hooks, by name.
-    `llm_client_override`, `external_tools` and `hooks_override` are live
-    objects: they hold until the process ends and are not persisted.
+    starts, over all its turns. `tools` says which tools the session and those below it may call.
+    `hooks_override` are the session's hooks, by name. `llm_client_override`, `external_tools` and
+    `hooks_override` are live objects: they hold until the process ends and are not persisted.
     """
 
     output_schema: Schema | None = None
@@ -76,6 +77,7 @@ class SessionBuildOptions:
     fallback: tuple[str, ...] = ()
     budget_limits: Budget | None = None
     hooks_override: Mapping[str, bool | Hook] = attrs.field(factory=dict)
+    tools: ToolPolicy = EVERY_TOOL
 
 
 NO_OPTIONS: Final = SessionBuildOptions()
@@ -259,6 +261,7 @@ class RealmSessionService:
             options,
             build.fallback,
             build.budget_limits,
+            build.tools,
         )
         if build.budget_limits is not None:
             if build.budget_limits.nano_usd is not None:
@@ -346,7 +349,7 @@ class RealmSessionService:
         return SessionConfig(
             build.llm_client_override or self._model(spec.model or ""),
             spec.instructions or "",
-            Toolbox(build.external_tools),
+            Toolbox(build.external_tools, policy=spec.tools),
             TurnRules(schema, retries),
             spec.options,
             hooks=NO_HOOKS.overridden(build.hooks_override),

@@ -20,6 +20,7 @@ import attrs
 from runtime.budget import Budget
 from runtime.ids import AgentId, HarnessId, InputId, RunId, SessionId
 from runtime.messages import NO_USAGE, Message, Usage
+from runtime.tools.policy import EVERY_TOOL, ToolPolicy
 
 
 class SessionStatus(enum.Enum):
@@ -63,7 +64,8 @@ class SessionSpec:
     `model` is an alias or ``provider:id`` (None: the harness decides), `instructions` replace the
     harness's, `output_schema` is a JSON Schema as JSON text, `options` go to the provider.
     `fallback` are the models (as `model`) that are asked when that one cannot answer. `budget`
-    bounds the session and everything it starts.
+    bounds the session and everything it starts. `tools` is laid over what the harness permits, here
+    and in the sessions below this one.
     """
 
     model: str | None = None
@@ -73,6 +75,13 @@ class SessionSpec:
     options: dict[str, Any] = attrs.field(factory=dict)
     fallback: tuple[str, ...] = ()
     budget: Budget | None = None
+    tools: ToolPolicy = EVERY_TOOL
+
+    def below(self, parent: SessionSpec) -> SessionSpec:
+        """This spec for a child of `parent`, which may call no tool that its parent may not."""
+        if parent.tools == EVERY_TOOL:
+            return self
+        return attrs.evolve(self, tools=parent.tools & self.tools)
 
 
 NO_SPEC = SessionSpec()

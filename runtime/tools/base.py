@@ -4,7 +4,8 @@ Owns: the `Tool` protocol, what a tool is told (`ToolContext`), `Toolbox` which 
 Must not: know the turn that called, or what any particular tool does.
 
 Whatever a tool does wrong becomes a `ToolResult` with outcome ERROR that the model reads; only
-cancellation passes through. Arguments are checked against the tool's schema before it runs.
+cancellation passes through. Arguments are checked against the tool's schema before it runs. What
+the session may not call is not advertised, and a model that calls it all the same is told DENIED.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ import trio
 from runtime.errors import describe, encodable, words_of
 from runtime.ids import RunId, SessionId
 from runtime.messages import ToolCall, ToolOutcome, ToolResult
-from runtime.models.base import ToolSpec
+from runtime.models.base import ToolChoice, ToolSpec
 from runtime.structured import mistakes_in
+from runtime.tools.policy import EVERY_TOOL, ToolPolicy
+from runtime.tools.source import ToolSource
 
 if TYPE_CHECKING:
     from runtime.runner import LocalSessionRunner
@@ -77,23 +80,77 @@ class ToolFailed(Exception):
     """Raised by a tool to say, in words meant for the model, why it could not do as asked."""
 
 
+@attrs.frozen
+class Offer:
+    """What a model call advertises; `missing` says which tools cannot be had now, and why."""
+
+    specs: tuple[ToolSpec, ...]
+    missing: str = ""
+
+    def choice(self, asked: ToolChoice) -> ToolChoice:
+        """`asked`, or ``auto`` if it names a tool that is not offered: providers refuse that."""
+        if asked in ("auto", "none"):
+            return asked
+        names = {spec.name for spec in self.specs}
+        return asked if asked in names or (asked == "required" and names) else "auto"
+
+
 class Toolbox:
-    """A fixed set of tools by name, in the order given.
+    """The tools of a session by name, in the order given, and those of its sources.
+
+    `policy` says which of them may be called. A tool of a source that has the name of another one
+    is left out.
 
     Raises:
         ValueError: two tools share a name.
     """
 
-    def __init__(self, tools: Iterable[Tool] = ()) -> None:
+    def __init__(
+        self,
+        tools: Iterable[Tool] = (),
+        *,
+        policy: ToolPolicy = EVERY_TOOL,
+        sources: Iterable[ToolSource] = (),
+    ) -> None:
+        self.policy = policy
+        self._sources = tuple(sources)
         self._tools: dict[str, Tool] = {}
         for tool in tools:
             if tool.spec.name in self._tools:
                 raise ValueError(f"two tools are named {tool.spec.name!r}; rename one of them")
             self._tools[tool.spec.name] = tool
-        self.specs: tuple[ToolSpec, ...] = tuple(tool.spec for tool in self._tools.values())
+        self._own = Offer(
+            tuple([t.spec for name, t in self._tools.items() if policy.permits(name)])
+        )
+
+    @property
+    def specs(self) -> tuple[ToolSpec, ...]:
+        """What may be called, as far as is known without waiting for a source."""
+        return self._offered("").specs if self._sources else self._own.specs
+
+    def restricted(self, policy: ToolPolicy) -> Toolbox:
+        """The same tools with `policy` laid over theirs."""
+        if policy == EVERY_TOOL:
+            return self
+        return Toolbox(self._tools.values(), policy=self.policy & policy, sources=self._sources)
+
+    async def offer(self) -> Offer:
+        """What to advertise in the next model call. A checkpoint only if there are sources."""
+        if not self._sources:
+            return self._own
+        reasons = [reason for each in self._sources if (reason := await each.refresh())]
+        return self._offered("\n".join(reasons))
+
+    def _offered(self, missing: str) -> Offer:
+        specs = {spec.name: spec for spec in self._own.specs}
+        for source in self._sources:
+            for qualified, tool in source.tools.items():
+                if tool.spec.name not in self._tools and self.policy.permits(qualified):
+                    specs.setdefault(tool.spec.name, tool.spec)
+        return Offer(tuple(specs.values()), missing)
 
     def __len__(self) -> int:
-        return len(self._tools)
+        return len(self.specs)
 
     def __iter__(self) -> Iterator[Tool]:
         return iter(self._tools.values())
@@ -101,15 +158,42 @@ class Toolbox:
     def idempotent(self, name: str) -> bool:
         """Whether the tool called `name` may be repeated; an unknown one does nothing, so yes."""
         tool = self._tools.get(name)
-        return tool is None or tool.idempotent
+        if tool is not None:
+            return tool.idempotent
+        source = self._source(name)
+        return source is None or source[0].idempotent(name)
 
     async def run(self, context: ToolContext) -> ToolResult:
         """Run `context.call` and return its result. Only cancellation escapes."""
         call = context.call
         tool = self._tools.get(call.name)
-        if tool is None:
-            offered = ", ".join(sorted(self._tools)) or "none"
-            return _failed(call, f"there is no tool named {call.name!r}; available: {offered}")
+        source = self._source(call.name) if tool is None else None
+        if tool is None and source is None:
+            return _failed(call, f"there is no tool named {call.name!r}; {self._available()}")
+        if not self.policy.permits(call.name if source is None else source[1]):
+            reason = f"this session may not call {call.name!r}; {self._available()}"
+            return _failed(call, reason, ToolOutcome.DENIED)
+        if source is not None:
+            why = await source[0].refresh()
+            tool = source[0].tools.get(source[1])
+            if tool is None:
+                gone = f"there is no tool named {call.name!r} any more; {self._available()}"
+                return _failed(call, why or gone)
+        assert tool is not None
+        return await self._checked(tool, context)
+
+    def _source(self, name: str) -> tuple[ToolSource, str] | None:
+        for source in self._sources:
+            qualified = source.qualified(name)
+            if qualified is not None:
+                return source, qualified
+        return None
+
+    def _available(self) -> str:
+        return "available: " + (", ".join(sorted(spec.name for spec in self.specs)) or "none")
+
+    async def _checked(self, tool: Tool, context: ToolContext) -> ToolResult:
+        call = context.call
         try:
             arguments = json.loads(call.arguments or "{}")
         except (ValueError, RecursionError) as error:
@@ -154,5 +238,5 @@ def as_text(value: Any) -> str:
     return text
 
 
-def _failed(call: ToolCall, reason: str) -> ToolResult:
-    return ToolResult(call.id, call.name, as_text(f"error: {reason}"), ToolOutcome.ERROR)
+def _failed(call: ToolCall, reason: str, outcome: ToolOutcome = ToolOutcome.ERROR) -> ToolResult:
+    return ToolResult(call.id, call.name, as_text(f"error: {reason}"), outcome)

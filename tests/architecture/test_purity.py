@@ -43,6 +43,8 @@ PURE = (
     "runtime.session",
     "runtime.state",
     "runtime.structured",
+    "runtime.tools.names",
+    "runtime.tools.policy",
     "runtime.tree",
     "runtime.turn",
     "stores.base",

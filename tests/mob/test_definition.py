@@ -59,14 +59,27 @@ FULL: dict[str, Any] = {
                 "max_backoff_s": 30.0,
             },
             "options": {"temperature": 0.5},
+            "shell": {"cwd": "x", "timeout_s": 5.0, "max_output_bytes": 4096, "env": ["CI"]},
         },
-        "worker": {"model": "big"},
+        "worker": {"model": "big", "tools": {"allow": ["mcp.web.*"], "deny": ["spawn_*"]}},
     },
     "members": {
         "lead": {"profile": "boss", "instructions": "you are it"},
-        "w": {"profile": "worker", "replicas": 3},
+        "w": {"profile": "worker", "replicas": 3, "tools": {"allow": ["*"], "deny": ["look"]}},
     },
     "tools": {"look": {"function": "tools.py:look", "idempotent": True, "timeout_s": 3.0}},
+    "mcp": {
+        "files": {
+            "command": "python",
+            "args": ["-m", "files"],
+            "env": {"TOKEN": "${FILES_TOKEN}"},
+            "cwd": ".",
+            "timeout_s": 20.0,
+            "start_timeout_s": 9.0,
+            "idempotent": ["read_*"],
+        },
+        "web": {"url": "http://127.0.0.1/mcp", "headers": {"Authorization": "Bearer ${WEB}"}},
+    },
     "wiring": {"default": "deny", "edges": [["lead", "w"]]},
     "checkpoint": {
         "every_turns": 8,
@@ -78,8 +91,8 @@ FULL: dict[str, Any] = {
 }
 
 #: Where a table's own keys may be anything, because users name them or providers read them.
-FREE = {"models", "profiles", "members", "tools"}
-OPAQUE = {"options", "output_schema"}
+FREE = {"models", "profiles", "members", "tools", "mcp"}
+OPAQUE = {"options", "output_schema", "env", "headers"}
 
 
 def mistakes(data: dict[str, Any], folder: Path | None = None) -> list[Mistake]:
@@ -122,7 +135,9 @@ def tables(data: Any) -> list[str]:
         value = data
         for key in path.split("."):
             value = value[key]
-        if isinstance(value, dict) and path.split(".")[-1] not in OPAQUE | FREE:
+        name = path.split(".")[-1]
+        named_by_users = name in FREE and path.count(".") == 0
+        if isinstance(value, dict) and name not in OPAQUE and not named_by_users:
             found.append(path)
     return found
 
@@ -147,6 +162,11 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(path: str) -> None:
         "members.lead": "profile",
         "members.w": "replicas",
         "tools.look": "idempotent",
+        "profiles.boss.shell": "max_output_bytes",
+        "profiles.worker.tools": "allow",
+        "members.w.tools": "allow",
+        "mcp.files": "start_timeout_s",
+        "mcp.web": "start_timeout_s",
         "wiring": "default",
         "checkpoint": "every_turns",
     }[path]
@@ -207,6 +227,26 @@ def test_a_value_of_the_wrong_type_is_named_by_its_path(path: str) -> None:
         ("profiles.boss.model", "bigg", "there is no model alias 'bigg'"),
         ("profiles.boss.tools", ["lok"], "there is no tool 'lok'"),
         ("profiles.boss.tools", ["look", "look"], "'look' is listed more than once"),
+        ("profiles.boss.tools", ["loo"], "there is no tool 'loo'"),
+        ("profiles.boss.tools", ["x*"], "no tool fits 'x*'"),
+        ("profiles.boss.tools", ["shell"], "there is no tool 'shell'"),
+        ("profiles.boss.tools", ["mcp.wep.*"], "there is no MCP server 'wep'"),
+        ("profiles.boss.tools", ["mcp.web"], "'mcp.web' names no tool"),
+        ("profiles.worker.tools.deny", ["shel"], "there is no tool 'shel'"),
+        ("members.lead.tools", ["lok"], "there is no tool 'lok'"),
+        ("profiles.boss.shell.env", ["A=B"], "'A=B' is not the name"),
+        ("profiles.boss.shell.max_output_bytes", 1, "must be at least 100"),
+        ("mcp.a__b", {"command": "x"}, "two underscores"),
+        ("mcp.none", {}, "give either a command or a url"),
+        ("mcp.both", {"command": "x", "url": "http://x"}, "give either"),
+        ("mcp.web.args", ["x"], "goes with a command"),
+        ("mcp.files.headers", {"A": "b"}, "goes with a url"),
+        ("mcp.web.url", "ftp://x", "is not an address"),
+        ("mcp.web.headers", {"A b": "c"}, "'A b' is not a name"),
+        ("mcp.files.env", {"A": 1}, "expected text"),
+        ("mcp.files.timeout_s", 0, "must be at least"),
+        ("tools.web__find", {"function": "t.py:f"}, "could be that of a tool of mcp.web"),
+        ("tools.shell", {"function": "t.py:f"}, "taken by a built-in tool"),
         ("profiles.boss.tool_choice", ["ask_workr"], "there is no tool 'ask_workr'"),
         ("profiles.boss.subagents.profile", "workr", "there is no profile 'workr'"),
         ("members.lead.profile", "bos", "there is no profile 'bos'"),
@@ -342,7 +382,7 @@ def test_one_replica_is_numbered_and_none_is_not() -> None:
 def test_the_blueprint_is_everything_but_the_bindings() -> None:
     """DESIGN: editing the file never rewrites a running mob; which model serves it may differ."""
     blueprint = MobDefinition.from_table(FULL).blueprint()
-    assert json.loads(blueprint).keys() == FULL.keys() - {"models", "mob"} | {"id", "lead"}
+    assert json.loads(blueprint).keys() == FULL.keys() - {"models", "mcp", "mob"} | {"id", "lead"}
     for path, value in (
         ("models.big.model", "sim:echo"),
         ("models.big.options", {}),

@@ -71,7 +71,7 @@ def test_the_stored_form_never_changes(message: Message, form: Any) -> None:
         (2, "", (), None, (1, 2, 3, 4, 5)),
         (2, "", (("c1", "add"),), None, (0, 0, 0, 0)),
         (2, "", (("c1", "add", 1),), None, (0, 0, 0, 0)),
-        (3, "c1", "add", "3", 4),
+        (3, "c1", "add", "3", 5),
         (3, "c1", "add", "3", None),
         (3, "c1", "add", 3, 0),
         (True, "hi", None),

@@ -285,7 +285,7 @@ def test_an_unknown_outcome_is_unreadable() -> None:
 
 def test_a_renamed_enumeration_keeps_its_numbers() -> None:
     assert [outcome.value for outcome in TurnOutcome] == [0, 1, 2, 3]
-    assert [outcome.value for outcome in ToolOutcome] == [0, 1, 2, 3]
+    assert [outcome.value for outcome in ToolOutcome] == [0, 1, 2, 3, 4]
     assert attrs.fields_dict(TurnEnded).keys() >= {"prev", "input_ids", "usage"}
 
 
