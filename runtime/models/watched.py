@@ -21,9 +21,9 @@ from runtime.models.base import Emit, Model, ModelReply, ModelRequest
 #: Seconds until the first piece. Models that think send nothing for minutes; an embedded one reads
 #: a prompt of 8,000 tokens for a minute or two on two cores.
 TIMEOUT_S: Final = 600.0
-#: Seconds between two pieces of one answer: the slowest model that anybody waits for says a word in
-#: each, and tool calls come as pieces too.
-STALL_S: Final = 120.0
+#: Seconds between two pieces of one answer. A client passes text on and no parts of tool calls, so
+#: this has room for the longest call: 20,000 tokens at 70 a second.
+STALL_S: Final = 300.0
 
 _NEVER: Final = float("inf")
 
