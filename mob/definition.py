@@ -26,6 +26,7 @@ from mob.budgets import read_budget
 from mob.checks import mistakes_of
 from mob.errors import DefinitionInvalid, Mistake
 from mob.hooks import HookDefinition, Overrides, read_hooks, read_overrides
+from mob.sim_table import DEFAULT_SIM, SimDefinition, read_sim
 from mob.supervision import DEFAULT_POLICY, RestartPolicy, RestartWhen
 from mob.tables import TableReader
 from mob.tooldefs import (
@@ -153,6 +154,7 @@ class MobDefinition:
     checkpoint: CheckpointPolicy = CheckpointPolicy()
     budget: Budget | None = None
     hooks: Mapping[str, HookDefinition] = attrs.field(factory=dict)
+    sim: SimDefinition = DEFAULT_SIM
     folder: Path = attrs.field(factory=Path, eq=False)
     source: str = attrs.field(default="definition", eq=False)
 
@@ -231,7 +233,7 @@ class MobDefinition:
             attrs.evolve(self, models={}, mcp={}, folder=Path(), source=""),
             value_serializer=lambda _i, _a, value: getattr(value, "value", value),
         )
-        for key in ("models", "mcp", "folder", "source", "budget", "hooks"):
+        for key in ("models", "mcp", "folder", "source", "budget", "hooks", "sim"):
             del table[key]
         # What was not given is not in it, so that a key of later versions changes no stored mob.
         for profile in table["profiles"].values():
@@ -286,6 +288,7 @@ def _read(top: TableReader, folder: Path, source: str) -> MobDefinition:
         checkpoint=_read_checkpoint(top.table("checkpoint")),
         budget=read_budget(top.table("budget")),
         hooks=read_hooks(top),
+        sim=read_sim(top.table("sim")),
         folder=folder,
         source=source,
     )

@@ -26,6 +26,7 @@ VERBS: Final = {
     "ls": "List the mobs of a store.",
     "show": "Show a mob, or one member with its transcript.",
     "tree": "Show a mob's members and child sessions with what they spent.",
+    "sim": "Simulate a mob under faults: run seeds, replay one, shrink a failing one.",
     "models": "List the model providers, what each needs, and whether it is usable here.",
     "backup": "Copy a store, also while a process runs its mobs.",
     "restore-backup": "Put a backup back as a store.",
@@ -39,7 +40,8 @@ _EPILOGUE = """Begin with:
     mob init team && mob run team/mob.toml --prompt "What is a swarm?"
 
 Exit codes: 0 done, 1 run failed, 2 usage, 3 definition invalid, 4 not found, 5 budget spent,
-6 waiting for approval, 7 conflict, 8 provider failure, 75 store in use, 130 interrupted."""
+6 waiting for approval, 7 conflict, 8 provider failure, 10 counterexample found, 75 store in use,
+130 interrupted."""
 
 
 def build(verb: str | None = None) -> App:
@@ -61,6 +63,9 @@ def build(verb: str | None = None) -> App:
             continue
         module = importlib.import_module(f"mob.cli.{_python(name)}")
         function = getattr(module, _python(name))
+        if isinstance(function, App):  # it has verbs of its own
+            app.command(function, name=name)
+            continue
         app.command(function, name=name, help_epilogue=f"Examples:\n{module.EXAMPLES}")
     return app
 

@@ -44,6 +44,7 @@ NOT_FOUND: Final = 4
 BUDGET: Final = 5
 CONFLICT: Final = 7
 PROVIDER: Final = 8
+COUNTEREXAMPLE: Final = 10
 IN_USE: Final = 75
 INTERRUPTED: Final = 130
 

@@ -16,6 +16,7 @@ from mob.cli.options import Json
 from mob.cli.output import narrate, plural, result, result_json
 from mob.definition import MobDefinition
 from mob.errors import DefinitionInvalid
+from mob.sim_table import DEFAULT_SIM
 from runtime.models.registry import list_providers
 
 EXAMPLES = """    mob validate mob.toml
@@ -58,6 +59,10 @@ def load(file: Path) -> MobDefinition:
 
     definition = read(file)
     load_tools(definition, {})
+    if definition.sim != DEFAULT_SIM:
+        from mob.cli.sim import check_settings
+
+        check_settings(definition)
     return definition
 
 

@@ -18,6 +18,7 @@ from typing import Final, NoReturn, cast, final
 import attrs
 import trio
 
+from mob.sim_table import LATENCY_S
 from mob.simulation.faults import FaultKind, Faults
 from mob.simulation.streams import Streams
 from runtime.errors import ModelError, ModelRefused
@@ -32,11 +33,11 @@ from runtime.messages import (
     Usage,
     UserMessage,
 )
-from runtime.models.base import Emit, ModelReply, ModelRequest, StopReason, ToolSpec
+from runtime.models.base import Emit, ModelReply, ModelRequest, Schema, StopReason, ToolSpec
+from runtime.models.instances import NoInstance, Subject, make_instance
+from runtime.structured import mistakes_in
 from stores import StoreFull
 
-#: A call takes between these, in virtual seconds; long enough for calls to overlap.
-_LATENCY_S: Final = (0.01, 0.3)
 #: Chance of calling tools: in a turn that a caller began, and in one below it (a peer's question, a
 #: child). A call of each kind leads to less than one further turn, so trees of questions end.
 _CALLS: Final = (0.6, 0.25)
@@ -84,7 +85,8 @@ _KINDS: Final = tuple(kind for kind in FaultKind if kind.family == "model")
 class SimModel:
     """A `runtime.models.base.Model` for one world.
 
-    `passing` is told of crash points (``model.called``, ``model.replied``) as they are passed.
+    `passing` is told of crash points (``model.called``, ``model.replied``) as they are passed. A
+    call takes virtual seconds between the two of `latency_s`: long enough for calls to overlap.
     """
 
     supports_tools = True
@@ -96,8 +98,10 @@ class SimModel:
         passing: Callable[[str], None] = lambda _point: None,
         *,
         name: str = "sim:faulty",
+        latency_s: tuple[float, float] = LATENCY_S,
     ) -> None:
         self.name = name
+        self._latency_s = latency_s
         self._faults = faults
         self._streams = streams
         self._passing = passing
@@ -110,7 +114,7 @@ class SimModel:
         alias = self.name.rpartition(":")[2]
         site = f"{alias}/{request.key}#{self._made[request.key]}".replace(",", ";")
         self._passing("model.called")
-        low, high = _LATENCY_S
+        low, high = self._latency_s
         latency_s = low + (high - low) * self._streams.unit("model", "latency", site)
         if _from_peer(request.messages) and self._faults.fires(FaultKind.SLOW_PEER, site):
             latency_s += 60 + 240 * self._faults.amount(FaultKind.SLOW_PEER, site)
@@ -140,7 +144,8 @@ class SimModel:
         if calls:
             text, stop = "", StopReason.TOOL_CALLS
         elif request.output_schema is not None:
-            text, stop = json.dumps({"answer": told[:200], "calls": len(results)}), StopReason.END
+            answer = {"answer": told[:200], "calls": len(results)}
+            text, stop = self._fitting(request, request.output_schema, answer), StopReason.END
         else:
             heard = "; ".join(f"{each.name}: {each.text[:40]}" for each in results[-3:])
             text, stop = f"on {told[:120]!r}: {heard or 'done'}", StopReason.END
@@ -162,7 +167,25 @@ class SimModel:
         tools = request.tools
         tool = tools[int(self._unit(request, "tool", index) * len(tools))]
         call_id = ToolCallId(f"{request.key}#{index}")
-        return ToolCall(call_id, tool.name, json.dumps(_arguments(tool, f"{request.key}#{index}")))
+        given = _arguments(tool, f"{request.key}#{index}")
+        return ToolCall(call_id, tool.name, self._fitting(request, tool.parameters, given, index))
+
+    def _fitting(self, request: ModelRequest, schema: Schema, value: object, index: int = 0) -> str:
+        """`value` as JSON if it fits `schema`, and if not one that does."""
+        if mistakes_in(schema, value) is None:
+            return json.dumps(value)
+        drawn = 0
+
+        def below(bound: int) -> int:
+            nonlocal drawn
+            drawn += 1
+            return int(self._unit(request, "value", index, drawn) * bound)
+
+        subject = Subject(_told(request.messages), below)
+        try:
+            return json.dumps(make_instance(schema, below, subject.text_for, optional=False))
+        except (NoInstance, ValueError):
+            return json.dumps(value)  # it does not fit, as a model's answer may not
 
     # -- how it fails ----------------------------------------------------------------------
 

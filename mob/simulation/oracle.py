@@ -189,6 +189,8 @@ class Oracle:
                 each.check(ledger)
             except AssertionError as error:
                 self._violated(each.name, str(error) or "it does not hold", error)
+            except Exception as error:  # noqa: BLE001 a mistake in it must not look like the mob's
+                self._violated(each.name, f"it raised {type(error).__name__}: {error}", error)
 
     def _judge(self, name: str, complaint: str | None) -> None:
         if complaint is not None:

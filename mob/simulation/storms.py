@@ -42,6 +42,8 @@ class Storms:
         self._world = world
         self._client = client
         self._machine = machine
+        #: What the guests of a storm are of, one after the other.
+        self._one, self._other = (machine.profiles * 2)[:2]
         #: In the order in which a step asks for them.
         self.by_kind: Final[dict[FaultKind, Callable[[Step, float], Awaitable[None]]]] = {
             FaultKind.CLOCK_FORWARDS: self._forwards,
@@ -150,7 +152,7 @@ class Storms:
                     nursery.start_soon(client.ask, name, f"storm {number}.{index}")
                     nursery.start_soon(client.send, name, f"storm {number}.{index} sent")
                 for name in GUESTS:
-                    nursery.start_soon(client.spawn, name, "worker")
+                    nursery.start_soon(client.spawn, name, self._other)
                     nursery.start_soon(client.retire, name)
                 if much < 0.3:
                     nursery.start_soon(client.stop, 0.1)
@@ -161,19 +163,19 @@ class Storms:
         name = GUESTS[int(much * len(GUESTS))]
         async with trio.open_nursery() as nursery:
             for index in range(_CROWD):
-                nursery.start_soon(self._client.spawn, name, ("worker", "chief")[index % 2])
+                nursery.start_soon(self._client.spawn, name, (self._other, self._one)[index % 2])
         await self._client.ask(name, f"storm {step.number}")
 
     async def _retire_storm(self, step: Step, much: float) -> None:
         name = GUESTS[int(much * len(GUESTS))] if much < 0.8 else step.who
-        await self._client.spawn(name, "chief")
+        await self._client.spawn(name, self._one)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._client.ask, name, f"storm {step.number}")
             await trio.sleep(0.5 * much)
             for _ in range(_CROWD):
                 nursery.start_soon(self._client.retire, name)
-            nursery.start_soon(self._client.spawn, name, "worker")
-        await self._client.spawn(name, "chief")
+            nursery.start_soon(self._client.spawn, name, self._other)
+        await self._client.spawn(name, self._one)
 
     async def _interrupt_storm(self, step: Step, much: float) -> None:
         await self._rounds(step, much, self._client.interrupt)

@@ -27,6 +27,12 @@ _LATENCY_S: Final = (0.005, 0.2)
 #: The time limit of the tools that have one: shorter than what ``tool.late`` makes of most calls.
 _LIMIT_S: Final = 10.0
 _HUGE: Final = 300_000
+_PARAMETERS: Final = {
+    "type": "object",
+    "properties": {"what": {"type": "string", "minLength": 1}},
+    "required": ["what"],
+    "additionalProperties": False,
+}
 #: In the order in which they are asked for; at most one strikes a call.
 _KINDS: Final = tuple(kind for kind in FaultKind if kind.family == "tool")
 
@@ -51,7 +57,8 @@ class Effects:
 
 @final
 class SimTool:
-    """A tool with one text argument ``what``: takes its time, has its effect, answers.
+    """A tool with one text argument ``what``, or with those of `spec`: takes its time, has its
+    effect, answers.
 
     `passing` is told of crash points (``tool.called``, ``tool.done``) as they are passed.
     """
@@ -67,17 +74,9 @@ class SimTool:
         effects: Effects,
         passing: Callable[[str], None],
         work: Callable[[Mapping[str, Any], ToolContext, bool], Awaitable[str]] | None = None,
+        spec: ToolSpec | None = None,
     ) -> None:
-        self.spec = ToolSpec(
-            name,
-            f"Do some {name}.",
-            {
-                "type": "object",
-                "properties": {"what": {"type": "string", "minLength": 1}},
-                "required": ["what"],
-                "additionalProperties": False,
-            },
-        )
+        self.spec = spec or ToolSpec(name, f"Do some {name}.", _PARAMETERS)
         self.idempotent = idempotent
         self.timeout_s = timeout_s
         self._faults = faults
@@ -109,7 +108,7 @@ class SimTool:
         else:
             await trio.sleep(latency_s)
         self._effects.times[context.key] += 1
-        answer = f"{self.spec.name} did {arguments['what']}"
+        answer = f"{self.spec.name} did {_shown(arguments)}"
         if self._work is not None:
             answer = await self._work(arguments, context, fault is FaultKind.TOOL_DUPLICATE)
         self._passing("tool.done")
@@ -117,6 +116,11 @@ class SimTool:
             return await _spoiled(fault, much, answer)
         self._effects.returned(context, as_text(answer))
         return answer
+
+
+def _shown(arguments: Mapping[str, Any]) -> str:
+    what = arguments.get("what")
+    return what if isinstance(what, str) else as_text(dict(arguments))[:200]
 
 
 async def _spoiled(fault: FaultKind, much: float, answer: str) -> Any:
@@ -214,14 +218,21 @@ def sim_tools(
     streams: Streams,
     effects: Effects,
     passing: Callable[[str], None] = lambda _point: None,
+    doubled: Mapping[str, Tool] | None = None,
 ) -> dict[str, Tool]:
-    """The three tools of a world, by name."""
+    """The tools of a world, by name: one for each of `doubled`, called as that one is and promising
+    what it does, or the three of our own."""
 
     def make(name: str, **parts: Any) -> SimTool:
         return SimTool(
             name, faults=faults, streams=streams, effects=effects, passing=passing, **parts
         )
 
+    if doubled is not None:
+        return {
+            name: make(name, idempotent=own.idempotent, timeout_s=own.timeout_s, spec=own.spec)
+            for name, own in doubled.items()
+        }
     return {
         "work": make("work", idempotent=True, timeout_s=_LIMIT_S),
         "note": make("note", idempotent=False, timeout_s=None),

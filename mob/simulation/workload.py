@@ -10,7 +10,7 @@ models, tools and the store strike on their own.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, final
 
 import trio
@@ -35,18 +35,23 @@ _NOTICES_S: Final = (0.02, 3.0)
 class Workload:
     """A scenario for `simulate`. `steps` instead of drawn ones, `definition` instead of its own.
 
-    A definition of one's own has members of any names and profiles; its models all are simulated.
+    A definition of one's own has members of any names and profiles. Its models all are simulated,
+    and so are its tools: each of `tools` is doubled by one that is called as it is.
     """
 
     def __init__(
-        self, definition: MobDefinition | None = None, steps: Sequence[Step] | None = None
+        self,
+        definition: MobDefinition | None = None,
+        steps: Sequence[Step] | None = None,
+        tools: Mapping[str, Tool] | None = None,
     ) -> None:
         self._definition = definition or default_definition()
         self._steps = steps
+        self._tools = {} if tools is None and definition is not None else tools
 
     async def __call__(self, world: World) -> None:
         """Run it in `world`; returns when every step has ended."""
-        machine = Machine(world, self._definition)
+        machine = Machine(world, self._definition, self._tools)
         client = Client(world)
         storms = Storms(world, client, machine)
         members = tuple(self._definition.member_names())
@@ -68,18 +73,29 @@ class Workload:
 class Machine:
     """What runs the processes of a workload: starts them, replaces dead ones, hands out tools."""
 
-    def __init__(self, world: World, definition: MobDefinition) -> None:
+    def __init__(
+        self,
+        world: World,
+        definition: MobDefinition,
+        tools: Mapping[str, Tool] | None = None,
+    ) -> None:
         self._world = world
         self._definition = definition
-        self._profile = next(iter(definition.profiles))
+        #: What members that come and go may be of.
+        self.profiles: Final = tuple(definition.profiles)
         effects = Effects(self._tool_began, self._tool_returned)
         models = {
-            alias: SimModel(world.faults, world.streams, self.passing, name=f"sim:{alias}")
+            alias: SimModel(
+                world.faults,
+                world.streams,
+                self.passing,
+                name=f"sim:{alias}",
+                latency_s=definition.sim.latency_s,
+            )
             for alias in definition.models
         }
-        tools = sim_tools(world.faults, world.streams, effects, self.passing)
-        used = {name: tool for name, tool in tools.items() if name in definition.tools}
-        self._options: dict[str, Any] = {"models": models, "tools": used, "grace_s": 0.5}
+        made = sim_tools(world.faults, world.streams, effects, self.passing, tools)
+        self._options: dict[str, Any] = {"models": models, "tools": made, "grace_s": 0.5}
         #: One start at a time: whoever starts a process looks first whether one lives.
         self._starting = trio.Lock()
         #: Set, and made anew, when a process has been started.
@@ -263,11 +279,12 @@ class _Runner:
         step, client = self._step, self._client
         first, second, *_ = step.draws
         who, text = step.who, f"step {step.number}"
+        profiles = self._machine.profiles
         verbs: dict[str, Callable[[], Awaitable[object]]] = {
             "ask": lambda: client.ask(who, text, patience_s=5 + 60 * first),
             "ask_keyed": self._ask_keyed,
             "send": lambda: client.send(who, text),
-            "spawn": lambda: client.spawn(who, ("worker", "chief", "clerk")[int(first * 3)]),
+            "spawn": lambda: client.spawn(who, profiles[int(first * len(profiles))]),
             "retire": lambda: client.retire(who),
             "interrupt": lambda: self._begun(client.interrupt),
             "kill": lambda: self._begun(client.kill),

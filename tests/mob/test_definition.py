@@ -88,6 +88,12 @@ FULL: dict[str, Any] = {
         "every_s": 60.0,
         "max_tail": 5000,
     },
+    "sim": {
+        "seed": 7,
+        "latency_s": [0.5, 2.0],
+        "faults": "heavy",
+        "invariants": "mine.py",
+    },
 }
 
 #: Where a table's own keys may be anything, because users name them or providers read them.
@@ -216,6 +222,9 @@ def test_a_value_of_the_wrong_type_is_named_by_its_path(path: str) -> None:
         ("checkpoint.every_bytes", -5, "must be at least 1, found -5"),
         ("checkpoint.every_s", 0.0, "must be at least 0.001, found 0"),
         ("checkpoint.max_tail", 0, "must be at least 1, found 0"),
+        ("sim.seed", -1, "must be at least 0, found -1"),
+        ("sim.latency_s", [2.0, 1.0], "expected seconds, or the least and the most"),
+        ("sim.latency_s", [1.0], "expected seconds, or the least and the most"),
         ("tools.look.timeout_s", 0.0, "must be at least 0.001, found 0"),
         ("members.w.replicas", 10_000_000, "must be 1 to 1e+06, found 1e+07"),
         ("wiring.default", "alow", "'alow' is not possible"),
@@ -382,7 +391,10 @@ def test_one_replica_is_numbered_and_none_is_not() -> None:
 def test_the_blueprint_is_everything_but_the_bindings() -> None:
     """DESIGN: editing the file never rewrites a running mob; which model serves it may differ."""
     blueprint = MobDefinition.from_table(FULL).blueprint()
-    assert json.loads(blueprint).keys() == FULL.keys() - {"models", "mcp", "mob"} | {"id", "lead"}
+    assert json.loads(blueprint).keys() == FULL.keys() - {"models", "mcp", "mob", "sim"} | {
+        "id",
+        "lead",
+    }
     for path, value in (
         ("models.big.model", "sim:echo"),
         ("models.big.options", {}),

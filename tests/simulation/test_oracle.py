@@ -75,6 +75,16 @@ def test_users_add_invariants_of_their_own() -> None:
     assert caught.value.commit == 3
 
 
+def test_a_mistake_in_a_users_invariant_is_told_as_that() -> None:
+    @invariant
+    def mistaken(ledger: Ledger) -> None:
+        len(3)  # type: ignore[arg-type]
+
+    tape = Tape(Oracle([mistaken]))
+    with pytest.raises(Violation, match="mistaken: it raised TypeError"):
+        tape.commit(accepted("i"))
+
+
 def test_every_invariant_is_in_the_documentation() -> None:
     text = (Path(__file__).parents[2] / "docs" / "invariants.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \| CONTRACTS ", text, re.MULTILINE)

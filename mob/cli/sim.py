@@ -1,0 +1,443 @@
+"""`mob sim`: run a mob under faults from many seeds, look at one run, make a failing one small.
+
+Owns: the verbs and what they print. Must not: know how a run or a worker works.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+import traceback
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated, Any, Final, TypeAlias, final
+
+import attrs
+from cyclopts import App, Parameter
+
+from mob.cli import exits
+from mob.cli.options import Json
+from mob.cli.output import narrate, one_line, plural, result, result_json
+from mob.cli.timeline import Recorder
+from mob.definition import MobDefinition
+from mob.errors import DefinitionInvalid, Mistake
+from mob.simulation.faults import Fault, FaultKind, FaultPlan, PlanInvalid
+from mob.simulation.run import HEAL_S, Run
+from mob.simulation.seeds import Job, Outcome, Tally, WorkerFailed, run_seeds
+from mob.simulation.target import Target, TargetInvalid, load_target
+
+EXAMPLES = """    mob sim run mob.toml --seeds 0..999 --faults heavy
+    mob sim run checks.py:scenario --faults store=0.02,crash=commit.after:3
+    mob sim replay mob.toml --seed 17 --until 40
+    mob sim shrink mob.toml --seed 17 --faults heavy
+"""
+
+#: Seeds of a run that is not told how many.
+_SEEDS: Final = 100
+
+#: Real seconds between two words about progress, on a terminal and elsewhere.
+_EVERY_S: Final = (0.2, 5.0)
+
+File: TypeAlias = Annotated[
+    str,
+    Parameter(name="FILE", help="A mob file, or FILE.py:SCENARIO: an async function of a World."),
+]
+Seed: TypeAlias = Annotated[
+    int | None,
+    Parameter(name="--seed", show_default=False, help="The seed (that of [sim], or 0)."),
+]
+Plan: TypeAlias = Annotated[
+    str | None,
+    Parameter(
+        name="--faults",
+        show_default=False,
+        help="The fault plan: none, light, heavy, a family such as store, KIND=RATE,"
+        " crash=POINT:NTH, several with commas, or a .toml file (that of [sim], or light).",
+    ),
+]
+Heal: TypeAlias = Annotated[
+    bool,
+    Parameter(
+        name="--heal", help="After the faults, everything accepted must finish without them."
+    ),
+]
+Only: TypeAlias = Annotated[
+    list[str] | None,
+    Parameter(
+        name="--only",
+        negative=(),
+        show_default=False,
+        help="KIND@SITE: exactly the faults named strike. May be repeated; 'none' is no fault.",
+    ),
+]
+Keep: TypeAlias = Annotated[
+    str | None,
+    Parameter(
+        name="--keep",
+        show_default=False,
+        help="Numbers of the steps that take part, with commas; 'none' is no step.",
+    ),
+]
+
+sim = App(
+    name="sim",
+    help="Simulate a mob under faults: run seeds, replay one, shrink a failing one.",
+    help_epilogue=f"Examples:\n{EXAMPLES}",
+    help_format="plaintext",
+)
+
+
+@sim.command
+def run(
+    file: File,
+    /,
+    *,
+    seeds: Annotated[
+        str | None,
+        Parameter(show_default=False, help="A..B, or one seed (a hundred, from that of [sim])."),
+    ] = None,
+    faults: Plan = None,
+    workers: Annotated[int, Parameter(help="Processes that run seeds.")] = 1,
+    heal: Heal = True,
+    failures: Annotated[
+        int, Parameter(help="End after so many counterexamples; 0: run every seed.")
+    ] = 10,
+    json: Json = False,
+) -> int:
+    """Run a mob from many seeds, under faults drawn for each, and judge every commit.
+
+    Exits with 10 if a run failed, and prints the line that reproduces it. The models and tools of
+    a mob file are replaced by simulated ones; Ctrl-C prints what was found so far.
+    """
+    if workers < 1:
+        raise exits.UsageWrong(f"--workers {workers}: at least one is needed")
+    setting = _setting(file, faults, heal)
+    tally = Tally(_range(seeds, setting.target.settings.seed), failures)
+    progress = _Progress(tally)
+    interrupted = False
+    outcomes = run_seeds(setting.job, tally.asked, min(workers, len(tally.asked)))
+    try:
+        with closing(outcomes):
+            for outcome in outcomes:
+                tally.add(outcome)
+                progress.show()
+                if tally.satisfied:
+                    break
+    except KeyboardInterrupt:
+        interrupted = True
+    except WorkerFailed as error:
+        raise exits.UsageWrong(str(error)) from None
+    finally:
+        progress.end()
+    if json:
+        result_json(_report(tally, setting, interrupted))
+    else:
+        _print_report(tally, setting, workers)
+    if interrupted:
+        narrate(f"mob: interrupted after {tally.done} of {plural(len(tally.asked), 'seed')}")
+        return exits.INTERRUPTED
+    return exits.COUNTEREXAMPLE if tally.failures else exits.DONE
+
+
+@sim.command
+def replay(
+    file: File,
+    /,
+    *,
+    seed: Seed = None,
+    faults: Plan = None,
+    only: Only = None,
+    keep: Keep = None,
+    heal: Heal = True,
+    until: Annotated[
+        int | None,
+        Parameter(show_default=False, help="Show what happened up to this record of the journal."),
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Run one seed and show everything that happened in it, in order of virtual time.
+
+    A line has the time in virtual seconds, the process, the number of the journal's record, the
+    member (or what kind of event it is), and what happened. Exits with 10 if the run fails.
+    """
+    setting = _setting(file, faults, heal, only, keep)
+    seed = setting.target.settings.seed if seed is None else seed
+    recorder = Recorder(setting.target.scenario())
+    played = setting.job.attempt(
+        attrs.evolve(setting.target, scenario=lambda: recorder), seed, setting.only
+    )
+    if not json:
+        narrate(f"mob: seed {seed} of {file}, faults {setting.faults}; drawn: {played.plan}")
+    for entry in recorder.timeline(played):
+        if json:
+            result_json(attrs.asdict(entry), line=True)
+        else:
+            result(str(entry))
+        if until is not None and entry.seq is not None and entry.seq >= until:
+            narrate(f"mob: shown up to record {until}; leave --until out to see the end")
+            return exits.DONE
+    line = setting.reproduction(seed)
+    if json:
+        result_json({"type": "result", **_result(Outcome.of(played), line)}, line=True)
+    else:
+        _print_end(played, line)
+    return exits.DONE if played.failure is None else exits.COUNTEREXAMPLE
+
+
+# -- what is to be run ------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Setting:
+    """A target and how it is run, and the words of the command line that say so."""
+
+    file: str
+    target: Target
+    job: Job
+    #: The plan as it was given.
+    faults: str
+    heal: bool
+    only: frozenset[Fault] | None = None
+
+    def reproduction(self, seed: int, verb: str = "replay") -> str:
+        """The command line that runs `seed` in the same way."""
+        words = ["mob", "sim", verb, self.file, "--seed", str(seed), "--faults", self.faults]
+        if self.only is not None:
+            for each in sorted(map(str, self.only)) or ["none"]:
+                words += ["--only", each]
+        if self.job.keep is not None:
+            words += ["--keep", ",".join(map(str, sorted(self.job.keep))) or "none"]
+        if not self.heal:
+            words.append("--no-heal")
+        return shlex.join(words)
+
+
+def _setting(
+    file: str,
+    faults: str | None,
+    heal: bool,
+    only: list[str] | None = None,
+    keep: str | None = None,
+) -> Setting:
+    """What the options of the verbs say together, checked.
+
+    Raises:
+        UsageWrong, NothingThere, DefinitionInvalid: they say what cannot be.
+    """
+    try:
+        target = load_target(file)
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise exits.NothingThere(f"there is no mob file or scenario at {error.filename}") from None
+    except TargetInvalid as error:
+        raise exits.UsageWrong(str(error)) from None
+    given = _plan_of(file, target) if faults is None else faults
+    try:
+        plan = read_plan(given)
+        chosen = None if only is None else _only(only)
+    except PlanInvalid as error:
+        raise exits.UsageWrong(str(error)) from None
+    job = Job(
+        file,
+        plan if "\n" in plan else str(FaultPlan.parse(plan)),
+        HEAL_S if heal else 0.0,
+        keep=_numbers(keep),
+    )
+    return Setting(file, target, job, given, heal, chosen)
+
+
+def _plan_of(file: str, target: Target) -> str:
+    """The plan of the target's own settings, as it is to be given on the command line."""
+    given = target.settings.faults
+    try:
+        read_plan(given, Path(file).parent)
+    except PlanInvalid as error:
+        raise DefinitionInvalid(file, (Mistake("sim.faults", str(error)),)) from None
+    return str(Path(file).parent / given) if given.endswith(".toml") else given
+
+
+def check_settings(definition: MobDefinition) -> None:
+    """Raise `DefinitionInvalid` if what the table [sim] says cannot be."""
+    try:
+        read_plan(definition.sim.faults, definition.folder)
+    except PlanInvalid as error:
+        mistake = Mistake("sim.faults", str(error))
+        raise DefinitionInvalid(definition.source, (mistake,)) from None
+
+
+def read_plan(given: str, folder: Path | None = None) -> str:
+    """The text of the plan `given`, which may be the path of a TOML file, seen from `folder`.
+
+    Raises:
+        PlanInvalid: it is none, or there is no such file.
+    """
+    text = given
+    if given.endswith(".toml"):
+        try:
+            # A file of one line is a file all the same.
+            text = ((folder or Path()) / given).read_text(encoding="utf-8") + "\n"
+        except OSError as error:
+            raise PlanInvalid(f"cannot read the fault plan {given}: {error.strerror}") from None
+    FaultPlan.parse(text)
+    return text
+
+
+def _only(given: list[str]) -> frozenset[Fault]:
+    texts = [each for each in given if each != "none"]
+    return FaultPlan.parse(",".join(f"only={each}" for each in texts)).only or frozenset()
+
+
+def _numbers(given: str | None) -> frozenset[int] | None:
+    if given is None:
+        return None
+    if given == "none":
+        return frozenset()
+    try:
+        return frozenset(int(each) for each in given.split(","))
+    except ValueError:
+        raise exits.UsageWrong(f"--keep {given}: write the numbers of steps, as in 0,4,7") from None
+
+
+def _range(given: str | None, first: int) -> range:
+    if given is None:
+        return range(first, first + _SEEDS)
+    low, dots, high = given.partition("..")
+    try:
+        seeds = range(int(low), int(high if dots else low) + 1)
+    except ValueError:
+        seeds = range(0)
+    if not seeds or seeds[0] < 0:
+        raise exits.UsageWrong(f"--seeds {given}: write A..B, such as 0..999, or one seed")
+    return seeds
+
+
+# -- what is said ------------------------------------------------------------------------------
+
+
+@final
+class _Progress:
+    """How far a run of many seeds is, on stderr: one line that changes, or now and then a line."""
+
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
+        self._live = sys.stderr.isatty()
+        self._next_s = 0.0
+        self._began = time.monotonic()
+        self._fired = 0
+
+    def show(self) -> None:
+        """Say it, if it was not said just now."""
+        now = time.monotonic()
+        if now >= self._next_s:
+            self._next_s = now + _EVERY_S[not self._live]
+            self._say("\r" if self._live else "\n")
+
+    def end(self) -> None:
+        """Say it for the last time."""
+        if self._tally.done:
+            self._say("\n")
+
+    def _say(self, end: str) -> None:
+        tally = self._tally
+        rate = tally.done / max(time.monotonic() - self._began, 0.001)
+        text = (
+            f"mob: {tally.done}/{len(tally.asked)} seeds, {plural(len(tally.failures), 'failure')},"
+            f" {rate:.1f} seeds/s, {tally.fired().total():,} faults fired"
+        )
+        try:
+            print(f"\r\x1b[K{text}" if self._live else text, end=end, file=sys.stderr, flush=True)
+        except BrokenPipeError:
+            pass  # progress is for whoever is there
+
+
+def _plan_text(setting: Setting) -> str:
+    """The plan with every rate."""
+    return str(FaultPlan.parse(setting.job.faults))
+
+
+def _never_fired(setting: Setting, fired: Iterable[str]) -> list[str]:
+    plan = FaultPlan.parse(setting.job.faults)
+    return [kind.value for kind in FaultKind if plan.rates.get(kind) and kind.value not in fired]
+
+
+def _report(tally: Tally, setting: Setting, interrupted: bool) -> dict[str, Any]:
+    fired = tally.fired()
+    return {
+        "target": setting.file,
+        "faults": setting.faults,
+        "plan": _plan_text(setting),
+        "healed": setting.heal,
+        "seeds": len(tally.outcomes),
+        "asked": [tally.asked[0], tally.asked[-1]],
+        "interrupted": interrupted,
+        "failures": [_result(each, setting.reproduction(each.seed)) for each in tally.failures],
+        "fired": dict(sorted(fired.items())),
+        "never_fired": _never_fired(setting, fired),
+        "recoveries": dict(sorted(tally.recoveries().items())),
+        "digest": tally.digest,
+        "cpu_s": round(tally.cpu_s, 3),
+        "wall_s": round(tally.wall_s, 3),
+        "virtual_s": round(tally.virtual_s, 3),
+        "seeds_per_cpu_s": round(_per(len(tally.outcomes), tally.cpu_s), 2),
+        "virtual_s_per_cpu_s": round(_per(tally.virtual_s, tally.cpu_s), 1),
+    }
+
+
+def _result(outcome: Outcome, line: str) -> dict[str, Any]:
+    table = attrs.asdict(outcome)
+    failure = table.pop("failure")
+    return {**table, "failure": failure, "reproduce": line}
+
+
+def _print_report(tally: Tally, setting: Setting, workers: int) -> None:
+    seeds, fired = len(tally.outcomes), tally.fired()
+    healed = f"healed within {HEAL_S:g} virtual seconds" if setting.heal else "not healed"
+    result(f"seeds       {seeds:,} of {tally.asked[0]}..{tally.asked[-1]}, {healed}")
+    result(f"plan        {setting.faults}: {_plan_text(setting)}")
+    result(f"faults      {fired.total():,} fired, {plural(len(fired), 'kind')}")
+    for kind in FaultKind:
+        if fired[kind.value]:
+            result(f"  {kind.value:<28} {fired[kind.value]:>8,}")
+    never = _never_fired(setting, fired)
+    if never:
+        result(f"never fired {', '.join(never)}")
+    recoveries = tally.recoveries()
+    result(f"recoveries  {recoveries.total():,}, {plural(len(recoveries), 'way')} of coming back")
+    for name, times in sorted(recoveries.items()):
+        result(f"  {name:<28} {times:>8,}")
+    result(
+        f"speed       {_per(seeds, tally.cpu_s):.1f} seeds per CPU second,"
+        f" {_per(tally.virtual_s, tally.cpu_s):,.0f} virtual seconds per CPU second;"
+        f" {tally.wall_s:.1f} s with {plural(workers, 'worker')}"
+    )
+    result(f"digest      {tally.digest}")
+    result(f"failures    {len(tally.failures)}")
+    for outcome in tally.failures:
+        assert outcome.failure is not None
+        result(f"seed {outcome.seed}: {one_line(str(outcome.failure), 600)}")
+        if outcome.plan:
+            result(f"  drawn: {outcome.plan}")
+        result(f"  {setting.reproduction(outcome.seed)}")
+
+
+def _per(much: float, seconds: float) -> float:
+    return much / seconds if seconds else 0.0
+
+
+def _print_end(played: Run, line: str) -> None:
+    """How a replayed run ended: its figures, or why it failed and where."""
+    faults = plural(len(played.sites), "fault")
+    steps = f"{played.steps} of {plural(played.offered, 'step')}"
+    result(f"{faults}, {steps}, {played.virtual_s:.3f} virtual seconds, digest {played.digest}")
+    if played.failure is None:
+        result("nothing failed")
+        return
+    failure = played.failure
+    result(f"FAILED {failure.invariant}, after commit {failure.commit}:")
+    for text in failure.message.splitlines():
+        result(f"    {text}")
+    if isinstance(played.error, Exception) and played.error.__traceback__ is not None:
+        for text in "".join(traceback.format_exception(played.error)).splitlines():
+            result(f"    {text}")
+    result(f"reproduce: {line}")
