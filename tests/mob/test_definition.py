@@ -175,6 +175,7 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(path: str) -> None:
         "mcp.web": "start_timeout_s",
         "wiring": "default",
         "checkpoint": "every_turns",
+        "sim": "faults",
     }[path]
     prefix = f"{path}." if path else ""
     found = mistake(with_(f"{prefix}{known}x", 1))
