@@ -25,6 +25,8 @@ from mob.sim_table import DEFAULT_SIM, SimDefinition
 from mob.simulation.invariants import UserInvariant
 from mob.simulation.stage import Scenario
 from mob.simulation.workload import Workload
+from mob.tooldefs import SHELL
+from runtime.tools.shell import ShellTool
 
 #: Beginning of the names under which files are imported, so that none stands for another module.
 _PREFIX: Final = "mob_simulated_"
@@ -77,6 +79,9 @@ def _in_mob_file(path: Path) -> Target:
             mistake = Mistake("sim.invariants", str(error))
             raise DefinitionInvalid(definition.source, (mistake,)) from error
     tools = load_tools(definition, {})
+    for profile in definition.profiles.values():
+        if profile.shell is not None:
+            tools[SHELL] = ShellTool(definition.folder)
     played = _without_hooks(definition)
     return Target(lambda: Workload(played, tools=tools), invariants, settings)
 

@@ -99,6 +99,22 @@ def test_workers_change_nothing(folder: Path) -> None:
     assert digest("--workers", "2", "--faults", "none") != one
 
 
+def test_tools_and_the_shell_of_a_mob_file_are_doubled(folder: Path) -> None:
+    """They are called with arguments that fit, and what they are made of does not run."""
+    (folder / "tools.py").write_text(
+        "def count(things: list[int], deep: bool) -> int:\n    1 / 0\n"
+    )
+    tools = 'tools = ["count"]\nshell = {}\n[tools.count]\nfunction = "tools.py:count"\n'
+    (folder / "mob.toml").write_text(ECHO.replace('model = "main"\n', 'model = "main"\n' + tools))
+    replay = ("sim", "replay", "mob.toml", "--faults", "none", "--json")
+    done = mob(*replay, cwd=folder)
+    assert done.returncode == 0, done.stdout
+    assert "calls count" in done.stdout
+    assert "calls shell" in done.stdout
+    assert "shell: shell did" in done.stdout
+    assert "division" not in done.stdout
+
+
 def test_a_counterexample_exits_with_10_and_the_printed_line_reproduces_it(folder: Path) -> None:
     run = ("sim", "run", "s.py:busy", "--seeds", "0..5", "--faults", "none", "--failures", "2")
     done = mob(*run, "--workers", "2", cwd=folder)
