@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mob.definition import (
@@ -19,6 +19,7 @@ from mob.definition import (
     changed_parts,
 )
 from mob.errors import DefinitionInvalid, Mistake
+from mob.simulation.strategies import definition_tables
 from mob.supervision import RestartPolicy
 from tests.mob.mobs import table
 
@@ -427,56 +428,8 @@ def test_what_changed_is_named_two_deep() -> None:
 
 # -- any definition -------------------------------------------------------------------------
 
-NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,12}", fullmatch=True)
 
-
-@st.composite
-def definitions(draw: st.DrawFn) -> dict[str, Any]:
-    """A valid definition as parsed TOML."""
-
-    def some(values: dict[str, st.SearchStrategy[Any]]) -> dict[str, Any]:
-        return {key: draw(value) for key, value in values.items() if draw(st.booleans())}
-
-    models = draw(st.lists(NAMES, min_size=1, max_size=2, unique=True))
-    profiles = draw(st.lists(NAMES, min_size=1, max_size=3, unique=True))
-    members = draw(st.lists(NAMES, min_size=1, max_size=3, unique=True))
-    data: dict[str, Any] = {
-        "models": {name: {"model": "sim:echo"} for name in models},
-        "profiles": {},
-        "members": {},
-    }
-    for model in data["models"].values():
-        model |= some({"max_concurrency": st.integers(1, 9), "api_key_env": st.just("K")})
-    for name in profiles:
-        profile = some(
-            {
-                "instructions": st.text(max_size=5),
-                "output_retries": st.integers(0, 9),
-                "max_steps": st.integers(1, 99),
-                "tool_choice": st.just(["auto"]),
-                "restart": st.just({"policy": "never", "max": 2, "within_s": 1.5}),
-                "subagents": st.just({"max_depth": 2}),
-                "options": st.just({"anything": [1, {"x": 2}]}),
-            }
-        )
-        data["profiles"][name] = {"model": draw(st.sampled_from(models)), **profile}
-    for name in members:
-        data["members"][name] = {"profile": draw(st.sampled_from(profiles))}
-        data["members"][name] |= some({"replicas": st.integers(1, 3)})
-    names = [
-        n
-        for base, member in data["members"].items()
-        for n in MemberDefinition("p", member.get("replicas")).names(base)
-    ]
-    assume(len(set(names)) == len(names))
-    data["mob"] = {"id": draw(NAMES), "lead": draw(st.sampled_from(names))}
-    pairs = st.tuples(st.sampled_from(names), st.sampled_from(names)).map(list)
-    data |= some({"wiring": st.builds(lambda e: {"edges": e}, st.lists(pairs, max_size=3))})
-    data |= some({"checkpoint": st.just({"every_turns": 3})})
-    return data
-
-
-@given(definitions())
+@given(definition_tables())
 @settings(suppress_health_check=[HealthCheck.too_slow])
 def test_any_valid_definition_loads_and_is_its_own_blueprint(data: dict[str, Any]) -> None:
     definition = MobDefinition.from_table(data)
@@ -490,7 +443,7 @@ def test_any_valid_definition_loads_and_is_its_own_blueprint(data: dict[str, Any
         assert all(name in peers[other] for other in others)
 
 
-@given(definitions(), st.data())
+@given(definition_tables(), st.data())
 @settings(suppress_health_check=[HealthCheck.too_slow])
 def test_any_misspelt_key_is_reported_where_it_is(
     data: dict[str, Any], more: st.DataObject
