@@ -89,7 +89,7 @@ def messages() -> st.SearchStrategy[str]:
     """What somebody may say to a member: words, any text at all, and now and then far too much."""
     return st.one_of(
         st.sampled_from(["hello", "go on", "what do you know?"]),
-        st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=40),
+        st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40),
         st.integers(1_000, 20_000).map(lambda length: "word " * (length // 5)),
     )
 
