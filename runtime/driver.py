@@ -38,6 +38,7 @@ from runtime.replies import ask
 from runtime.results import last_text
 from runtime.retry import DEFAULT_RETRY, RetryPolicy
 from runtime.session import PendingInput, SessionHead
+from runtime.tasks import is_notice, notices_of
 from runtime.tools.base import Toolbox, ToolContext
 from runtime.turn import (
     PLAIN_RULES,
@@ -114,6 +115,7 @@ class TurnDriver:
         "_input_ids",
         "_late",
         "_live",
+        "_notices",
         "_realm",
         "_run_id",
         "_started_at_ns",
@@ -134,12 +136,17 @@ class TurnDriver:
         self._state = TurnState(config.rules)
         #: The budget that the scope's deadline is about, if it has one.
         self._late: Excess | None = None
+        #: What the session is told beside its inputs: which of its children have ended.
+        self._notices: tuple[PendingInput, ...] = ()
         #: None until a model call of the turn has failed.
         self._attempts: Attempts | None = None
         partial = live.head.partial
         if partial is None:
             self._run_id = RunId(realm.ports.ids.new())
-            self._input_ids: tuple[InputId, ...] = tuple([item.input_id for item in inputs])
+            if live.head.inputs is not None:
+                self._notices = notices_of(live.head)
+            told = self._told(inputs)
+            self._input_ids: tuple[InputId, ...] = tuple([item.input_id for item in told])
             self._started_at_ns = realm.ports.clock.now_ns()
         else:
             self._run_id = partial.run_id
@@ -222,7 +229,20 @@ class TurnDriver:
         if partial is not None:
             return Resumed(tuple(partial.messages), partial.usage, partial.step)
         brief = f"\n\n{self._config.brief}" if self._config.brief else ""
-        return Began(tuple([UserMessage(item.text + brief, item.sender) for item in inputs]))
+        return Began(
+            tuple(
+                [
+                    UserMessage(item.text if is_notice(item) else item.text + brief, item.sender)
+                    for item in self._told(inputs)
+                ]
+            )
+        )
+
+    def _told(self, inputs: Sequence[PendingInput]) -> Sequence[PendingInput]:
+        """The inputs behind the notices, among which some of them may be."""
+        if not self._notices:
+            return inputs
+        return (*self._notices, *[item for item in inputs if not is_notice(item)])
 
     async def _drive(self, event: TurnInput) -> EndTurn:
         resumed = type(event) is Resumed
@@ -411,6 +431,7 @@ class TurnDriver:
             ticket = self._realm.append(record)
         else:  # what is below ends before this turn is said to have ended (CONTRACTS 1.10)
             reason = ending.error or "its parent's turn ended"
+            await self._realm.background.end_below(head.session_id)
             children = self._realm.end_children(head.session_id, reason)
             ticket = self._realm.append(*children, record)
         # The record is in the queue and nothing can take it back, so the turn's messages are part

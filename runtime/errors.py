@@ -20,6 +20,7 @@
     |   |   +-- NotRecorded             the request is not in the recording that is replayed
     |   +-- ModelRefused                the provider declined the content
     +-- LimitExceeded                   a depth, count or length limit stands in the way
+    +-- TaskNotFound                    a session has no such background child
     +-- LineageCycle                    a parent, fork or budget link would form a circle
     +-- Unsupported                     the implementation does not offer this operation
     +-- RecordUnreadable                a journal record of this realm cannot be understood
@@ -232,6 +233,16 @@ class LimitExceeded(MobError):
         super().__init__(message)
         self.limit = limit
         self.allowed = allowed
+
+
+class TaskNotFound(MobError):
+    """The session has no background child of this id; `known` are those it has."""
+
+    def __init__(self, task_id: SessionId, known: tuple[SessionId, ...]) -> None:
+        yours = f"yours are: {', '.join(known)}" if known else "you have started none"
+        super().__init__(f"there is no task {task_id!r}; {yours}")
+        self.task_id = task_id
+        self.known = known
 
 
 class LineageCycle(MobError):

@@ -4,7 +4,8 @@ Owns: packing and unpacking of the rows that a checkpoint writes. Must not: touc
 
 Hand-written tuples, as for the per-turn records: reopening ten thousand sessions unpacks ten
 thousand of these. `FORMAT` is the first field of every row; a layout change raises it, and the
-functions that understood the one before stay.
+functions that understood the one before stay. Only a head that is a background child is of a later
+one, `TASKED`, so that whoever starts none writes what every version reads.
 """
 
 from __future__ import annotations
@@ -20,18 +21,25 @@ from runtime.session import (
     NO_LINEAGE,
     NO_SPEC,
     Branch,
+    Lifetime,
     Lineage,
     PartialTurn,
     PendingInput,
     SessionHead,
     SessionSpec,
     SessionStatus,
+    Task,
+    TaskState,
 )
 
 FORMAT: Final = 1
+#: The format of a head with a task, which is its last field.
+TASKED: Final = 2
 
 _packb = msgpack.Packer(use_bin_type=True).pack
 _STATUSES: Final = {status.value: status for status in SessionStatus}
+_LIFETIMES: Final = {lifetime.value: lifetime for lifetime in Lifetime}
+_TASK_STATES: Final = {state.value: state for state in TaskState}
 
 
 def unpack_row(row: bytes) -> tuple[Any, ...]:
@@ -41,12 +49,16 @@ def unpack_row(row: bytes) -> tuple[Any, ...]:
         WrittenLater: the format is a later one: that is no damage.
         ValueError: there is no such format.
     """
+    return _fields(row, FORMAT)[1:]
+
+
+def _fields(row: bytes, latest: int) -> tuple[Any, ...]:
     fields: tuple[Any, ...] = msgpack.unpackb(row, use_list=False, strict_map_key=False)
-    if type(fields[0]) is int and fields[0] > FORMAT:
-        raise WrittenLater("a row of what was recovered so far", fields[0], FORMAT)
-    if fields[0] != FORMAT:
+    if type(fields[0]) is int and fields[0] > latest:
+        raise WrittenLater("a row of what was recovered so far", fields[0], latest)
+    if type(fields[0]) is not int or fields[0] < FORMAT:
         raise ValueError(f"format {fields[0]!r} is not known here")
-    return fields[1:]
+    return fields
 
 
 def pack_row(*fields: Any) -> bytes:
@@ -64,7 +76,8 @@ def pack_head(head: SessionHead) -> bytes:
             (each.input_id, each.text, each.sender, each.idempotency_key)
             for each in head.inputs.values()
         ]
-    return pack_row(
+    task = head.task
+    fields = (
         head.session_id,
         head.harness_id,
         head.agent_id,
@@ -95,13 +108,17 @@ def pack_head(head: SessionHead) -> bytes:
         head.branch,
         head.tags,
         head.applied,
-        *((head.active_ns,) if head.active_ns else ()),
     )
+    if task is None:
+        return pack_row(*fields, *((head.active_ns,) if head.active_ns else ()))
+    told = (task.lifetime.value, task.state.value, task.turn, task.error, task.ended_at_ns)
+    return _packb((TASKED, *fields, head.active_ns, told))
 
 
 def unpack_head(row: bytes) -> SessionHead:
     """The head whose row is `row`, without its children. Raises `ValueError` if it is not one."""
     (
+        layout,
         session_id,
         harness_id,
         agent_id,
@@ -124,10 +141,9 @@ def unpack_head(row: bytes) -> SessionHead:
         branch,
         tags,
         applied,
-        *active_ns,
-    ) = unpack_row(row)
-    if len(active_ns) > 1:
-        raise ValueError(f"{len(active_ns) - 1} fields too many")
+        *more,
+    ) = _fields(row, TASKED)
+    active_ns, task = _active_and_task(layout, more)
     if status not in _STATUSES:
         raise ValueError(f"unknown session status {status!r}")
     return SessionHead(
@@ -153,7 +169,8 @@ def unpack_head(row: bytes) -> SessionHead:
         branch=branch,
         tags=tags,
         applied=applied,
-        active_ns=active_ns[0] if active_ns else 0,
+        active_ns=active_ns,
+        task=task,
     )
 
 
@@ -168,6 +185,17 @@ def _pack_partial(partial: PartialTurn | None) -> Any:
         partial.step,
         partial.started_at_ns,
     )
+
+
+def _active_and_task(layout: int, fields: list[Any]) -> tuple[int, Task | None]:
+    """The last fields of a head: in the first layout the time at work, if there was any."""
+    if layout == FORMAT and len(fields) <= 1:
+        return fields[0] if fields else 0, None
+    if layout != TASKED or len(fields) != 2:
+        raise ValueError(f"a head of layout {layout} does not end with {fields!r}")
+    active_ns, (lifetime, state, turn, error, ended_at_ns) = fields
+    task = Task(_LIFETIMES[lifetime], _TASK_STATES[state], turn, error, ended_at_ns)
+    return active_ns, task
 
 
 def _unpack_partial(packed: Any) -> PartialTurn:

@@ -101,6 +101,9 @@ CORRECTED: Final = "schema"
 CONTINUED: Final = "length"
 CALL_CUT: Final = "call"
 
+#: As whom a session is told that its background children have ended. No member can be called so.
+TASKS: Final = "background tasks"
+
 
 @attrs.frozen
 class ToolCall:

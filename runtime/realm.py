@@ -10,20 +10,19 @@ place in the order) is decided between two checkpoints, so no two callers can be
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
-import attrs
 import trio
 
+from runtime.background import BackgroundChildren
 from runtime.checkpoint import CheckpointGate
 from runtime.damage import broken_turn
 from runtime.driver import SessionConfig, TurnDriver, to_give_up
 from runtime.errors import MobError, RecordUnreadable, SessionBusy, SessionError, SessionQuarantined
 from runtime.history import History
-from runtime.ids import AgentId, HarnessId, RealmId, SessionId
+from runtime.ids import AgentId, HarnessId, InputId, RealmId, SessionId
 from runtime.inputs import Inputs
 from runtime.journal import Journal
 from runtime.live import Doing, LiveSession
@@ -40,15 +39,17 @@ from runtime.recovery import Recovery
 from runtime.runner import InProcessRunner, LocalSessionRunner
 from runtime.session import (
     NO_SPEC,
+    Lifetime,
     Lineage,
     PendingInput,
     Session,
     SessionHead,
     SessionSpec,
 )
-from runtime.spawning import Spawning, SpawnLimits
+from runtime.spawning import LimitsFor, Spawning, SpawnLimits
 from runtime.spending import Budgets
 from runtime.state import RealmState
+from runtime.tasks import NewTask, outlives
 from runtime.watching import Watches
 from stores import Damaged, Store, Ticket
 
@@ -68,7 +69,7 @@ class Realm:
         *,
         ports: Ports | None = None,
         record_types: Iterable[RecordType] = (),
-        limits: SpawnLimits | None = None,
+        limits: SpawnLimits | LimitsFor | None = None,
     ) -> None:
         if not realm_id or "/" in realm_id:
             raise MobError(f"{realm_id!r} cannot name a realm: it is a part of keys, give no '/'")
@@ -98,6 +99,7 @@ class Realm:
         transitions = self.state.transitions
         self._fold_created = transitions[SessionCreated]
         transitions[SessionCreated] = self._session_created
+        self.background = BackgroundChildren(self)
 
     # -- journal ---------------------------------------------------------------------------
 
@@ -130,8 +132,9 @@ class Realm:
         parent: SessionId | None = None,
         spec: SessionSpec = NO_SPEC,
         spawn_key: str | None = None,
+        task: NewTask | None = None,
     ) -> SessionHead:
-        """Catalogue a session durably; run nothing.
+        """Catalogue a session durably; run nothing. With a `task` it is one, in the same commit.
 
         With a `spawn_key` that was used before, return the session made then. Cancelling may leave
         the session created or not, never half.
@@ -149,10 +152,13 @@ class Realm:
                 await ticket.wait()
                 return self.state.heads[session_id]
         record = self.describe_session(harness_id, agent_id, title, locale, parent, spec, spawn_key)
-        self.spawning.reserve(record)
+        begun = () if task is None else task.records(record, InputId(self.ports.ids.new()))
+        self.spawning.reserve(
+            record, detached=task is not None and task.lifetime is Lifetime.DETACHED
+        )
         queued = False
         try:
-            ticket = self.append(record)
+            ticket = self.append(record, *begun)
             queued = True
         finally:
             if not queued:
@@ -197,13 +203,15 @@ class Realm:
         self.spawning.release(record.session_id)
 
     async def archive(self, session_id: SessionId, reason: str) -> None:
-        """End a session and everything below it, deepest first, in one commit. Idempotent.
+        """End a session and what is below it and linked, deepest first, in one commit.
+        Idempotent.
 
         Turns in flight in the subtree are cancelled. Histories stay readable.
 
         Raises:
             SessionNotFound: there is no such session.
         """
+        await self.background.end(session_id)
         records = self.archive_records(session_id, reason)
         if records:
             await self.append(*records).wait()
@@ -227,10 +235,10 @@ class Realm:
 
         def visit(head: SessionHead) -> None:
             for child in head.children or ():
-                if child not in self.state.leaving:
+                if child not in self.state.leaving and not outlives(self.state.heads[child]):
                     visit(self.state.heads[child])
             records.extend(
-                SessionArchived(made, reason, now) for made in self.spawning.below(head.session_id)
+                SessionArchived(made, reason, now) for made in self.spawning.linked(head.session_id)
             )
             if not head.archived and (itself or head.session_id != session_id):
                 self._drop(head.session_id)
@@ -463,25 +471,7 @@ class Realm:
                 return self.journal.messages(end, limit)
 
         history = History(head.message_count, None if live is None else live.history, newest)
-        return Session(
-            head.session_id,
-            head.harness_id,
-            head.agent_id,
-            head.title,
-            head.locale,
-            head.lineage,
-            attrs.evolve(head.spec, options=copy.deepcopy(head.spec.options)),
-            head.created_at_ns,
-            head.updated_at_ns,
-            head.status,
-            head.head,
-            head.turns,
-            head.usage,
-            history,
-            head.tags,
-            head.branch,
-            head.applied,
-        )
+        return head.whole(history)
 
     def key_of(self, head: SessionHead) -> str:
         """A name for the session that is the same in every process and run of the same work."""

@@ -32,7 +32,7 @@ from runtime.messages import (
     unpack_message,
     unpack_usage,
 )
-from runtime.session import Lineage, SessionSpec
+from runtime.session import Lifetime, Lineage, SessionSpec, TaskState
 
 
 class TurnOutcome(enum.Enum):
@@ -173,6 +173,32 @@ class HookReported:
 
 
 @attrs.frozen
+class TaskStarted:
+    """The session, made in the same commit, is a background child of its parent."""
+
+    session_id: SessionId
+    lifetime: Lifetime
+    at_ns: int
+
+
+def _check_terminal(_: Any, __: Any, state: TaskState) -> None:
+    if state is TaskState.RUNNING:
+        raise ValueError("a task that has ended is not running")
+
+
+@attrs.frozen
+class TaskEnded:
+    """The background child has ended by itself; terminal. `turn` is the record of its last turn (0:
+    none was run), `error` why it did not complete. One that is archived before is cancelled."""
+
+    session_id: SessionId
+    state: TaskState = attrs.field(validator=_check_terminal)
+    turn: int
+    error: str | None
+    at_ns: int
+
+
+@attrs.frozen
 class SessionForked:
     """A new session whose history is that of `source` up to and with the turn `head`."""
 
@@ -249,6 +275,8 @@ Record: TypeAlias = (
     | TurnEnded
     | ModelRetried
     | HookReported
+    | TaskStarted
+    | TaskEnded
     | Erased
 )
 
@@ -424,4 +452,6 @@ RUNTIME_RECORDS: Final = (
     cold(11, ModelRetried),
     RecordType(12, SessionMended, _MENDED[0], _unpack_mended),
     cold(13, HookReported),
+    cold(14, TaskStarted),
+    cold(15, TaskEnded),
 )

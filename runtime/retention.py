@@ -42,6 +42,8 @@ from runtime.records import (
     SessionArchived,
     SessionLabelled,
     SessionRewound,
+    TaskEnded,
+    TaskStarted,
     TurnEnded,
     TurnProgressed,
 )
@@ -90,7 +92,14 @@ _COUNTED: Final = {InputAccepted: "inputs", TurnProgressed: "progress", TurnEnde
 _TOLD: Final = (ModelRetried, HookReported)
 
 #: What is said of a session and means nothing once it is deleted.
-_SAID: Final = (SessionArchived, SessionLabelled, SessionRewound, InputAbandoned)
+_SAID: Final = (
+    SessionArchived,
+    SessionLabelled,
+    SessionRewound,
+    InputAbandoned,
+    TaskStarted,
+    TaskEnded,
+)
 
 
 class Retention:
@@ -206,6 +215,8 @@ class Retention:
         for head in self._heads.values():
             for seq in (head.head, *[branch.head for branch in head.branches]):
                 marks[seq] = 1
+            if head.task is not None:
+                marks[head.task.turn] = 1
         for _, _, session_id, turn in self._key_rows():
             if session_id in self._heads and turn < len(marks):  # for `plan`, beside an owner
                 marks[turn] = 1

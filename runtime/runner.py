@@ -16,7 +16,9 @@ from runtime.driver import TurnAborted
 from runtime.errors import (
     AgentError,
     ModelError,
+    SessionBusy,
     SessionNotFound,
+    SessionQuarantined,
     TurnFailed,
     TurnInterrupted,
     describe,
@@ -32,6 +34,7 @@ from runtime.session import (
     SessionSpec,
     SessionStatus,
 )
+from runtime.tasks import NewTask, TaskView, is_notice
 from stores import StoreError
 
 if TYPE_CHECKING:
@@ -104,7 +107,65 @@ class LocalSessionRunner(Protocol):
         ...
 
     async def archive_session(self, session_id: SessionId, reason: str) -> None:
-        """End the session and what is below it; histories stay readable. Idempotent."""
+        """End the session and what is below it and linked; histories stay readable. Idempotent."""
+        ...
+
+    async def start_task(
+        self,
+        parent_session_id: SessionId,
+        harness_id: HarnessId,
+        name: str,
+        task: NewTask,
+        *,
+        spec: SessionSpec = NO_SPEC,
+        spawn_key: str | None = None,
+    ) -> TaskView:
+        """Make a child that works in the background, and its work, durable; return at once.
+
+        A `spawn_key` that was used before finds the child it made. The child has its parent's
+        agent and locale.
+
+        Raises:
+            Unsupported: this runner has no place for background children.
+            SessionNotFound, LimitExceeded: nothing was created.
+            SessionError: the parent is archived, or is ending.
+        """
+        ...
+
+    async def list_tasks(self, parent_session_id: SessionId) -> Sequence[TaskView]:
+        """The session's background children, in order of their creation."""
+        ...
+
+    async def get_task(self, parent_session_id: SessionId, task_id: SessionId) -> TaskView:
+        """One of them. Raises `TaskNotFound`."""
+        ...
+
+    async def message_task(
+        self, parent_session_id: SessionId, task_id: SessionId, content: str, *, key: str
+    ) -> TaskView:
+        """A further message for the child, durable when this returns; its next turn is on it. A key
+        that was used before sends nothing again.
+
+        Raises:
+            TaskNotFound: the session has no such child.
+            SessionError: it has ended.
+        """
+        ...
+
+    async def wait_task(
+        self, parent_session_id: SessionId, task_id: SessionId, timeout_s: float | None = None
+    ) -> TaskView:
+        """Wait until the child has ended, `timeout_s` at most; then the view says `timed_out`.
+
+        Raises `TaskNotFound`.
+        """
+        ...
+
+    async def cancel_task(
+        self, parent_session_id: SessionId, task_id: SessionId, reason: str
+    ) -> TaskView:
+        """Cancel the child's running turn and what is linked to it; one that has ended stays as it
+        is. Raises `TaskNotFound`."""
         ...
 
 
@@ -142,7 +203,9 @@ class InProcessRunner:
         self, session_id: SessionId, content: str, *, idempotency_key: str | None = None
     ) -> TurnResult:
         realm = self._realm
-        realm.state.head(session_id)
+        head = realm.state.head(session_id)
+        if head.task is not None and head.task.running:
+            raise SessionBusy(session_id)  # it works on its own: `message_task` reaches it
         if idempotency_key is not None:
             settled = realm.inputs.settled(session_id, idempotency_key)
             if settled is not None:
@@ -174,28 +237,13 @@ class InProcessRunner:
         *earlier, inputs = _due(realm.state.head(session_id), pending)
         for before in earlier:
             try:
-                await self._turn(session_id, before)
+                await turn_on(realm, session_id, before)
             except TurnInterrupted:
                 await realm.inputs.abandon(session_id, pending.input_id, "interrupted")
                 raise
             except AgentError:
                 continue  # recorded; it does not block the inputs behind it
-        return await self._turn(session_id, inputs)
-
-    async def _turn(self, session_id: SessionId, inputs: Sequence[PendingInput]) -> TurnResult:
-        """One turn, ended whatever its model does: as the failure that it raised, if it raised."""
-        realm = self._realm
-        try:
-            record = await realm.driver(session_id, inputs).run(inputs)
-        except (StoreError, TurnAborted):
-            raise
-        except Exception as error:
-            reason = describe(error)
-            await realm.store.barrier()
-            await realm.give_up(session_id, inputs, reason)
-            retryable = isinstance(error, ModelError) and error.retryable
-            raise TurnFailed(reason, session_id, retryable=retryable) from error
-        return result_of(record)
+        return await turn_on(realm, session_id, inputs)
 
     async def list_sessions(
         self, limit: int | None = None, agent_id: AgentId | None = None
@@ -233,12 +281,76 @@ class InProcessRunner:
     async def archive_session(self, session_id: SessionId, reason: str) -> None:
         await self._realm.archive(session_id, reason)
 
+    async def start_task(
+        self,
+        parent_session_id: SessionId,
+        harness_id: HarnessId,
+        name: str,
+        task: NewTask,
+        *,
+        spec: SessionSpec = NO_SPEC,
+        spawn_key: str | None = None,
+    ) -> TaskView:
+        parent = self._realm.state.head(parent_session_id)
+        return await self._realm.background.start(
+            parent_session_id,
+            harness_id,
+            name,
+            task,
+            agent_id=parent.agent_id,
+            locale=parent.locale,
+            spec=spec,
+            spawn_key=spawn_key,
+        )
+
+    async def list_tasks(self, parent_session_id: SessionId) -> Sequence[TaskView]:
+        return self._realm.background.of(parent_session_id)
+
+    async def get_task(self, parent_session_id: SessionId, task_id: SessionId) -> TaskView:
+        return self._realm.background.get(parent_session_id, task_id)
+
+    async def message_task(
+        self, parent_session_id: SessionId, task_id: SessionId, content: str, *, key: str
+    ) -> TaskView:
+        return await self._realm.background.message(parent_session_id, task_id, content, key=key)
+
+    async def wait_task(
+        self, parent_session_id: SessionId, task_id: SessionId, timeout_s: float | None = None
+    ) -> TaskView:
+        return await self._realm.background.wait(parent_session_id, task_id, timeout_s)
+
+    async def cancel_task(
+        self, parent_session_id: SessionId, task_id: SessionId, reason: str
+    ) -> TaskView:
+        return await self._realm.background.cancel(parent_session_id, task_id, reason)
+
+
+async def turn_on(
+    realm: Realm, session_id: SessionId, inputs: Sequence[PendingInput]
+) -> TurnResult:
+    """One turn, ended whatever its model does: as the failure that it raised, if it raised.
+
+    Raises as `runtime.results.result_of`; `TurnAborted` and what the store raises leave the turn in
+    flight, and so do damage and the end of the session.
+    """
+    try:
+        record = await realm.driver(session_id, inputs).run(inputs)
+    except (StoreError, TurnAborted, SessionQuarantined, SessionNotFound):
+        raise
+    except Exception as error:
+        reason = describe(error)
+        await realm.store.barrier()
+        await realm.give_up(session_id, inputs, reason)
+        retryable = isinstance(error, ModelError) and error.retryable
+        raise TurnFailed(reason, session_id, retryable=retryable) from error
+    return result_of(record)
+
 
 def _due(head: SessionHead, last: PendingInput) -> list[tuple[PendingInput, ...]]:
     """The inputs of the turns that are due up to the one on `last`, in order.
 
     First the turn in flight, if one was cut off, then the inputs before `last` that no turn has
-    consumed, each in a turn of its own: nothing accepted is left behind.
+    consumed, each in a turn of its own: nothing accepted is left behind. Notices go with any turn.
     """
     waiting = dict(head.inputs or {})
     waiting.setdefault(last.input_id, last)
@@ -248,6 +360,8 @@ def _due(head: SessionHead, last: PendingInput) -> list[tuple[PendingInput, ...]
         turns.append(tuple(first))
     if last.input_id in waiting:
         for pending in waiting.values():
+            if is_notice(pending):
+                continue
             turns.append((pending,))
             if pending.input_id == last.input_id:
                 break

@@ -11,6 +11,7 @@ idle session, and a history is read by walking the chain back from it.
 
 from __future__ import annotations
 
+import copy
 import enum
 from collections.abc import Sequence
 from typing import Any
@@ -37,6 +38,44 @@ class SessionStatus(enum.Enum):
     #: The latest turn failed; the session is usable all the same.
     FAILED = "failed"
     ARCHIVED = "archived"
+
+
+class Lifetime(enum.Enum):
+    """What ends a background child besides itself. The values are stored."""
+
+    #: The end of its parent: an interrupt, a failure, being retired or archived.
+    LINKED = "linked"
+    #: Nothing: it outlives its parent and stays charged to the budget root.
+    DETACHED = "detached"
+
+
+class TaskState(enum.Enum):
+    """Where a background child stands. All but the first are terminal. The values are stored."""
+
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@attrs.frozen
+class Task:
+    """That a session is a background child, and how it ended (see `runtime.tasks`).
+
+    `turn` is the sequence number of the turn that holds its answer, 0 if there is none; `error`
+    says why it failed or was cancelled.
+    """
+
+    lifetime: Lifetime
+    state: TaskState = TaskState.RUNNING
+    turn: int = 0
+    error: str | None = None
+    ended_at_ns: int = 0
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not come to its end."""
+        return self.state is TaskState.RUNNING
 
 
 @attrs.frozen
@@ -157,6 +196,8 @@ class SessionHead:
     #: Rewinds and restores so far: two values of it are two histories.
     branch: int = 0
     tags: tuple[str, ...] = ()
+    #: What there is to say of it as a background child; None if it is none.
+    task: Task | None = None
     #: Sequence number of the last record applied; records up to it are not applied again. It is
     #: also the session's revision: whoever holds another one holds something stale.
     applied: int = 0
@@ -168,6 +209,28 @@ class SessionHead:
     @property
     def archived(self) -> bool:
         return self.status is SessionStatus.ARCHIVED
+
+    def whole(self, messages: Sequence[Message]) -> Session:
+        """The session as a value, with these messages."""
+        return Session(
+            self.session_id,
+            self.harness_id,
+            self.agent_id,
+            self.title,
+            self.locale,
+            self.lineage,
+            attrs.evolve(self.spec, options=copy.deepcopy(self.spec.options)),
+            self.created_at_ns,
+            self.updated_at_ns,
+            self.status,
+            self.head,
+            self.turns,
+            self.usage,
+            messages,
+            self.tags,
+            self.branch,
+            self.applied,
+        )
 
     def metadata(self) -> SessionMetadata:
         """What there is to say about the session now, as a value."""
@@ -187,6 +250,7 @@ class SessionHead:
             self.tags,
             self.branches,
             self.quarantined,
+            self.task,
         )
 
 
@@ -213,6 +277,7 @@ class SessionMetadata:
     tags: tuple[str, ...] = ()
     branches: tuple[Branch, ...] = ()
     quarantined: str | None = None
+    task: Task | None = None
 
 
 @attrs.frozen

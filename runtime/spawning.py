@@ -9,14 +9,14 @@ and not when its creator goes away; otherwise a cap could be passed, or one key 
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import attrs
 
 from runtime.errors import LimitExceeded
 from runtime.ids import SessionId
 from runtime.records import SessionCreated
-from runtime.session import Lineage
 from runtime.state import RealmState
 from stores import Ticket
 
@@ -39,20 +39,26 @@ class SpawnLimits:
             raise ValueError(f"max_depth must be 0 to 16, not {value}")
 
 
+#: Which bounds hold for the creation of a session.
+LimitsFor: TypeAlias = Callable[[SessionCreated], SpawnLimits]
+
+
 class Spawning:
     """The sessions of one realm that are queued to be created."""
 
-    def __init__(self, state: RealmState, limits: SpawnLimits) -> None:
-        self.limits = limits
+    def __init__(self, state: RealmState, limits: SpawnLimits | LimitsFor) -> None:
+        self._limits = (lambda _: limits) if isinstance(limits, SpawnLimits) else limits
         self._state = state
         #: Invariant: exactly the sessions that are reserved and not in the fold.
         self.creating: dict[SessionId, SessionCreated] = {}
+        #: Those among them that outlive their parent.
+        self._detached: set[SessionId] = set()
         #: Those among them that have a spawn key.
         self.keyed: dict[str, tuple[SessionId, Ticket]] = {}
         #: How many of them count against each root.
         self._reserved: dict[SessionId, int] = {}
 
-    def reserve(self, record: SessionCreated) -> None:
+    def reserve(self, record: SessionCreated, *, detached: bool = False) -> None:
         """Check the limits and take a slot, in one breath.
 
         Raises:
@@ -60,9 +66,11 @@ class Spawning:
         """
         root = record.lineage.budget_root
         if root is not None:
-            self._check(record.lineage, root)
+            self._check(record, root)
             self._reserved[root] = self._reserved.get(root, 0) + 1
         self.creating[record.session_id] = record
+        if detached:
+            self._detached.add(record.session_id)
 
     def queued(self, record: SessionCreated, ticket: Ticket) -> None:
         """The record is in the queue; a store without one has told the fold already."""
@@ -74,6 +82,7 @@ class Spawning:
         record = self.creating.pop(session_id, None)
         if record is None:
             return
+        self._detached.discard(session_id)
         root = record.lineage.budget_root
         if root is not None:
             self._reserved[root] -= 1
@@ -86,8 +95,13 @@ class Spawning:
         """The sessions under way whose parent is this one."""
         return [made.session_id for made in self.creating.values() if made.lineage.parent == parent]
 
-    def _check(self, lineage: Lineage, root: SessionId) -> None:
-        limits = self.limits
+    def linked(self, parent: SessionId) -> list[SessionId]:
+        """Those among them that end with their parent."""
+        return [each for each in self.below(parent) if each not in self._detached]
+
+    def _check(self, record: SessionCreated, root: SessionId) -> None:
+        limits = self._limits(record)
+        lineage = record.lineage
         if lineage.depth > limits.max_depth:
             raise LimitExceeded(
                 f"a child at depth {lineage.depth} is deeper than max_depth = {limits.max_depth}",

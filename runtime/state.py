@@ -45,6 +45,7 @@ from runtime.session import (
     SessionHead,
     SessionStatus,
 )
+from runtime.tasks import archived_task, task_transitions
 from runtime.tree import tree_transitions
 
 
@@ -84,6 +85,8 @@ class RealmState:
         self.spawned: dict[str, SessionId] = {}
         #: Per root: descendants that are not archived, and all that were ever made.
         self.descendants: dict[SessionId, tuple[int, int]] = {}
+        #: Background children that have not ended.
+        self.tasks: dict[SessionId, None] = {}
         #: Sessions whose deletion is on its way to the disk: no record may speak of them any more.
         self.leaving: set[SessionId] = set()
         #: Sessions that are quarantined, and why.
@@ -113,6 +116,7 @@ class RealmState:
             HookReported: lambda _seq, _record: None,
             Erased: lambda _seq, _record: None,
             **tree_transitions(self),
+            **task_transitions(self),
         }
 
     def apply(self, seq: int, record: object) -> None:
@@ -220,7 +224,16 @@ class RealmState:
         self.heads[head.session_id] = head
         self._link(head)
 
+    def index(self, head: SessionHead) -> None:
+        """Keep `tasks` true to what became of the head's."""
+        if head.task is not None and head.task.running:
+            self.tasks[head.session_id] = None
+        else:
+            self.tasks.pop(head.session_id, None)
+
     def _link(self, head: SessionHead) -> None:
+        if head.task is not None:
+            self.index(head)
         if head.spawn_key is not None:
             self.spawned[head.spawn_key] = head.session_id
         if head.lineage.parent is not None:
@@ -236,6 +249,7 @@ class RealmState:
     def remove(self, session_id: SessionId) -> None:
         """Take a session out; it stays dirty until its row is deleted."""
         head = self.heads.pop(session_id)
+        self.tasks.pop(session_id, None)
         if head.spawn_key is not None:
             self.spawned.pop(head.spawn_key, None)
         parent = self.heads.get(head.lineage.parent) if head.lineage.parent is not None else None
@@ -303,6 +317,8 @@ class RealmState:
             reason = f"its session was archived: {record.reason}"
             self._consume(head, input_id, turn=0, abandoned=reason)
         head.status = SessionStatus.ARCHIVED
+        if head.task is not None:
+            archived_task(self, head, record)
         head.updated_at_ns = record.at_ns
         head.partial = None
 

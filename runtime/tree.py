@@ -127,6 +127,7 @@ def mended(state: RealmState, seq: int, record: SessionMended) -> None:
         state.add(head, seq)
     state.heads[record.session_id] = head
     head.children = None if old is None else old.children
+    state.index(head)
     state.dirty.setdefault(record.session_id, seq)
 
 

@@ -27,6 +27,7 @@ from runtime.records import (
     InputAccepted,
     ModelRetried,
     SessionCreated,
+    TaskEnded,
     TurnEnded,
     TurnOutcome,
     TurnProgressed,
@@ -127,6 +128,11 @@ def _hooked(state: RealmState, record: HookReported) -> tuple[str, str]:
     ), f"hook {record.hook} {record.what} at {record.point}{why}"
 
 
+def _task_ended(state: RealmState, record: TaskEnded) -> tuple[str, str]:
+    why = f": {one_line(record.error, 300)}" if record.error else ""
+    return path_of(state, record.session_id), f"background task {record.state.value}{why}"
+
+
 def _exited(_: RealmState, record: MemberExited) -> tuple[str, str]:
     cause = one_line(record.cause, 300)
     if record.restart_in_s is None:
@@ -166,6 +172,7 @@ _TELLERS: Final[dict[type, Callable[[RealmState, Any], tuple[str, str] | None]]]
     TurnEnded: _ended,
     ModelRetried: _retried,
     HookReported: _hooked,
+    TaskEnded: _task_ended,
     InputAbandoned: _abandoned,
     MemberExited: _exited,
     MemberSpawned: _spawned,

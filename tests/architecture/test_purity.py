@@ -42,6 +42,7 @@ PURE = (
     "runtime.retry",
     "runtime.session",
     "runtime.state",
+    "runtime.tasks",
     "runtime.structured",
     "runtime.tools.names",
     "runtime.tools.policy",

@@ -24,11 +24,13 @@ from runtime.records import (
     ModelRetried,
     SessionArchived,
     SessionCreated,
+    TaskEnded,
+    TaskStarted,
     TurnEnded,
     TurnOutcome,
     TurnProgressed,
 )
-from runtime.session import Lineage, SessionSpec
+from runtime.session import Lifetime, Lineage, SessionSpec, TaskState
 
 texts = st.text(max_size=12)
 optional = st.none() | texts
@@ -81,6 +83,15 @@ records = st.one_of(
     st.builds(HookReported, texts, texts, texts, texts, texts, texts, numbers),
     st.builds(InputAbandoned, texts, texts, texts, numbers),
     st.builds(ModelRetried, texts, texts, counts, counts, texts, texts, counts, texts, numbers),
+    st.builds(TaskStarted, texts, st.sampled_from(Lifetime), numbers),
+    st.builds(
+        TaskEnded,
+        texts,
+        st.sampled_from([state for state in TaskState if state is not TaskState.RUNNING]),
+        numbers,
+        optional,
+        numbers,
+    ),
     st.builds(TurnProgressed, texts, texts, ids, many, usages, counts, numbers),
     st.builds(
         TurnEnded,

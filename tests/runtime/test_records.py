@@ -36,11 +36,21 @@ from runtime.records import (
     SessionLabelled,
     SessionMended,
     SessionRewound,
+    TaskEnded,
+    TaskStarted,
     TurnEnded,
     TurnOutcome,
     TurnProgressed,
 )
-from runtime.session import NO_LINEAGE, NO_SPEC, Lineage, SessionHead, SessionSpec
+from runtime.session import (
+    NO_LINEAGE,
+    NO_SPEC,
+    Lifetime,
+    Lineage,
+    SessionHead,
+    SessionSpec,
+    TaskState,
+)
 from stores import Append, MemoryStore
 from tests.runtime import strategies
 from tests.runtime.fakes import REALM, call
@@ -111,6 +121,8 @@ EXAMPLES: list[Any] = [
     ModelRetried(SessionId("s1"), RunId("u1"), 2, 1, "a:b", "busy", 1500, "c:d", 22),
     HookReported(SessionId("s1"), RunId("u1"), "guard", "before_tool", "denied", "no", 23),
     SessionMended(SessionId("s1"), pack_head(HEAD), 22),
+    TaskStarted(SessionId("s1"), Lifetime.DETACHED, 23),
+    TaskEnded(SessionId("s1"), TaskState.FAILED, 7, "no", 24),
 ]
 TURN = next(example for example in EXAMPLES if isinstance(example, TurnEnded))
 
@@ -201,6 +213,17 @@ VERSION_1: dict[type, tuple[int, str]] = {
         (
             "83aa73657373696f6e5f6964a27331a3726f77c429dc001701a27331a168c0a174c0c0c00102c003"
             "01009400000000a773746172746564c0c09090009000a561745f6e7316"
+        ),
+    ),
+    TaskStarted: (
+        14,
+        ("83aa73657373696f6e5f6964a27331a86c69666574696d65a86465746163686564a561745f6e7317"),
+    ),
+    TaskEnded: (
+        15,
+        (
+            "85aa73657373696f6e5f6964a27331a57374617465a66661696c6564a47475726e07a56572726f72"
+            "a26e6fa561745f6e7318"
         ),
     ),
 }

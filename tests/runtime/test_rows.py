@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import attrs
+import msgpack
 import pytest
 
 from runtime.heads import FORMAT, pack_head, pack_row, unpack_head, unpack_row
@@ -9,6 +11,7 @@ from runtime.ids import AgentId, HarnessId, InputId, RunId, SessionId
 from runtime.messages import AssistantMessage, Usage, UserMessage
 from runtime.session import (
     Branch,
+    Lifetime,
     Lineage,
     PartialTurn,
     PendingInput,
@@ -16,6 +19,8 @@ from runtime.session import (
     SessionHead,
     SessionSpec,
     SessionStatus,
+    Task,
+    TaskState,
 )
 from runtime.store import FORMAT as SNAPSHOT_FORMAT
 from runtime.store import StoredSessions
@@ -134,6 +139,33 @@ def test_the_other_rows_never_change() -> None:
     """Positions, keys and reasons: their fields, in order."""
     assert pack_row("k", "s1", "i1", 7, None).hex() == "9601a16ba27331a2693107c0"
     assert unpack_row(bytes.fromhex("930105cd0100")) == (5, 256)
+
+
+#: A background child, the only heads of layout 2.
+TASKED = attrs.evolve(
+    PLAIN,
+    session_id=SessionId("s3"),
+    task=Task(Lifetime.DETACHED, TaskState.CANCELLED, 7, "no", 9),
+)
+LAYOUT_2 = (
+    "dc001902a27333a168c0c0c0c0c00102c00000009400000000a773746172746564c0c09090009000"
+    "0095a86465746163686564a963616e63656c6c656407a26e6f09"
+)
+
+
+def test_the_row_of_a_background_child_never_changes() -> None:
+    stored = bytes.fromhex(LAYOUT_2)
+    assert unpack_head(stored) == TASKED
+    assert pack_head(TASKED) == stored
+
+
+def test_a_head_of_one_layout_with_the_fields_of_another_is_none() -> None:
+    """Neither is a guess: with a task it is of layout 2, without one of layout 1."""
+    plain = msgpack.unpackb(pack_head(PLAIN))
+    tasked = msgpack.unpackb(pack_head(TASKED))
+    for wrong in ([2, *plain[1:]], [1, *tasked[1:]], [2, *tasked[1:-1]]):
+        with pytest.raises((ValueError, TypeError)):
+            unpack_head(msgpack.packb(wrong))
 
 
 @pytest.mark.parametrize("layout", SNAPSHOTS)
