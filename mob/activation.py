@@ -21,19 +21,23 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from mob.definition import WAKE
 from mob.errors import MemberFailed
 from mob.records import MemberExited
-from mob.roster import Member
-from mob.supervision import Exit, GiveUp, RestartPolicy, decide
+from mob.roster import Member, Roster
+from mob.supervision import Exit, GiveUp, decide
 from runtime.driver import TurnAborted
 from runtime.errors import ModelError, SessionError, SessionQuarantined, describe
+from runtime.ids import SessionId
 from runtime.live import Doing
 from runtime.records import TurnEnded
 from runtime.results import TurnResult, result_of
 from runtime.session import PendingInput, SessionHead
+from runtime.tasks import is_notice, notices_of
 from stores import StoreError
 
 if TYPE_CHECKING:
+    from mob.definition import ProfileDefinition
     from runtime.realm import Realm
 
 
@@ -112,11 +116,15 @@ class Activations:
         self,
         realm: Realm,
         nursery: trio.Nursery,
-        policy: Callable[[Member], RestartPolicy],
+        roster: Roster,
+        profile: Callable[[str], ProfileDefinition],
     ) -> None:
         self._realm = realm
         self._nursery = nursery
-        self._policy = policy
+        self._roster = roster
+        self._profile = profile
+        realm.background.serve(nursery)
+        realm.background.noticed = self._noticed
         self.members: dict[str, LiveMember] = {}
         self.active = 0
         self._quiet: trio.Event | None = None
@@ -140,7 +148,9 @@ class Activations:
         and not begun. `wake` starts it."""
         live = self.live(row)
         first = head.partial.input_ids if head.partial is not None else ()
-        inputs.sort(key=lambda pending: pending.input_id not in first)
+        if not self._wakes(row):  # what it is to be told of its children goes with any turn
+            inputs = [each for each in inputs if each.input_id in first or not is_notice(each)]
+        inputs.sort(key=lambda pending: (pending.input_id not in first, is_notice(pending)))
         live.jobs.extend(Job(pending, nested=False) for pending in inputs)
         if head.partial is not None:
             live.current = live.jobs[0]
@@ -151,7 +161,10 @@ class Activations:
         self.start(live)
 
     def wake(self) -> None:
-        """Start an activation for every member that has work it may begin."""
+        """Start an activation for every member that has work it may begin, and every child that
+        works in the background."""
+        if not self.halted:
+            self._realm.background.resume()
         for live in self.members.values():
             self.start(live)
 
@@ -162,6 +175,7 @@ class Activations:
     def halt(self) -> None:
         """Cancel every activation; turns in flight stay in flight in the journal."""
         self.halted = True
+        self._realm.background.halt()
         for live in self.members.values():
             if live.active:
                 self._cut(live, "halted")
@@ -207,11 +221,44 @@ class Activations:
         return [name for name, live in self.members.items() if live.active and live.current]
 
     async def quiet(self) -> None:
-        """Park until no member is at work."""
-        while self.active:
-            if self._quiet is None:
-                self._quiet = trio.Event()
-            await self._quiet.wait()
+        """Park until no member is at work, and no child in the background."""
+        while self.active or self._realm.background.running:
+            await self._realm.background.quiet()
+            if self.active:
+                if self._quiet is None:
+                    self._quiet = trio.Event()
+                await self._quiet.wait()
+
+    def waits_for(self, name: str, target: str) -> bool:
+        """Whether `name`'s turn waits, over however many others, for `target`."""
+        seen: set[str] = set()
+        ahead = [name]
+        while ahead:
+            name = ahead.pop()
+            if name == target:
+                return True
+            live = self.members.get(name)
+            if live is not None and name not in seen:
+                ahead.extend(live.waiting_for)
+            seen.add(name)
+        return False
+
+    def _wakes(self, row: Member) -> bool:
+        """Whether the member is begun a turn when one of its children has ended."""
+        subagents = self._profile(row.profile).subagents
+        return subagents is not None and subagents.notify == WAKE
+
+    def _noticed(self, session_id: SessionId) -> None:
+        """Something has been put before a session about its children."""
+        head = self._realm.state.heads.get(session_id)
+        row = None if head is None else self._roster.members.get(head.agent_id or "")
+        if head is None or row is None or row.session_id != session_id or not self._wakes(row):
+            return
+        live = self.live(row)
+        queued = {job.pending.input_id for job in live.jobs}
+        for pending in notices_of(head):
+            if pending.input_id not in queued:
+                self.enqueue(live, Job(pending, nested=False))
 
     def start(self, live: LiveMember) -> None:
         """Start the member's activation if it has none and there is work it may begin."""
@@ -278,6 +325,12 @@ class Activations:
         live.jobs.remove(job)
         live.current = None
         job.settle(record, error)
+        # A turn takes all that waits to be told of children with it, also what had jobs here.
+        if any(is_notice(each.pending) for each in live.jobs):
+            left = self._realm.state.heads[live.row.session_id].inputs or {}
+            for each in [each for each in live.jobs if is_notice(each.pending)]:
+                if each.pending.input_id not in left:
+                    live.jobs.remove(each)
 
     async def _exited(self, live: LiveMember, job: Job, cause: str, *, retryable: bool) -> None:
         """Record a bad exit and do what the supervisor decides.
@@ -291,7 +344,9 @@ class Activations:
         if job.pending.input_id not in (self._realm.state.head(live.row.session_id).inputs or ()):
             return self._settle_from_disk(live, job)
         decision = decide(
-            self._policy(live.row), live.recent, Exit(cause, retryable, trio.current_time())
+            self._profile(live.row.profile).restart,
+            live.recent,
+            Exit(cause, retryable, trio.current_time()),
         )
         delay_s = None if isinstance(decision, GiveUp) else decision.delay_s
         await self._realm.append(

@@ -95,7 +95,7 @@ async def open_mob(
             RealmId(definition.id),
             ports=ports,
             record_types=MOB_RECORDS,
-            limits=harnesses.limits(),
+            limits=harnesses.limits,
         )
         roster = Roster(realm.state)
         realm.recovery.add(_rows(roster))

@@ -14,7 +14,7 @@ from mob.budgets import budget_mistakes
 from mob.errors import Mistake
 from mob.hooks import hook_mistakes
 from mob.tables import nearest
-from mob.tooldefs import ASK_PREFIX, SHELL, SPAWN_AGENT, bounded_tools, check_tools
+from mob.tooldefs import ASK_PREFIX, SHELL, SPAWN_AGENT, TASK_TOOLS, bounded_tools, check_tools
 from runtime.structured import check_schema
 from runtime.tools.names import MCP_PREFIX
 from runtime.tools.policy import matches
@@ -157,6 +157,7 @@ def _check_choices(
     offered.update(name for name in definition.tools if matches(profile.tools, name))
     if profile.subagents is not None:
         offered.add(SPAWN_AGENT)
+        offered.update(TASK_TOOLS if profile.subagents.background else ())
     if profile.shell is not None:
         offered.add(SHELL)
     offered.update(f"{ASK_PREFIX}{other}" for other in definition.profiles)

@@ -18,7 +18,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
@@ -73,16 +73,25 @@ class ModelDefinition:
     replay: str | None = None
 
 
+#: When a member at rest is told that a child of its has ended.
+NEXT_TURN: Final = "next-turn"
+WAKE: Final = "wake"
+
+
 @attrs.frozen
 class SubagentDefinition:
     """Whether and how sessions of a profile may start child sessions.
 
     Children run on `profile` (None: the same one). Depth counts from the member (CONTRACTS 1.8).
+    With `background` they may also work beside their parent; when one ends while its parent is at
+    rest, a member is told at its ``next-turn``, or is begun a turn for it (``wake``).
     """
 
     profile: str | None = None
     max_depth: int = 2
     max_children: int = 16
+    background: bool = False
+    notify: str = NEXT_TURN
 
 
 @attrs.frozen
@@ -238,6 +247,8 @@ class MobDefinition:
         # What was not given is not in it, so that a key of later versions changes no stored mob.
         for profile in table["profiles"].values():
             del profile["budget"], profile["hooks"]
+            if profile["subagents"] is not None:
+                _only_given(profile["subagents"], background=False, notify=NEXT_TURN)
             _only_given(profile, tools_deny=(), shell=None)
         for member in table["members"].values():
             _only_given(member, tools={"allow": None, "deny": ()})
@@ -421,6 +432,8 @@ def _read_subagents(table: TableReader) -> SubagentDefinition:
         profile=table.take("profile", str),
         max_depth=table.take("max_depth", int, 2),
         max_children=table.take("max_children", int, 16),
+        background=table.take("background", bool, False),
+        notify=table.choice("notify", NEXT_TURN, (NEXT_TURN, WAKE)),
     )
     table.done()
     return subagents

@@ -6,6 +6,7 @@ models (they are handed in) or run anything.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,7 @@ from runtime.tools.names import MCP_PREFIX, qualified_name, wire_name
 from runtime.tools.policy import EVERY_TOOL, listed, may_match
 from runtime.tools.shell import ShellTool
 from runtime.tools.source import ToolSource
+from runtime.tools.tasks import task_tools
 from runtime.turn import TurnRules
 
 if TYPE_CHECKING:
@@ -70,6 +72,9 @@ class Harnesses:
         config = self._configs.get(key)
         if config is None:
             config = self._configs[key] = self._make(mob, *key)
+        if head.spec.output_schema is not None:  # asked for by whoever spawned it
+            schema = json.loads(head.spec.output_schema)
+            config = attrs.evolve(config, rules=attrs.evolve(config.rules, output_schema=schema))
         told = self._told.get(head.agent_id) if head.agent_id is not None else None
         laid = head.spec.tools if told is None else told.tools.policy & head.spec.tools
         if laid == EVERY_TOOL:
@@ -106,7 +111,10 @@ class Harnesses:
         own: list[Tool] = []
         if profile.subagents is not None and depth < profile.subagents.max_depth:
             child = profile.subagents.profile
-            own.append(SpawnAgent(harness_id=None if child is None else HarnessId(child)))
+            harness_id = None if child is None else HarnessId(child)
+            own.append(SpawnAgent(harness_id, profile.subagents.background))
+            if profile.subagents.background:
+                own.extend(task_tools())
         if profile.shell is not None:
             own.append(self._tools.get(SHELL) or self._shell(profile.shell))
         if member is not None:
@@ -171,17 +179,17 @@ class Harnesses:
         """Make configurations anew from now on: the roster has changed."""
         self._configs.clear()
 
-    def limits(self) -> SpawnLimits:
-        """The bounds on child sessions that hold for every tree of the mob: the widest asked for.
-
-        Depth is bounded per profile besides, because a profile at its depth is not offered
-        `spawn_agent` at all.
-        """
-        asked = [p.subagents for p in self._definition.profiles.values() if p.subagents is not None]
-        if not asked:
-            return SpawnLimits()
+    def limits(self, parent: SessionHead, root: SessionHead) -> SpawnLimits:
+        """The bounds on a child of `parent` in the tree of `root`: the parent's profile says how
+        deep it may be, the member's how many may be active in the tree."""
+        profiles = self._definition.profiles
+        own = profiles[parent.harness_id].subagents if parent.harness_id in profiles else None
+        top = profiles[root.harness_id].subagents if root.harness_id in profiles else None
+        most = top or own
+        default = SpawnLimits()
         return SpawnLimits(
-            max(one.max_depth for one in asked), max(one.max_children for one in asked)
+            default.max_depth if own is None else own.max_depth,
+            default.max_active if most is None else most.max_children,
         )
 
 

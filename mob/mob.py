@@ -25,7 +25,6 @@ from mob.receipts import Receipt, StopReport
 from mob.records import MemberRetired, MemberSpawned, MobCreated, MobStateChanged, RunReported
 from mob.roster import Member, Roster
 from mob.sessions import mob_sessions
-from mob.supervision import RestartPolicy
 from runtime.budget import Budget
 from runtime.checkpoint import CheckpointGate
 from runtime.driver import SessionConfig
@@ -40,7 +39,7 @@ from runtime.results import TurnResult
 from runtime.session import NO_SPEC, SessionHead
 from runtime.store import SessionStore
 from runtime.watching import Watch
-from stores import Ticket
+from stores import StoreError, Ticket
 
 #: Seconds that `stop` lets turns in flight finish before it cancels them. A model call takes
 #: seconds; what is cancelled is continued at `resume`, so nothing is lost either way.
@@ -65,12 +64,12 @@ class Mob:
         self.roster = roster
         self._harnesses = harnesses
         self._gate = gate
-        self._activations = Activations(realm, nursery, self._policy)
+        self._activations = Activations(realm, nursery, roster, harnesses.profile)
         #: The sessions of this mob, for looking after them: history, labels, forks, deletion.
         self.sessions: SessionManager = mob_sessions(realm, snapshots, roster, self._activations)
         #: Names whose joining is queued, and those whose leaving is: until the roster knows.
         self._joining: set[str] = set()
-        self._leaving: dict[str, Ticket] = {}
+        self._leaving: dict[str, Ticket | trio.Event] = {}
         #: What is under way instead of the recorded state, for people; None at rest.
         self._changing: str | None = None
         self._closed = False
@@ -177,7 +176,7 @@ class Mob:
         All are sent or none. Raises `AskCycle` if one of them waits for `asker` already.
         """
         for name in names:
-            if self._waits_for(name, asker):
+            if self._activations.waits_for(name, asker):
                 raise AskCycle(asker, name)
         rows = [self._row(name) for name in names]
         return {
@@ -212,7 +211,7 @@ class Mob:
         return self._activations.kill(self._activations.live(self._row(member)), cause)
 
     async def wait_idle(self) -> None:
-        """Park until no member is at work."""
+        """Park until no member is at work, and no child in the background."""
         await self._activations.quiet()
 
     # -- members ---------------------------------------------------------------------------
@@ -273,19 +272,28 @@ class Mob:
         """
         self._admit("retire")
         if name in self._leaving:
-            await self._leaving[name].wait()
+            while name in self._leaving:
+                await self._leaving[name].wait()
             return
         if name in self.roster.retired and name not in self.roster.members:
             return
         row = self._row(name)
         self._activations.leave(name)
+        ended_below = self._leaving[name] = trio.Event()
+        await self.realm.background.end(row.session_id)
         now = self.realm.ports.clock.now_ns()
         # Of a quarantined session nothing is recorded any more; the member goes all the same.
         damaged = row.session_id in self.realm.state.quarantined
         ended = [] if damaged else self.realm.archive_records(row.session_id, reason)
-        ticket = self.realm.append(*ended, MemberRetired(name, reason, now))
-        if not ticket.done:
-            self._leaving[name] = ticket
+        try:
+            ticket = self.realm.append(*ended, MemberRetired(name, reason, now))
+            if name in self._leaving:
+                self._leaving[name] = ticket
+        except StoreError:
+            del self._leaving[name]
+            raise
+        finally:
+            ended_below.set()
         await ticket.wait()
 
     # -- life ------------------------------------------------------------------------------
@@ -404,9 +412,6 @@ class Mob:
             raise MemberNotFound(name, known)
         return row
 
-    def _policy(self, row: Member) -> RestartPolicy:
-        return self._harnesses.profile(row.profile).restart
-
     def _accept(
         self, row: Member, text: str, sender: str | None, key: str | None, *, nested: bool
     ) -> tuple[Admission, Job | None]:
@@ -442,20 +447,6 @@ class Mob:
             return self.realm.inputs.result(settled)
 
         return recorded
-
-    def _waits_for(self, name: str, target: str) -> bool:
-        """Whether `name`'s turn waits, over however many others, for `target`."""
-        seen: set[str] = set()
-        ahead = [name]
-        while ahead:
-            name = ahead.pop()
-            if name == target:
-                return True
-            live = self._activations.members.get(name)
-            if live is not None and name not in seen:
-                ahead.extend(live.waiting_for)
-            seen.add(name)
-        return False
 
     async def _record_state(self, verb: str, reason: str) -> None:
         if self._closed:

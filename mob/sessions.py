@@ -12,6 +12,7 @@ from runtime.manager import RealmSessions
 from runtime.realm import Realm
 from runtime.session import SessionHead
 from runtime.store import SessionStore
+from runtime.tasks import is_notice
 
 
 def mob_sessions(
@@ -35,7 +36,8 @@ def mob_sessions(
         if verb == "delete":
             return f"session {head.session_id} is that of member {row.name!r}: retire it first"
         live = activations.members.get(row.name)
-        if head.inputs or (live is not None and live.jobs):
+        waiting = (head.inputs or {}).values()
+        if not all(map(is_notice, waiting)) or (live is not None and live.jobs):
             raise SessionBusy(head.session_id)
         return None
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 #: Tools that exist by configuration and not by a [tools.X] table.
 SPAWN_AGENT: Final = "spawn_agent"
 SHELL: Final = "shell"
+#: What comes with `SPAWN_AGENT` if children may work in the background.
+TASK_TOOLS: Final = ("list_tasks", "get_task", "message_task", "wait_task", "cancel_task")
 ASK_PREFIX: Final = "ask_"
 
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -164,9 +166,13 @@ def bounded_tools(definition: MobDefinition) -> Iterable[tuple[str, float | None
 
 def check_tools(definition: MobDefinition) -> Iterable[Mistake]:
     """What does not hold of tools, servers and lists, each with its path."""
+    subagents = [profile.subagents for profile in definition.profiles.values()]
+    taken = [SPAWN_AGENT, SHELL]
+    if any(each is not None and each.background for each in subagents):
+        taken += TASK_TOOLS
     for name, tool in definition.tools.items():
         path = f"tools.{name}"
-        if name in (SPAWN_AGENT, SHELL) or name.startswith(ASK_PREFIX):
+        if name in taken or name.startswith(ASK_PREFIX):
             yield Mistake(path, "the name is taken by a built-in tool", "rename it")
         owner = next((each for each in definition.mcp if name.startswith(f"{each}__")), None)
         if owner is not None:
@@ -218,7 +224,7 @@ def _check_server(path: str, name: str, server: McpDefinition) -> Iterable[Mista
 def _known(definition: MobDefinition) -> list[str]:
     """The tools that a member could have, but for those of MCP servers, which only they know."""
     asking = [f"{ASK_PREFIX}{profile}" for profile in definition.profiles]
-    return [*definition.tools, SPAWN_AGENT, SHELL, *asking]
+    return [*definition.tools, SPAWN_AGENT, *TASK_TOOLS, SHELL, *asking]
 
 
 def _check_list(

@@ -17,8 +17,9 @@ import attrs
 from mob.roster import Roster
 from runtime.ids import SessionId
 from runtime.messages import NO_USAGE, AssistantMessage, Message, Usage
-from runtime.session import SessionHead
+from runtime.session import Lifetime, SessionHead
 from runtime.state import RealmState
+from runtime.tasks import is_notice
 
 if TYPE_CHECKING:
     from mob.mob import Mob
@@ -70,6 +71,8 @@ class Node:
     children: tuple[Node, ...] = ()
     hidden: int = 0
     until_s: float | None = None
+    #: Of a child that works beside its parent: ``background``, or ``detached`` if it outlives it.
+    task: str = ""
 
     @property
     def busy(self) -> bool:
@@ -127,6 +130,7 @@ def mob_view(
         row = roster.members[name]
         node = _node(state, state.heads[row.session_id], activity, words, finished)
         nodes.append(attrs.evolve(node, name=name, restarts=row.restarts, last_exit=row.last_exit))
+    nodes += [_node(state, head, activity, words, finished) for head in _apart(state, roster)]
     turns, usage = 0, NO_USAGE
     for head in state.heads.values():
         turns += head.turns
@@ -218,7 +222,31 @@ def _node(
         children=tuple(_node(state, child, activity, words, finished) for child in shown),
         hidden=len(heads) - len(shown),
         until_s=None if now is None else now.until_s,
+        task=_task(head),
     )
+
+
+def _task(head: SessionHead) -> str:
+    if head.task is None:
+        return ""
+    return "detached" if head.task.lifetime is Lifetime.DETACHED else "background"
+
+
+def _apart(state: RealmState, roster: Roster) -> list[SessionHead]:
+    """The running children that no member shows: what they belonged to has ended."""
+    shown = {row.session_id for row in roster.members.values()}
+    found = []
+    for session_id in state.tasks:
+        head = above = state.heads[session_id]
+        while above.lineage.parent is not None and above.lineage.parent in state.heads:
+            parent = state.heads[above.lineage.parent]
+            if parent.session_id in state.tasks:
+                break  # shown below that one
+            above = parent
+        else:
+            if above.session_id not in shown:
+                found.append(head)
+    return found
 
 
 def _resting(head: SessionHead) -> str:
@@ -228,7 +256,7 @@ def _resting(head: SessionHead) -> str:
         return "archived"
     if head.partial is not None:
         return "unfinished"
-    if head.inputs:
+    if head.inputs and not all(map(is_notice, head.inputs.values())):
         return "queued"
     return "failed" if head.status.value == "failed" else "idle"
 

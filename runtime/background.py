@@ -308,7 +308,9 @@ class BackgroundChildren:
 
     def _begin(self, session_id: SessionId, *, again: bool = False) -> None:
         """Start the child's trio task if it has none and there is something to do for it."""
-        if self._nursery is None or self.halted or session_id in self._running:
+        if self._nursery is None or self._nursery.cancel_scope.cancel_called:
+            return
+        if self.halted or session_id in self._running:
             return
         head = self._realm.state.heads.get(session_id)
         if head is not None and self._is_running(head):

@@ -17,6 +17,7 @@ import attrs
 from runtime.errors import LimitExceeded
 from runtime.ids import SessionId
 from runtime.records import SessionCreated
+from runtime.session import SessionHead
 from runtime.state import RealmState
 from stores import Ticket
 
@@ -39,15 +40,17 @@ class SpawnLimits:
             raise ValueError(f"max_depth must be 0 to 16, not {value}")
 
 
-#: Which bounds hold for the creation of a session.
-LimitsFor: TypeAlias = Callable[[SessionCreated], SpawnLimits]
+#: Which bounds hold for a child of the first session in the tree of the second.
+LimitsFor: TypeAlias = Callable[[SessionHead, SessionHead], SpawnLimits]
 
 
 class Spawning:
     """The sessions of one realm that are queued to be created."""
 
     def __init__(self, state: RealmState, limits: SpawnLimits | LimitsFor) -> None:
-        self._limits = (lambda _: limits) if isinstance(limits, SpawnLimits) else limits
+        self.limits: LimitsFor = (
+            (lambda _, __: limits) if isinstance(limits, SpawnLimits) else limits
+        )
         self._state = state
         #: Invariant: exactly the sessions that are reserved and not in the fold.
         self.creating: dict[SessionId, SessionCreated] = {}
@@ -100,8 +103,10 @@ class Spawning:
         return [each for each in self.below(parent) if each not in self._detached]
 
     def _check(self, record: SessionCreated, root: SessionId) -> None:
-        limits = self._limits(record)
         lineage = record.lineage
+        assert lineage.parent is not None, "only a child has a budget root"
+        parent = self._state.heads[lineage.parent]
+        limits = self.limits(parent, self._state.heads.get(root, parent))
         if lineage.depth > limits.max_depth:
             raise LimitExceeded(
                 f"a child at depth {lineage.depth} is deeper than max_depth = {limits.max_depth}",

@@ -99,6 +99,8 @@ def _name(prefix: str, node: Node) -> Text:
     text.append(one_line(node.name, _NAME), "bold" if not prefix else "not dim")
     if node.profile != node.name:
         text.append(f" {node.profile}", "dim")
+    if node.task:
+        text.append(f" {node.task}", "magenta")
     if node.hidden:
         text.append(f" (+{node.hidden} done)", "dim")
     return text

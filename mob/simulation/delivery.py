@@ -13,7 +13,7 @@ from typing import Any, Final
 from mob.records import MemberExited
 from mob.simulation.facts import BEGINNING, KnownExit, KnownSession, Written
 from mob.simulation.ledger import Ledger
-from runtime.messages import ToolOutcome, ToolResult, UserMessage
+from runtime.messages import TASKS, ToolOutcome, ToolResult, UserMessage
 from runtime.records import (
     InputAbandoned,
     InputAccepted,
@@ -236,6 +236,8 @@ def nothing_is_left_behind(ledger: Ledger, _: object) -> str | None:
         if session.archived or (session.parent is not None and _given_up(ledger, session)):
             continue
         for known in session.pending.values():
+            if known.sender == TASKS:
+                continue  # what is told of children goes with the next turn, if there is one
             return (
                 f"input {known.input_id} of session {session.session_id} was never worked on:"
                 f" {known.text!r:.80}"

@@ -129,8 +129,19 @@ class KnownSession:
     tags: tuple[str, ...] = ()
     #: Every turn that its history ever ended with.
     heads: set[int] = attrs.field(factory=lambda: {0})
+    #: Of a background child: whether it outlives its parent, how it stands, and the turn and the
+    #: reason it ended with.
+    detached: bool | None = None
+    stands: str | None = None
+    answer: int = 0
+    reason: str | None = None
     #: The process and number of its last turn that was driven, and not saved by a caller.
     driven: tuple[int, int] = (0, 0)
+
+    @property
+    def outlives(self) -> bool:
+        """Whether it goes on when its parent ends."""
+        return self.detached is True and self.stands == "running"
 
     @property
     def status(self) -> str:

@@ -20,6 +20,7 @@ from mob.records import (
 )
 from mob.simulation.facts import Batch, Written
 from mob.simulation.ledger import Ledger
+from runtime.messages import TASKS
 from runtime.records import (
     InputAbandoned,
     InputAccepted,
@@ -28,10 +29,13 @@ from runtime.records import (
     SessionCreated,
     SessionDeleted,
     SessionForked,
+    TaskEnded,
+    TaskStarted,
     TurnEnded,
     TurnOutcome,
     TurnProgressed,
 )
+from runtime.session import Lineage
 from stores import Put
 
 #: Limits where no profile says anything (`runtime.spawning.SpawnLimits`).
@@ -126,7 +130,7 @@ def children_keep_to_their_slots(ledger: Ledger, written: Written) -> str | None
     lineage = record.lineage
     if lineage.parent is None or lineage.budget_root is None:
         return None
-    depth, most = _limits(ledger)
+    depth, most = _limits(ledger, lineage)
     if lineage.depth > depth:
         return f"a child at depth {lineage.depth}, and {depth} is the limit"
     active = ledger.active[lineage.budget_root]
@@ -138,34 +142,84 @@ def children_keep_to_their_slots(ledger: Ledger, written: Written) -> str | None
     return None
 
 
-def _limits(ledger: Ledger) -> tuple[int, int]:
-    asked = [
-        profile["subagents"]
-        for profile in ledger.blueprint.get("profiles", {}).values()
-        if profile.get("subagents")
-    ]
-    if not asked:
-        return MAX_DEPTH, MAX_ACTIVE
-    return max(one["max_depth"] for one in asked), max(one["max_children"] for one in asked)
+def _limits(ledger: Ledger, lineage: Lineage) -> tuple[int, int]:
+    """How deep the parent's profile lets a child be, and how many the member's lets be active."""
+    own, top = (
+        ledger.profile(ledger.sessions[each or ""].harness).get("subagents")
+        for each in (lineage.parent, lineage.budget_root)
+    )
+    most = top or own
+    return (
+        own["max_depth"] if own else MAX_DEPTH,
+        most["max_children"] if most else MAX_ACTIVE,
+    )
+
+
+def tasks_begin_with_their_sessions(ledger: Ledger, batch: Batch) -> str | None:
+    """CONTRACTS 1.8, 1.12: a background child, that it is one, and its work are one commit."""
+    made = {each.record.session_id for each in batch.written if _is(each, SessionCreated)}
+    told = {each.record.session_id for each in batch.written if _is(each, InputAccepted)}
+    for written in batch.written:
+        if _is(written, TaskStarted):
+            session_id = written.record.session_id
+            if session_id not in made or session_id not in told:
+                return f"{_name(written)}: session {session_id} was not made, or told, with it"
+    return None
+
+
+def tasks_end_with_their_last_turn(ledger: Ledger, written: Written) -> str | None:
+    """CONTRACTS 1.12: a background child ends once nothing is left for it, as its last turn did."""
+    record: TaskEnded = written.record
+    session = ledger.sessions[record.session_id]
+    if session.stands is None:
+        return f"{_name(written)}: session {record.session_id} is no background child"
+    if session.stands != "running":
+        return None  # late, and dropped
+    if session.partial is not None or any(
+        each.sender != TASKS for each in session.pending.values()
+    ):
+        return f"{_name(written)}: session {record.session_id} has work left"
+    outcome = ledger.turns[session.head].outcome if session.head else TurnOutcome.FAILED
+    if record.turn != session.head or record.state.value != _ENDS[outcome]:
+        return (
+            f"{_name(written)} says {record.state.value} by turn {record.turn}, and the last turn"
+            f" is {session.head}, which ended as {outcome.name}"
+        )
+    return None
+
+
+_ENDS: Final = {
+    TurnOutcome.COMPLETED: "completed",
+    TurnOutcome.FAILED: "failed",
+    TurnOutcome.OVER_BUDGET: "failed",
+    TurnOutcome.INTERRUPTED: "cancelled",
+}
 
 
 def no_orphans(ledger: Ledger, batch: Batch) -> str | None:
     """CONTRACTS 1.10, 3.7: a session that is archived or deleted takes what is below it with it in
-    the same commit, and so does a turn that fails or is interrupted."""
+    the same commit, and so does a turn that fails or is interrupted; a background child that is
+    detached goes on, except when its parent is deleted."""
     for written in batch.written:
         record = written.record
         if isinstance(record, SessionArchived):
-            left = [each for each in _children(ledger, record.session_id) if not each.archived]
+            left = _left(ledger, record.session_id)
         elif isinstance(record, SessionDeleted):
             left = list(_children(ledger, record.session_id))
         elif isinstance(record, TurnEnded) and record.outcome is not TurnOutcome.COMPLETED:
-            left = [each for each in _children(ledger, record.session_id) if not each.archived]
+            left = _left(ledger, record.session_id)
         else:
             continue
         if left:
             ids = ", ".join(each.session_id for each in left)
             return f"{_name(written)} leaves children of {record.session_id} behind: {ids}"
     return None
+
+
+def _left(ledger: Ledger, session_id: str) -> list[Any]:
+    """The children that are there still, and should not be when their parent ends."""
+    children = _children(ledger, session_id)
+    return [each for each in children if not each.archived and not each.outlives]
 
 
 def _children(ledger: Ledger, session_id: str) -> Iterator[Any]:
@@ -199,6 +253,8 @@ _WORK: Final = (
     ModelRetried,
     MemberExited,
     MemberSpawned,
+    TaskStarted,
+    TaskEnded,
 )
 
 

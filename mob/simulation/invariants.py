@@ -44,6 +44,7 @@ from runtime.records import (
     SessionForked,
     SessionMended,
     SessionRewound,
+    TaskEnded,
     TurnEnded,
     TurnProgressed,
 )
@@ -102,6 +103,7 @@ INVARIANTS: Final[dict[str, Invariant]] = {
     "a_spawn_key_makes_one_session": _of(families.a_spawn_key_makes_one_session, SessionCreated),
     "lineage_is_true": _of(families.lineage_is_true, SessionCreated),
     "children_keep_to_their_slots": _of(families.children_keep_to_their_slots, SessionCreated),
+    "tasks_end_with_their_last_turn": _of(families.tasks_end_with_their_last_turn, TaskEnded),
     "a_key_means_one_input": _of(delivery.a_key_means_one_input, InputAccepted),
     "an_input_has_one_fate": _of(delivery.an_input_has_one_fate, TurnEnded, InputAbandoned),
     "inputs_are_consumed_in_order": _of(delivery.inputs_are_consumed_in_order, TurnEnded),
@@ -124,6 +126,9 @@ INVARIANTS: Final[dict[str, Invariant]] = {
     "restarts_back_off": _of(delivery.restarts_back_off, MemberExited),
     "forks_share_what_was_there": _of(histories.forks_share_what_was_there, SessionForked),
     "rewinds_keep_the_tail": _of(histories.rewinds_keep_the_tail, SessionRewound),
+    "tasks_begin_with_their_sessions": Invariant(
+        Moment.COMMIT, families.tasks_begin_with_their_sessions
+    ),
     "no_orphans": Invariant(Moment.COMMIT, families.no_orphans),
     "members_and_sessions_come_and_go_together": Invariant(
         Moment.COMMIT, families.members_and_sessions_come_and_go_together

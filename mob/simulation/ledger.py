@@ -47,6 +47,8 @@ from runtime.records import (
     SessionLabelled,
     SessionMended,
     SessionRewound,
+    TaskEnded,
+    TaskStarted,
     TurnEnded,
     TurnOutcome,
     TurnProgressed,
@@ -113,6 +115,8 @@ class Ledger:
             SessionDeleted: self._deleted,
             SessionMended: lambda written, record: None,
             ModelRetried: lambda written, record: None,
+            TaskStarted: self._task_started,
+            TaskEnded: self._task_ended,
             InputAccepted: self._accepted,
             InputAbandoned: self._abandoned,
             TurnProgressed: self._progressed,
@@ -266,8 +270,23 @@ class Ledger:
             self._count(session, -1, 0)
         session.archived = True
         session.partial = None
+        if session.stands == "running":
+            session.stands, session.reason = "cancelled", record.reason
         for known in list(session.pending.values()):
             self._settle(known, abandoned=f"archived: {record.reason}")
+
+    def _task_started(self, written: Written, record: TaskStarted) -> None:
+        session = self._touch(written, record.session_id)
+        session.detached = record.lifetime.value == "detached"
+        session.stands = "cancelled" if session.archived else "running"
+        session.reason = "its parent ended before it began" if session.archived else None
+
+    def _task_ended(self, written: Written, record: TaskEnded) -> None:
+        if self.sessions[record.session_id].stands != "running":
+            return  # it comes late, and nothing of it stays
+        session = self._touch(written, record.session_id, record.at_ns)
+        session.stands = record.state.value
+        session.answer, session.reason = record.turn, record.error
 
     def _accepted(self, written: Written, record: InputAccepted) -> None:
         session = self._touch(written, record.session_id)

@@ -133,6 +133,9 @@ def the_fold_agrees_with_the_ledger(ledger: Ledger, recovered: Recovered) -> str
         return f"members: {roster.members!r:.300}, not {members!r:.300}"
     if (roster.mob_state.value, roster.reported) != (ledger.state, ledger.reported):
         return f"the mob is {roster.mob_state.value}, not {ledger.state}, or runs differ"
+    running = {each.session_id for each in living.values() if each.stands == "running"}
+    if state.tasks.keys() != running:
+        return f"background children: {sorted(state.tasks)}, not {sorted(running)}"
     if state.spawned != ledger.spawned:
         return f"spawn keys: {state.spawned!r:.300}, not {ledger.spawned!r:.300}"
     slots = {root: (ledger.active[root], count) for root, count in ledger.descendants.items()}
@@ -180,6 +183,14 @@ def _told(head: SessionHead) -> dict[str, Any]:
         "links": head.links,
         "revision": head.applied,
         "updated": head.updated_at_ns,
+        "task": None
+        if head.task is None
+        else (
+            head.task.lifetime.value == "detached",
+            head.task.state.value,
+            head.task.turn,
+            head.task.error,
+        ),
     }
 
 
@@ -208,6 +219,9 @@ def _plain(ledger: Ledger, session: KnownSession) -> dict[str, Any]:
         "links": ledger.links(session.head),
         "revision": session.revision,
         "updated": session.updated_at_ns,
+        "task": None
+        if session.stands is None
+        else (session.detached, session.stands, session.answer, session.reason),
     }
 
 

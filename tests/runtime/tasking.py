@@ -11,9 +11,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import attrs
+import pytest
 import trio
 
 from runtime.driver import SessionConfig
+from runtime.errors import TurnInterrupted
 from runtime.ids import SessionId
 from runtime.messages import TASKS, ToolResult, UserMessage
 from runtime.models.base import ModelReply, ModelRequest
@@ -31,6 +33,8 @@ from runtime.turn import TurnRules
 from stores import Store
 from tests.runtime.fakes import HARNESS, REALM
 
+#: Limits that no test reaches.
+MANY = SpawnLimits(max_depth=4, max_active=2_000, max_total=4_000)
 TOOLS: tuple[Tool, ...] = (SpawnAgent(background=True), *task_tools())
 
 
@@ -128,3 +132,17 @@ async def begin(
     runner = realm.runner
     assert isinstance(runner, InProcessRunner)
     return await runner.start_task(parent, HARNESS, name, NewTask(lifetime, told), **given)
+
+
+def records(realm: Realm, kind: type) -> list[Any]:
+    return [e.record for e in realm.journal.read(0, 100_000) if type(e.record) is kind]
+
+
+def last_result(realm: Realm, session: SessionId) -> ToolResult:
+    found = realm.messages(session)
+    return next(message for message in found if isinstance(message, ToolResult))
+
+
+async def interrupted_turn(realm: Realm, session: SessionId) -> None:
+    with pytest.raises(TurnInterrupted):
+        await realm.runner.send_message(session, "wait for ever")

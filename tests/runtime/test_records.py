@@ -230,7 +230,7 @@ VERSION_1: dict[type, tuple[int, str]] = {
 
 
 def test_every_kind_has_its_own_number_and_an_example() -> None:
-    assert {record_type.kind for record_type in RUNTIME_RECORDS} == set(range(1, 14))
+    assert {record_type.kind for record_type in RUNTIME_RECORDS} == set(range(1, 16))
     assert {type(example) for example in EXAMPLES} == set(TYPES) == set(VERSION_1)
 
 

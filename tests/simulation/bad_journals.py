@@ -22,8 +22,11 @@ from runtime.records import (
     SessionForked,
     SessionMended,
     SessionRewound,
+    TaskEnded,
+    TaskStarted,
     TurnOutcome,
 )
+from runtime.session import Lifetime, TaskState
 from stores import Append, Expect, Put
 from tests.simulation.cases import a_turn, called, case, result
 from tests.simulation.tape import (
@@ -42,6 +45,7 @@ from tests.simulation.tape import (
 )
 
 FAILED = TurnOutcome.FAILED
+LINKED = Lifetime.LINKED
 
 # -- the disk --------------------------------------------------------------------------------
 
@@ -207,6 +211,23 @@ def the_parent_is_deleted_alone(tape: Tape) -> None:
     tape.commit(created("s2", None))
     tape.commit(created("kid", None, parent="s2"))
     tape.commit(deleted("s2"))
+
+
+@case("tasks_begin_with_their_sessions")
+def a_child_without_its_work(tape: Tape) -> None:
+    tape.commit(created("kid", None, parent="s"), TaskStarted(SessionId("kid"), LINKED, 3))
+
+
+@case("tasks_end_with_their_last_turn")
+def it_has_not_begun(tape: Tape) -> None:
+    started = TaskStarted(SessionId("kid"), LINKED, 3)
+    tape.commit(created("kid", None, parent="s"), started, accepted(session="kid"))
+    tape.commit(TaskEnded(SessionId("kid"), TaskState.COMPLETED, 0, None, 4))
+
+
+@case("tasks_end_with_their_last_turn")
+def it_is_no_such_child(tape: Tape) -> None:
+    tape.commit(TaskEnded(SessionId("s"), TaskState.COMPLETED, 0, None, 4))
 
 
 # -- inputs ----------------------------------------------------------------------------------
