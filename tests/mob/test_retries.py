@@ -14,6 +14,7 @@ from mob.view import live_view
 from runtime.errors import ModelError
 from runtime.live import Doing
 from runtime.models.base import ModelRequest
+from runtime.models.scripted import ScriptedModel
 from runtime.models.watched import ModelStalled
 from runtime.records import ModelRetried
 from runtime.service import CreateSessionRequest, RealmSessionService, SessionBuildOptions
@@ -117,11 +118,14 @@ def test_who_names_a_model_wants_that_one() -> None:
 
 async def test_a_session_of_its_own_names_its_fallbacks(autojump_clock: Any) -> None:
     """CONTRACTS 4.9; kept with the session, so they hold after a restart too."""
+
+    async def broken(_: ModelRequest) -> str:
+        raise ModelError("down", provider="test", retryable=False)
+
     store = MemoryStore()
-    build = SessionBuildOptions(fallback=("sim:echo",))
+    build = SessionBuildOptions(fallback=("sim:echo",), llm_client_override=ScriptedModel(broken))
     service = RealmSessionService(store)
-    # Tests reach no real model, so the first one is unavailable.
-    request = CreateSessionRequest("local:smollm2-135m", "hello", build=build)
+    request = CreateSessionRequest("sim:agent", "hello", build=build)
     made = await service.create_session(request)
     assert made.text == "hello"
     again = RealmSessionService(store)
