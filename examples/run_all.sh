@@ -98,7 +98,17 @@ hooks() {
     rm -f examples/hooks/audit.log
 }
 
+skills() {
+    local state=$scratch/skills
+    mob run examples/skills/mob.toml --state "$state" \
+        --prompt "Write the release notes of version 2." --display none >"$state.answer" || return
+    cat "$state.answer"
+    # What only the skill's file says is in the answer: the model has loaded it.
+    grep -q "load_skill said: # Release notes" "$state.answer"
+}
+
 example "hello" hello
+example "skills" skills
 example "hooks" hooks
 example "budget" budget
 example "record-and-replay" record_and_replay

@@ -6,8 +6,9 @@ any behaviour of a mob.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import attrs
 import trio
@@ -36,6 +37,7 @@ from runtime.service import (
     PersistentSessionService,
     RealmSessionService,
 )
+from runtime.skills import read_folders
 from runtime.state import RealmState
 from runtime.store import SessionStore, StoredSessions
 from runtime.tools.base import Tool
@@ -167,23 +169,26 @@ def _missing_profiles(definition: MobDefinition, roster: Roster) -> Iterator[Mis
 
 @asynccontextmanager
 async def open_session_service(
-    store: Store | None = None, *, ports: Ports | None = None
+    store: Store | None = None, *, ports: Ports | None = None, skills: Iterable[Path] = ()
 ) -> AsyncIterator[RealmSessionService]:
-    """A session service over `store`; without one, an ephemeral service in memory.
+    """A session service over `store`; without one, an ephemeral service in memory. Its sessions may
+    load the skills in the folders `skills`.
 
     Raises:
         runtime.errors.PersistenceDisabled: the store given is not durable.
+        runtime.skills.SkillInvalid: a folder is none of skills.
         MobInUse: this process has a service open already, on the same store.
         stores.StoreError: the store cannot be read.
     """
+    offered = read_folders(skills)
     async with AsyncExitStack() as stack:
         service: RealmSessionService
         if store is None:
             memory = await stack.enter_async_context(open_memory())
-            service = EphemeralSessionService(memory, ports=ports)
+            service = EphemeralSessionService(memory, ports=ports, skills=offered)
         else:
             stack.enter_context(sole_handle(store, REALM, "the session service"))
-            service = PersistentSessionService(store, ports=ports)
+            service = PersistentSessionService(store, ports=ports, skills=offered)
         stack.push_async_callback(service.aclose)
         yield service
 

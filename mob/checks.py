@@ -14,7 +14,15 @@ from mob.budgets import budget_mistakes
 from mob.errors import Mistake
 from mob.hooks import hook_mistakes
 from mob.tables import nearest
-from mob.tooldefs import ASK_PREFIX, SHELL, SPAWN_AGENT, TASK_TOOLS, bounded_tools, check_tools
+from mob.tooldefs import (
+    ASK_PREFIX,
+    LOAD_SKILL,
+    SHELL,
+    SPAWN_AGENT,
+    TASK_TOOLS,
+    bounded_tools,
+    check_tools,
+)
 from runtime.structured import check_schema
 from runtime.tools.names import MCP_PREFIX
 from runtime.tools.policy import matches
@@ -160,6 +168,8 @@ def _check_choices(
         offered.update(TASK_TOOLS if profile.subagents.background else ())
     if profile.shell is not None:
         offered.add(SHELL)
+    if profile.skills.allow or profile.skills.preload:
+        offered.add(LOAD_SKILL)
     offered.update(f"{ASK_PREFIX}{other}" for other in definition.profiles)
     for choice in profile.tool_choice:
         server = choice.removeprefix(MCP_PREFIX).partition(".")[0]

@@ -24,6 +24,13 @@ import attrs
 
 from mob.budgets import read_budget
 from mob.checks import mistakes_of
+from mob.context import (
+    NO_SKILL_LISTS,
+    UNGIVEN,
+    SkillLists,
+    read_skill_folders,
+    read_skill_lists,
+)
 from mob.errors import DefinitionInvalid, Mistake
 from mob.hooks import HookDefinition, Overrides, read_hooks, read_overrides
 from mob.sim_table import DEFAULT_SIM, SimDefinition, read_sim
@@ -115,6 +122,7 @@ class ProfileDefinition:
     hooks: Overrides = attrs.field(factory=dict)
     tools_deny: tuple[str, ...] = ()
     shell: ShellDefinition | None = None
+    skills: SkillLists = NO_SKILL_LISTS
 
 
 @attrs.frozen
@@ -164,6 +172,7 @@ class MobDefinition:
     budget: Budget | None = None
     hooks: Mapping[str, HookDefinition] = attrs.field(factory=dict)
     sim: SimDefinition = DEFAULT_SIM
+    skills: tuple[str, ...] = ()
     folder: Path = attrs.field(factory=Path, eq=False)
     source: str = attrs.field(default="definition", eq=False)
 
@@ -249,9 +258,10 @@ class MobDefinition:
             del profile["budget"], profile["hooks"]
             if profile["subagents"] is not None:
                 _only_given(profile["subagents"], background=False, notify=NEXT_TURN)
-            _only_given(profile, tools_deny=(), shell=None)
+            _only_given(profile, tools_deny=(), shell=None, **UNGIVEN)
         for member in table["members"].values():
             _only_given(member, tools={"allow": None, "deny": ()})
+        _only_given(table, skills=())
         given = table["checkpoint"].items()
         table["checkpoint"] = {key: value for key, value in given if value is not None}
         return json.dumps(table, sort_keys=True, ensure_ascii=False, default=str)
@@ -300,6 +310,7 @@ def _read(top: TableReader, folder: Path, source: str) -> MobDefinition:
         budget=read_budget(top.table("budget")),
         hooks=read_hooks(top),
         sim=read_sim(top.table("sim")),
+        skills=read_skill_folders(top),
         folder=folder,
         source=source,
     )
@@ -387,6 +398,7 @@ def _read_profile(table: TableReader, folder: Path) -> ProfileDefinition:
         hooks=read_overrides(table),
         tools_deny=lists.deny,
         shell=read_shell(table),
+        skills=read_skill_lists(table),
     )
     table.done()
     return profile

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from mob.context import LoadedSkills
 from mob.definition import MobDefinition, ProfileDefinition
 from mob.errors import DefinitionInvalid, Mistake
 from mob.hooks import LoadedHooks
@@ -23,6 +24,7 @@ from runtime.driver import SessionConfig
 from runtime.ids import HarnessId
 from runtime.models.base import Model
 from runtime.session import SessionHead
+from runtime.skills import LoadSkill
 from runtime.spawning import SpawnLimits
 from runtime.tools.agents import SpawnAgent
 from runtime.tools.base import Tool, Toolbox
@@ -56,6 +58,7 @@ class Harnesses:
         self._models = models
         self._tools = tools
         self._hooks = LoadedHooks(definition)
+        self._skills = LoadedSkills(definition)
         self._sources = sources
         self._peers = definition.peers()
         self._told = definition.member_details()
@@ -83,13 +86,14 @@ class Harnesses:
 
     def _make(self, mob: Mob, profile_name: str, member: str | None, depth: int) -> SessionConfig:
         profile = self._definition.profiles[profile_name]
+        skills = self._skills.of(profile_name)
         toolbox = self._toolbox(mob, profile_name, member, depth)
         told = self._told.get(member) if member is not None else None
         own = "" if told is None else told.instructions
         first, *fallback = self._routes(profile)
         return SessionConfig(
             first.model,
-            f"{profile.instructions}\n{own}".strip(),
+            skills.prompt(f"{profile.instructions}\n{own}".strip()),
             toolbox,
             TurnRules(
                 profile.output_schema,
@@ -102,6 +106,7 @@ class Harnesses:
             first.retry,
             tuple(fallback),
             self._hooks.of(profile_name),
+            skills,
         )
 
     def _toolbox(self, mob: Mob, profile_name: str, member: str | None, depth: int) -> Toolbox:
@@ -117,6 +122,8 @@ class Harnesses:
                 own.extend(task_tools())
         if profile.shell is not None:
             own.append(self._tools.get(SHELL) or self._shell(profile.shell))
+        if (skills := self._skills.of(profile_name)).offered:
+            own.append(LoadSkill(skills))
         if member is not None:
             own.extend(self._peer_tools(mob, member))
         library = [each for name, each in self._tools.items() if name != SHELL]

@@ -25,6 +25,7 @@ SPAWN_AGENT: Final = "spawn_agent"
 SHELL: Final = "shell"
 #: What comes with `SPAWN_AGENT` if children may work in the background.
 TASK_TOOLS: Final = ("list_tasks", "get_task", "message_task", "wait_task", "cancel_task")
+LOAD_SKILL: Final = "load_skill"
 ASK_PREFIX: Final = "ask_"
 
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -170,6 +171,8 @@ def check_tools(definition: MobDefinition) -> Iterable[Mistake]:
     taken = [SPAWN_AGENT, SHELL]
     if any(each is not None and each.background for each in subagents):
         taken += TASK_TOOLS
+    if definition.skills:
+        taken.append(LOAD_SKILL)
     for name, tool in definition.tools.items():
         path = f"tools.{name}"
         if name in taken or name.startswith(ASK_PREFIX):

@@ -46,7 +46,12 @@ def converter() -> Converter:
     made.register_unstructure_hook(
         SessionSpec,
         make_dict_unstructure_fn(
-            SessionSpec, made, fallback=omitted, budget=omitted, tools=omitted
+            SessionSpec,
+            made,
+            fallback=omitted,
+            budget=omitted,
+            tools=omitted,
+            preload_skills=omitted,
         ),
     )
     made.register_structure_hook_func(lambda kind: kind == Sequence[Message], _no_messages)

@@ -38,6 +38,7 @@ from runtime.replies import ask
 from runtime.results import last_text
 from runtime.retry import DEFAULT_RETRY, RetryPolicy
 from runtime.session import PendingInput, SessionHead
+from runtime.skills import NO_SKILLS, Skills
 from runtime.tasks import is_notice, notices_of
 from runtime.tools.base import Toolbox, ToolContext
 from runtime.turn import (
@@ -65,7 +66,8 @@ class SessionConfig:
     """What a session's turns run with, resolved from its harness and spec when it is activated.
 
     `brief` is added to every message that begins a turn. A model call that fails is tried again as
-    `retry` says, then at the models of `fallback` in their order.
+    `retry` says, then at the models of `fallback` in their order. `skills` are what the inputs of a
+    turn may refer to; the instructions and the toolbox say already what of them is offered.
     """
 
     model: Model
@@ -77,6 +79,7 @@ class SessionConfig:
     retry: RetryPolicy = DEFAULT_RETRY
     fallback: tuple[Route, ...] = ()
     hooks: Hooks | None = None
+    skills: Skills = NO_SKILLS
 
     @property
     def routes(self) -> tuple[Route, ...]:
@@ -130,6 +133,11 @@ class TurnDriver:
         inputs: Sequence[PendingInput],
     ) -> None:
         assert live.scope is None, "a session has at most one turn in flight"
+        named = [name for item in inputs for name in item.skills]
+        if named:
+            config = attrs.evolve(
+                config, instructions=config.skills.added(config.instructions, named)
+            )
         self._realm = realm
         self._live = live
         self._config = config

@@ -74,6 +74,7 @@ def pack_head(head: SessionHead) -> bytes:
     if head.inputs is not None:
         inputs = [
             (each.input_id, each.text, each.sender, each.idempotency_key)
+            + ((each.skills,) if each.skills else ())
             for each in head.inputs.values()
         ]
     task = head.task

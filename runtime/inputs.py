@@ -69,6 +69,7 @@ class Inputs:
         *,
         sender: str | None = None,
         idempotency_key: str | None = None,
+        skills: tuple[str, ...] = (),
     ) -> Admission:
         """Let an input in: number it, queue its record, return at once.
 
@@ -92,10 +93,11 @@ class Inputs:
                 return known
         if head.archived:
             raise SessionError(f"session {session_id} is archived and takes no input", session_id)
-        pending = PendingInput(InputId(self._ports.ids.new()), text, sender, idempotency_key)
+        input_id = InputId(self._ports.ids.new())
+        pending = PendingInput(input_id, text, sender, idempotency_key, skills)
         now = self._ports.clock.now_ns()
         ticket = self._journal.append(
-            InputAccepted(session_id, pending.input_id, text, sender, idempotency_key, now)
+            InputAccepted(session_id, input_id, text, sender, idempotency_key, now, skills)
         )
         admission = Admission(session_id, pending, ticket)
         if idempotency_key is not None:

@@ -71,7 +71,8 @@ class SessionArchived:
 
 @attrs.frozen
 class InputAccepted:
-    """An input is on disk and will be worked on. `sender` is a member's name, None for a caller."""
+    """An input is on disk and will be worked on. `sender` is a member's name, None for a caller;
+    `skills` are those that are added to the prompt of its turn."""
 
     session_id: SessionId
     input_id: InputId
@@ -79,6 +80,7 @@ class InputAccepted:
     sender: str | None
     idempotency_key: str | None
     at_ns: int
+    skills: tuple[str, ...] = ()
 
 
 @attrs.frozen
@@ -306,16 +308,18 @@ def _pack_input(record: InputAccepted) -> bytes:
             record.sender,
             record.idempotency_key,
             record.at_ns,
+            *((record.skills,) if record.skills else ()),
         )
     )
 
 
-def _fields(payload: bytes, *kinds: tuple[type, ...]) -> tuple[Any, ...]:
-    """The fields of a packed tuple, each of one of its kinds; anything else is an error."""
+def _fields(payload: bytes, *kinds: tuple[type, ...], optional: int = 0) -> tuple[Any, ...]:
+    """The fields of a packed tuple, each of one of its kinds; anything else is an error. Of the
+    last, so many may be left out."""
     fields = _unpackb(payload)
-    if type(fields) is not tuple or len(fields) != len(kinds):
+    if type(fields) is not tuple or not 0 <= len(kinds) - len(fields) <= optional:
         raise ValueError(f"expected {len(kinds)} fields, found {fields!r}")
-    for field, kind in zip(fields, kinds, strict=True):
+    for field, kind in zip(fields, kinds, strict=not optional):
         if type(field) not in kind:
             raise ValueError(f"expected one of {kind}, found {field!r}")
     return fields
@@ -328,7 +332,11 @@ def _texts(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _unpack_input(payload: bytes) -> InputAccepted:
-    return InputAccepted(*_fields(payload, _TEXT, _TEXT, _TEXT, _OPTIONAL, _OPTIONAL, _NUMBER))
+    kinds = (_TEXT, _TEXT, _TEXT, _OPTIONAL, _OPTIONAL, _NUMBER, _TUPLE)
+    fields = _fields(payload, *kinds, optional=1)
+    if len(fields) == len(kinds):
+        _texts(fields[-1])
+    return InputAccepted(*fields)
 
 
 def _pack_progress(record: TurnProgressed) -> bytes:

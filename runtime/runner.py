@@ -63,9 +63,15 @@ class LocalSessionRunner(Protocol):
         ...
 
     async def send_message(
-        self, session_id: SessionId, content: str, *, idempotency_key: str | None = None
+        self,
+        session_id: SessionId,
+        content: str,
+        *,
+        idempotency_key: str | None = None,
+        skills: tuple[str, ...] = (),
     ) -> TurnResult:
-        """Run one turn on `content`; return when it is committed and readable.
+        """Run one turn on `content`; return when it is committed and readable. `skills` are added
+        to its prompt.
 
         A key that was used before joins the outcome of that message. Cancelling cancels the turn;
         it stays in flight in the journal and the next call continues it first, whatever that one
@@ -200,7 +206,12 @@ class InProcessRunner:
         return head.metadata()
 
     async def send_message(
-        self, session_id: SessionId, content: str, *, idempotency_key: str | None = None
+        self,
+        session_id: SessionId,
+        content: str,
+        *,
+        idempotency_key: str | None = None,
+        skills: tuple[str, ...] = (),
     ) -> TurnResult:
         realm = self._realm
         head = realm.state.head(session_id)
@@ -215,7 +226,9 @@ class InProcessRunner:
                 # What the turn before this one queued must be known before anything is decided.
                 await realm.store.barrier()
                 self._cut.discard(session_id)
-            admission = realm.inputs.accept(session_id, content, idempotency_key=idempotency_key)
+            admission = realm.inputs.accept(
+                session_id, content, idempotency_key=idempotency_key, skills=skills
+            )
             if admission.settled is not None:
                 return realm.inputs.result(admission.settled)
             assert admission.pending is not None

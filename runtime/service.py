@@ -38,6 +38,7 @@ from runtime.ports import Ports
 from runtime.realm import Realm
 from runtime.results import TurnResult, last_text
 from runtime.session import SessionHead, SessionSpec
+from runtime.skills import NO_SKILLS, LoadSkill, Skill, Skills
 from runtime.spending import Budgets
 from runtime.structured import check_schema
 from runtime.tools.base import Tool, Toolbox
@@ -65,6 +66,7 @@ class SessionBuildOptions:
     each model call. `fallback` are further models, as ``provider:id``, that a call goes to in their
     order when the session's own cannot answer. `budget_limits` bound the session with everything it
     starts, over all its turns. `tools` says which tools the session and those below it may call.
+    `preload_skills` are skills of the service whose text the session's prompt holds.
     `hooks_override` are the session's hooks, by name. `llm_client_override`, `external_tools` and
     `hooks_override` are live objects: they hold until the process ends and are not persisted.
     """
@@ -78,6 +80,7 @@ class SessionBuildOptions:
     budget_limits: Budget | None = None
     hooks_override: Mapping[str, bool | Hook] = attrs.field(factory=dict)
     tools: ToolPolicy = EVERY_TOOL
+    preload_skills: tuple[str, ...] = ()
 
 
 NO_OPTIONS: Final = SessionBuildOptions()
@@ -85,7 +88,8 @@ NO_OPTIONS: Final = SessionBuildOptions()
 
 @attrs.frozen
 class CreateSessionRequest:
-    """A new session: `model` is ``provider:id``; `max_tokens` bounds each reply."""
+    """A new session: `model` is ``provider:id``; `max_tokens` bounds each reply; `skill_references`
+    are for the first turn, as in `StartTurnRequest`."""
 
     model: str
     prompt: str = ""
@@ -94,13 +98,15 @@ class CreateSessionRequest:
     title: str | None = None
     initial_turn: InitialTurnPolicy = InitialTurnPolicy.RUN_IMMEDIATELY
     build: SessionBuildOptions = NO_OPTIONS
+    skill_references: tuple[str, ...] = ()
 
 
 @attrs.frozen
 class StartTurnRequest:
-    """A turn of an existing session."""
+    """A turn of an existing session. `skill_references` are skills whose text is in its prompt."""
 
     prompt: str
+    skill_references: tuple[str, ...] = ()
 
 
 @attrs.frozen
@@ -227,7 +233,14 @@ class SessionService(Protocol):
 class RealmSessionService:
     """`SessionService` over one realm; memory or disk is the store's business."""
 
-    def __init__(self, store: Store, *, ports: Ports | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        ports: Ports | None = None,
+        skills: Mapping[str, Skill] | None = None,
+    ) -> None:
+        self._skills = dict(skills or {})
         self.realm = Realm(store, REALM, self._configure, ports=ports)
         self.realm.recover()
         if any(head.spec.budget is not None for head in self.realm.state.heads.values()):
@@ -262,7 +275,9 @@ class RealmSessionService:
             build.fallback,
             build.budget_limits,
             build.tools,
+            build.preload_skills,
         )
+        self._known_skills((*build.preload_skills, *request.skill_references), None)
         if build.budget_limits is not None:
             if build.budget_limits.nano_usd is not None:
                 raise SessionError("budget_limits: no price is known here, so money has no limit")
@@ -273,11 +288,16 @@ class RealmSessionService:
         self._overrides[head.session_id] = build
         if request.initial_turn is InitialTurnPolicy.DEFER:
             return TurnResult(head.session_id, None, "")
-        return await self.start_turn(head.session_id, StartTurnRequest(request.prompt))
+        return await self.start_turn(
+            head.session_id, StartTurnRequest(request.prompt, request.skill_references)
+        )
 
     async def start_turn(self, session_id: SessionId, request: StartTurnRequest) -> TurnResult:
+        self._known_skills(request.skill_references, session_id)
         with _store_errors(session_id):
-            return await self.realm.runner.send_message(session_id, request.prompt)
+            return await self.realm.runner.send_message(
+                session_id, request.prompt, skills=request.skill_references
+            )
 
     async def interrupt(self, session_id: SessionId) -> None:
         self.realm.state.head(session_id)
@@ -346,17 +366,25 @@ class RealmSessionService:
         build = self._overrides.get(head.session_id, NO_OPTIONS)
         schema = None if spec.output_schema is None else json.loads(spec.output_schema)
         retries = 2 if spec.output_retries is None else spec.output_retries
+        skills = Skills(self._skills, spec.preload_skills) if self._skills else NO_SKILLS
+        own = [LoadSkill(skills)] if self._skills else []
         return SessionConfig(
             build.llm_client_override or self._model(spec.model or ""),
-            spec.instructions or "",
-            Toolbox(build.external_tools, policy=spec.tools),
+            skills.prompt(spec.instructions or ""),
+            Toolbox([*build.external_tools, *own], policy=spec.tools),
             TurnRules(schema, retries),
             spec.options,
             hooks=NO_HOOKS.overridden(build.hooks_override),
+            skills=skills,
             fallback=tuple(
                 Route(self._model(reference), options=spec.options) for reference in spec.fallback
             ),
         )
+
+    def _known_skills(self, names: Iterable[str], session_id: SessionId | None) -> None:
+        reason = Skills(self._skills).unknown(names)
+        if reason is not None:
+            raise SessionError(f"{reason}; nothing was begun", session_id)
 
     def _model(self, reference: str) -> Model:
         if reference not in self._models:
@@ -376,12 +404,18 @@ class EphemeralSessionService(RealmSessionService):
 class PersistentSessionService(RealmSessionService):
     """Sessions that survive the process: every finished turn is on disk before it is reported."""
 
-    def __init__(self, store: Store, *, ports: Ports | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        ports: Ports | None = None,
+        skills: Mapping[str, Skill] | None = None,
+    ) -> None:
         if not store.durable:
             raise PersistenceDisabled(
                 f"a persistent session service needs a durable store; {store.location} is not one"
             )
-        super().__init__(store, ports=ports)
+        super().__init__(store, ports=ports, skills=skills)
 
 
 @contextmanager

@@ -104,7 +104,7 @@ class SessionSpec:
     harness's, `output_schema` is a JSON Schema as JSON text, `options` go to the provider.
     `fallback` are the models (as `model`) that are asked when that one cannot answer. `budget`
     bounds the session and everything it starts. `tools` is laid over what the harness permits, here
-    and in the sessions below this one.
+    and in the sessions below this one. `preload_skills` are in its prompt.
     """
 
     model: str | None = None
@@ -115,6 +115,7 @@ class SessionSpec:
     fallback: tuple[str, ...] = ()
     budget: Budget | None = None
     tools: ToolPolicy = EVERY_TOOL
+    preload_skills: tuple[str, ...] = ()
 
     def below(self, parent: SessionSpec) -> SessionSpec:
         """This spec for a child of `parent`, which may call no tool that its parent may not."""
@@ -134,6 +135,8 @@ class PendingInput:
     text: str
     sender: str | None
     idempotency_key: str | None
+    #: Skills that are added to the prompt of its turn.
+    skills: tuple[str, ...] = ()
 
 
 @attrs.define

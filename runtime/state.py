@@ -332,7 +332,7 @@ class RealmState:
         if head.inputs is None:
             head.inputs = {}
         head.inputs[record.input_id] = PendingInput(
-            record.input_id, record.text, record.sender, key
+            record.input_id, record.text, record.sender, key, record.skills
         )
         if head.archived:  # it ended while the input was on its way to the disk
             self._consume(head, record.input_id, turn=0, abandoned="its session was archived")

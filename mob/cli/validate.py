@@ -49,16 +49,18 @@ def validate(
 
 
 def load(file: Path) -> MobDefinition:
-    """The definition in `file`, its tools loaded once to see that they can be.
+    """The definition in `file`, its tools and skills loaded once to see that they can be.
 
     Raises:
         NothingThere: no such file.
         DefinitionInvalid: it has mistakes; all that were found are listed.
     """
+    from mob.context import LoadedSkills
     from mob.harness import load_tools
 
     definition = read(file)
     load_tools(definition, {})
+    LoadedSkills(definition)
     if definition.sim != DEFAULT_SIM:
         from mob.cli.sim import check_settings
 

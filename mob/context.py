@@ -1,0 +1,109 @@
+"""What a mob file says about the context of a model's calls: skills, compaction, memory.
+
+Owns: the definition types, reading them, what is wrong with them, and loading the skills. Must not:
+read a skill's other files, ask a model, search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from mob.errors import DefinitionInvalid, Mistake
+from mob.tables import TableReader, nearest
+from runtime.skills import NO_SKILLS, Skill, SkillInvalid, Skills, find_skills, read_skill
+from runtime.tools.policy import matches
+
+if TYPE_CHECKING:
+    from mob.definition import MobDefinition
+
+
+@attrs.frozen
+class SkillLists:
+    """Patterns of the skills that a profile may load, and the names of those its prompt holds."""
+
+    allow: tuple[str, ...] = ()
+    preload: tuple[str, ...] = ()
+
+
+NO_SKILL_LISTS: Final = SkillLists()
+
+#: What a blueprint does not say, because it was not given.
+UNGIVEN: Final = {"skills": attrs.asdict(NO_SKILL_LISTS)}
+
+
+def read_skill_folders(top: TableReader) -> tuple[str, ...]:
+    """The folders of the table [skills]."""
+    table = top.table("skills")
+    folders = table.texts("folders")
+    table.done()
+    return folders
+
+
+def read_skill_lists(owner: TableReader) -> SkillLists:
+    """The value of `skills` in a profile: patterns of what is allowed, or a table of two lists."""
+    if not isinstance(owner.raw("skills"), dict):
+        return SkillLists(owner.texts("skills"))
+    table = owner.table("skills")
+    preload = table.texts("preload")
+    lists = SkillLists(table.texts("allow") if "allow" in table else preload, preload)
+    table.done()
+    return lists
+
+
+class LoadedSkills:
+    """The skills of a mob, read from their folders, and those of each of its profiles.
+
+    Raises:
+        DefinitionInvalid: a folder or a skill in it cannot be read, or a profile lists what is not
+            there; all such mistakes are listed.
+    """
+
+    def __init__(self, definition: MobDefinition) -> None:
+        self._skills: dict[str, Skill] = {}
+        mistakes: list[Mistake] = []
+        for index, folder in enumerate(definition.skills):
+            path = f"skills.folders[{index}]"
+            try:
+                for each in find_skills(definition.folder / folder):
+                    mistakes.extend(self._take(path, each))
+            except SkillInvalid as error:
+                mistakes.append(Mistake(path, str(error)))
+        self._of: dict[str, Skills] = {}
+        for name, profile in definition.profiles.items():
+            mistakes.extend(self._listed(f"profiles.{name}.skills", profile.skills))
+            offered = {
+                name: skill
+                for name, skill in self._skills.items()
+                if matches(profile.skills.allow, name) or name in profile.skills.preload
+            }
+            self._of[name] = Skills(offered, profile.skills.preload) if offered else NO_SKILLS
+        if mistakes:
+            raise DefinitionInvalid(definition.source, tuple(mistakes))
+
+    def of(self, profile: str) -> Skills:
+        """The skills of a profile."""
+        return self._of[profile]
+
+    def _take(self, path: str, folder: Path) -> Iterable[Mistake]:
+        try:
+            skill = read_skill(folder)
+        except SkillInvalid as error:
+            yield Mistake(path, str(error))
+            return
+        other = self._skills.setdefault(skill.name, skill)
+        if other is not skill:
+            yield Mistake(path, f"{folder}: the name {skill.name!r} is taken by {other.folder}")
+
+    def _listed(self, path: str, lists: SkillLists) -> Iterable[Mistake]:
+        for pattern in lists.allow:
+            if not any(matches((pattern,), name) for name in self._skills):
+                why = f"there is no skill {pattern!r}"
+                yield Mistake(f"{path}.allow", why, nearest(pattern, self._skills))
+        for name in lists.preload:
+            if name not in self._skills and name not in lists.allow:
+                why = f"there is no skill {name!r}"
+                yield Mistake(f"{path}.preload", why, nearest(name, self._skills))
