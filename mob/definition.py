@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Iterable, Mapping
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,6 +32,7 @@ from mob.context import (
 )
 from mob.errors import DefinitionInvalid, Mistake
 from mob.hooks import HookDefinition, Overrides, read_hooks, read_overrides
+from mob.modeldefs import ModelDefinition, read_model
 from mob.sim_table import DEFAULT_SIM, SimDefinition, read_sim
 from mob.supervision import DEFAULT_POLICY, RestartPolicy, RestartWhen
 from mob.tables import TableReader
@@ -49,36 +49,7 @@ from mob.tooldefs import (
 )
 from runtime.budget import Budget
 from runtime.checkpoint import CheckpointPolicy
-from runtime.prices import CURRENCY, Price, amount
-from runtime.retry import DEFAULT_RETRY, RetryPolicy
 from runtime.turn import MAX_STEPS
-
-
-@attrs.frozen
-class ModelDefinition:
-    """What serves an alias: ``provider:id`` and how to reach it.
-
-    `max_concurrency` bounds calls at the same time (None: no bound). `options` go with each call.
-    `price` says what its tokens cost; without one its calls are unpriced, which is not free.
-    A call that fails is made again as `retry` says, then at the aliases of `fallback` in their
-    order. `timeout_s` bounds the silence before an answer, `stall_s` that within one (None: the
-    defaults of `runtime.models.watched`). `record` is a file that its calls are added to, `replay`
-    one that answers in its place.
-    """
-
-    model: str
-    base_url: str | None = None
-    api_key_env: str | None = None
-    max_concurrency: int | None = None
-    options: dict[str, Any] = attrs.field(factory=dict)
-    price: Price | None = None
-    fallback: tuple[str, ...] = ()
-    retry: RetryPolicy = DEFAULT_RETRY
-    timeout_s: float | None = None
-    stall_s: float | None = None
-    record: str | None = None
-    replay: str | None = None
-
 
 #: When a member at rest is told that a child of its has ended.
 NEXT_TURN: Final = "next-turn"
@@ -298,7 +269,7 @@ def _read(top: TableReader, folder: Path, source: str) -> MobDefinition:
     definition = MobDefinition(
         id=mob.required("id", str, "mob"),
         lead=mob.required("lead", str, ""),
-        models={name: _read_model(table) for name, table in top.tables("models").items()},
+        models={name: read_model(table) for name, table in top.tables("models").items()},
         profiles={
             name: _read_profile(table, folder) for name, table in top.tables("profiles").items()
         },
@@ -317,65 +288,6 @@ def _read(top: TableReader, folder: Path, source: str) -> MobDefinition:
     mob.done()
     top.done()
     return definition
-
-
-def _read_model(table: TableReader) -> ModelDefinition:
-    model = ModelDefinition(
-        model=table.required("model", str, "sim:echo"),
-        base_url=table.take("base_url", str),
-        api_key_env=table.take("api_key_env", str),
-        max_concurrency=table.take("max_concurrency", int),
-        options=table.take("options", dict, {}),
-        price=_read_price(table),
-        fallback=table.texts("fallback"),
-        retry=_read_retry(table.table("retry")),
-        timeout_s=table.take("timeout_s", float),
-        stall_s=table.take("stall_s", float),
-        record=table.take("record", str),
-        replay=table.take("replay", str),
-    )
-    if model.record is not None and model.replay is not None:
-        table.wrong("replay", "give record or replay, not both")
-    table.done()
-    return model
-
-
-def _read_price(model: TableReader) -> Price | None:
-    """The price of a model, if it has one. Mistakes: an amount is missing or is none."""
-    if model.take("price", dict) is None:
-        return None
-    table = model.table("price")
-    amounts: dict[str, Decimal] = {}
-    for key in ("input", "output", "cached_input"):
-        given = table.raw(key)
-        if given is None:
-            if key != "cached_input":
-                table.wrong(key, f"is missing; {CURRENCY} for a million tokens is needed here")
-            continue
-        try:
-            amounts[key] = amount(given)
-        except ValueError as error:
-            table.wrong(key, f"{error}; it is {CURRENCY} for a million tokens")
-    table.done()
-    if "input" not in amounts or "output" not in amounts:
-        return None
-    return Price(**amounts)
-
-
-def _read_retry(table: TableReader) -> RetryPolicy:
-    default = DEFAULT_RETRY
-    attempts = table.take("attempts", int, default.attempts)
-    if attempts < 1:
-        table.wrong("attempts", f"must be at least 1, found {attempts}")
-        attempts = default.attempts
-    retry = RetryPolicy(
-        attempts,
-        table.take("backoff_s", float, default.backoff_s),
-        table.take("max_backoff_s", float, default.max_backoff_s),
-        table.take("within_s", float, default.within_s),
-    )
-    table.done()
-    return retry
 
 
 def _read_profile(table: TableReader, folder: Path) -> ProfileDefinition:

@@ -13,7 +13,7 @@ from pathlib import Path
 import attrs
 import trio
 
-from mob.definition import ModelDefinition
+from mob.modeldefs import ModelDefinition
 from mob.tables import nearest
 from runtime.errors import ModelUnavailable
 from runtime.models.base import Emit, Model, ModelReply, ModelRequest

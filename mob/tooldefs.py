@@ -165,14 +165,20 @@ def bounded_tools(definition: MobDefinition) -> Iterable[tuple[str, float | None
             yield f"{path}.max_output_bytes", profile.shell.max_output_bytes, 100, inf
 
 
-def check_tools(definition: MobDefinition) -> Iterable[Mistake]:
-    """What does not hold of tools, servers and lists, each with its path."""
+def _taken(definition: MobDefinition) -> list[str]:
+    """The names of the built-in tools that this mob has, and of those that every mob may have."""
     subagents = [profile.subagents for profile in definition.profiles.values()]
     taken = [SPAWN_AGENT, SHELL]
     if any(each is not None and each.background for each in subagents):
         taken += TASK_TOOLS
     if definition.skills:
         taken.append(LOAD_SKILL)
+    return taken
+
+
+def check_tools(definition: MobDefinition) -> Iterable[Mistake]:
+    """What does not hold of tools, servers and lists, each with its path."""
+    taken = _taken(definition)
     for name, tool in definition.tools.items():
         path = f"tools.{name}"
         if name in taken or name.startswith(ASK_PREFIX):

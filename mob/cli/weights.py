@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from mob.cli.output import bytes_text
-from mob.definition import ModelDefinition
+from mob.modeldefs import ModelDefinition
 
 if TYPE_CHECKING:
     from mob.cli.display import Display
