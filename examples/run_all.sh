@@ -27,6 +27,11 @@ example() { # example NAME COMMAND...
 
 hello() { python examples/hello/hello.py; }
 
+swarm() {
+    python examples/swarm/swarm.py | tee "$scratch/swarm.answer"
+    [[ $(wc -l <"$scratch/swarm.answer") == 3 ]] || { echo "not three findings"; return 1; }
+}
+
 record_and_replay() { python examples/record-and-replay/record_and_replay.py; }
 
 research() { # research STATE OPTION...
@@ -111,6 +116,7 @@ example "hello" hello
 example "skills" skills
 example "hooks" hooks
 example "budget" budget
+example "swarm" swarm
 example "record-and-replay" record_and_replay
 example "research with sim:agent" research sim --model all=sim:agent
 if python -c 'import xllamacpp' 2>/dev/null; then

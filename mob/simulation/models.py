@@ -11,9 +11,10 @@ count, so a call that failed once need not fail for ever.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Final, NoReturn, cast, final
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, NoReturn, cast, final
 
 import attrs
 import trio
@@ -43,10 +44,13 @@ from stores import StoreFull
 _CALLS: Final = (0.6, 0.25)
 #: Chance of a further batch of tools once there are results.
 _AGAIN: Final = 0.25
+#: Chance of a child beside its parent, and of one that outlives it.
+_BESIDE: Final = 0.6
 #: Seconds that a client which swallows a cancellation goes on; it is bounded, as a deaf one is.
 DEAF_S: Final = 3.0
 #: Characters of an answer that is far too long.
 _HUGE: Final = 300_000
+_TASK_ID: Final = re.compile(r'"task_id": "([^"]+)"')
 #: Senders of what a turn tells its own model.
 _OF_THE_TURN: Final = (CORRECTED, CONTINUED, CALL_CUT)
 #: A character that no journal can hold: half of a surrogate pair.
@@ -167,8 +171,24 @@ class SimModel:
         tools = request.tools
         tool = tools[int(self._unit(request, "tool", index) * len(tools))]
         call_id = ToolCallId(f"{request.key}#{index}")
-        given = _arguments(tool, f"{request.key}#{index}")
+        given: dict[str, Any] = _arguments(tool, f"{request.key}#{index}")
+        given.update(self._beside(request, tool.parameters.get("properties", {}), index))
         return ToolCall(call_id, tool.name, self._fitting(request, tool.parameters, given, index))
+
+    def _beside(
+        self, request: ModelRequest, properties: Mapping[str, Any], index: int
+    ) -> Iterator[tuple[str, Any]]:
+        """What a call says about children in the background."""
+        if "mode" in properties:
+            beside = self._unit(request, "mode", index) < _BESIDE
+            yield "mode", "background" if beside else "foreground"
+            apart = self._unit(request, "lifetime", index) < _BESIDE
+            yield "lifetime", "detached" if apart else "linked"
+        if "task_id" in properties:
+            known = _tasks(request.messages) or ("nobody",)
+            yield "task_id", known[int(self._unit(request, "task", index) * len(known))]
+        if "timeout_s" in properties:
+            yield "timeout_s", round(30 * self._unit(request, "timeout", index), 2)
 
     def _fitting(self, request: ModelRequest, schema: Schema, value: object, index: int = 0) -> str:
         """`value` as JSON if it fits `schema`, and if not one that does."""
@@ -298,6 +318,15 @@ def _truncated(reply: ModelReply, much: float) -> ModelReply:
 def _arguments(tool: ToolSpec, what: str) -> dict[str, str]:
     """Text for each property the tool requires."""
     return {name: f"{name} of {what}"[:64] for name in tool.parameters.get("required", ())}
+
+
+def _tasks(messages: Sequence[Message]) -> tuple[str, ...]:
+    """The ids of the tasks that tools have spoken of lately, oldest first."""
+    found: dict[str, None] = {}
+    for message in messages[-40:]:
+        if isinstance(message, ToolResult):
+            found.update(dict.fromkeys(_TASK_ID.findall(message.text)))
+    return tuple(found)
 
 
 def _results(messages: Sequence[Message]) -> list[ToolResult]:

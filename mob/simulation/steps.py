@@ -89,7 +89,7 @@ def default_definition() -> MobDefinition:
             "chief": {
                 "model": "quick",
                 "tools": ["work", "note", "delegate"],
-                "subagents": {"max_depth": 2, "max_children": 4},
+                "subagents": {"max_depth": 2, "max_children": 4, "background": True},
                 "restart": restart,
                 "max_steps": 8,
             },
