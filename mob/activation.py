@@ -87,6 +87,7 @@ class LiveMember:
         "jobs",
         "recent",
         "row",
+        "told",
         "waiting_for",
     )
 
@@ -105,6 +106,8 @@ class LiveMember:
         self.backoff: trio.CancelScope | None = None
         #: When it was restarted, on Trio's clock, ascending; bounded by the restart intensity.
         self.recent: tuple[float, ...] = ()
+        #: Whether it was ever begun a turn, or is to be, for what it is told of its children.
+        self.told = False
         #: How many answers of which members this one's turn waits for.
         self.waiting_for: Counter[str] = Counter()
 
@@ -151,6 +154,7 @@ class Activations:
         if not self._wakes(row):  # what it is to be told of its children goes with any turn
             inputs = [each for each in inputs if each.input_id in first or not is_notice(each)]
         inputs.sort(key=lambda pending: (pending.input_id not in first, is_notice(pending)))
+        live.told = any(map(is_notice, inputs))
         live.jobs.extend(Job(pending, nested=False) for pending in inputs)
         if head.partial is not None:
             live.current = live.jobs[0]
@@ -256,6 +260,7 @@ class Activations:
             return
         live = self.live(row)
         queued = {job.pending.input_id for job in live.jobs}
+        live.told = True
         for pending in notices_of(head):
             if pending.input_id not in queued:
                 self.enqueue(live, Job(pending, nested=False))
@@ -326,7 +331,7 @@ class Activations:
         live.current = None
         job.settle(record, error)
         # A turn takes all that waits to be told of children with it, also what had jobs here.
-        if any(is_notice(each.pending) for each in live.jobs):
+        if live.told:
             left = self._realm.state.heads[live.row.session_id].inputs or {}
             for each in [each for each in live.jobs if is_notice(each.pending)]:
                 if each.pending.input_id not in left:

@@ -39,7 +39,7 @@ from runtime.results import last_text
 from runtime.retry import DEFAULT_RETRY, RetryPolicy
 from runtime.session import PendingInput, SessionHead
 from runtime.skills import NO_SKILLS, Skills
-from runtime.tasks import is_notice, notices_of
+from runtime.tasks import is_notice
 from runtime.tools.base import Toolbox, ToolContext
 from runtime.turn import (
     PLAIN_RULES,
@@ -152,7 +152,7 @@ class TurnDriver:
         if partial is None:
             self._run_id = RunId(realm.ports.ids.new())
             if live.head.inputs is not None:
-                self._notices = notices_of(live.head)
+                self._notices = realm.state.notices(live.head)
             told = self._told(inputs)
             self._input_ids: tuple[InputId, ...] = tuple([item.input_id for item in told])
             self._started_at_ns = realm.ports.clock.now_ns()

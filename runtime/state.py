@@ -24,7 +24,7 @@ from runtime.chain import extend
 from runtime.errors import SessionNotFound, SessionQuarantined
 from runtime.heads import pack_head, unpack_head
 from runtime.ids import HarnessId, InputId, SessionId
-from runtime.messages import ToolResult, UserMessage, check_sequence, open_calls
+from runtime.messages import TASKS, ToolResult, UserMessage, check_sequence, open_calls
 from runtime.records import (
     Erased,
     HookReported,
@@ -45,7 +45,7 @@ from runtime.session import (
     SessionHead,
     SessionStatus,
 )
-from runtime.tasks import archived_task, task_transitions
+from runtime.tasks import archived_task, notices_of, task_transitions
 from runtime.tree import tree_transitions
 
 
@@ -85,6 +85,8 @@ class RealmState:
         self.spawned: dict[str, SessionId] = {}
         #: Per root: descendants that are not archived, and all that were ever made.
         self.descendants: dict[SessionId, tuple[int, int]] = {}
+        #: Sessions that may have something to be told about their children.
+        self._noticed: set[SessionId] = set()
         #: Background children that have not ended.
         self.tasks: dict[SessionId, None] = {}
         #: Sessions whose deletion is on its way to the disk: no record may speak of them any more.
@@ -224,6 +226,16 @@ class RealmState:
         self.heads[head.session_id] = head
         self._link(head)
 
+    def notices(self, head: SessionHead) -> tuple[PendingInput, ...]:
+        """What the session has not been told yet about its children. For most it costs nothing,
+        however many inputs wait."""
+        if head.session_id not in self._noticed:
+            return ()
+        found = notices_of(head)
+        if not found:
+            self._noticed.discard(head.session_id)
+        return found
+
     def index(self, head: SessionHead) -> None:
         """Keep `tasks` true to what became of the head's."""
         if head.task is not None and head.task.running:
@@ -234,6 +246,8 @@ class RealmState:
     def _link(self, head: SessionHead) -> None:
         if head.task is not None:
             self.index(head)
+        if head.inputs is not None and notices_of(head):
+            self._noticed.add(head.session_id)
         if head.spawn_key is not None:
             self.spawned[head.spawn_key] = head.session_id
         if head.lineage.parent is not None:
@@ -250,6 +264,7 @@ class RealmState:
         """Take a session out; it stays dirty until its row is deleted."""
         head = self.heads.pop(session_id)
         self.tasks.pop(session_id, None)
+        self._noticed.discard(session_id)
         if head.spawn_key is not None:
             self.spawned.pop(head.spawn_key, None)
         parent = self.heads.get(head.lineage.parent) if head.lineage.parent is not None else None
@@ -334,6 +349,8 @@ class RealmState:
         head.inputs[record.input_id] = PendingInput(
             record.input_id, record.text, record.sender, key, record.skills
         )
+        if record.sender == TASKS:
+            self._noticed.add(record.session_id)
         if head.archived:  # it ended while the input was on its way to the disk
             self._consume(head, record.input_id, turn=0, abandoned="its session was archived")
 

@@ -311,3 +311,17 @@ async def test_a_notice_that_was_in_a_turn_cut_off_is_told_again_with_it(
         assert realm.state.head(session).inputs is None
         (turn,) = [r for r in records(realm, TurnEnded) if r.session_id == session]
         assert len(turn.input_ids) == 2
+
+
+async def test_inputs_that_wait_are_not_looked_through_for_notices() -> None:
+    """A member with a long queue pays nothing for having no children."""
+
+    class Untouched(dict[Any, Any]):
+        def values(self) -> Any:
+            raise AssertionError("looked through")
+
+    async with open_tasks(MemoryStore(), Desk()) as realm:
+        session = await new_session(realm)
+        head = realm.state.head(session)
+        head.inputs = Untouched()
+        assert realm.state.notices(head) == ()
