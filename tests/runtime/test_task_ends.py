@@ -325,3 +325,25 @@ async def test_inputs_that_wait_are_not_looked_through_for_notices() -> None:
         head = realm.state.head(session)
         head.inputs = Untouched()
         assert realm.state.notices(head) == ()
+
+
+@pytest.mark.parametrize("lifetime", Lifetime)
+async def test_a_child_on_its_way_when_its_parent_ends_lives_only_if_it_is_detached(
+    lifetime: Lifetime, autojump_clock: Any
+) -> None:
+    """CONTRACTS 1.10 over a slow disk."""
+    desk = Desk()
+    async with open_lagging() as store:
+        async with open_tasks(store, desk) as realm:
+            session = await new_session(realm)
+
+            async def start() -> None:
+                await begin(realm, session, "wait a", lifetime=lifetime)
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(start)
+                await trio.sleep(0.1)
+                nursery.start_soon(realm.archive, session, "over")
+            await wait_all_tasks_blocked()
+            detached = lifetime is Lifetime.DETACHED
+            assert realm.background.running == len(realm.state.tasks) == detached
