@@ -22,6 +22,7 @@ from mob.mob import Mob
 from mob.models import open_models
 from mob.records import MOB_RECORDS, BlueprintAdopted
 from mob.roster import Roster
+from mob.servers import open_mcp
 from runtime.checkpoint import CheckpointGate
 from runtime.ids import RealmId
 from runtime.journal import Journal
@@ -91,7 +92,8 @@ async def open_mob(
         clients = await stack.enter_async_context(
             open_models(definition.models, models or {}, definition.folder)
         )
-        harnesses = Harnesses(definition, clients, loaded, mcp or {})
+        sources = await stack.enter_async_context(open_mcp(definition, mcp or {}))
+        harnesses = Harnesses(definition, clients, loaded, sources)
         realm = Realm(
             store,
             RealmId(definition.id),

@@ -161,7 +161,7 @@ class Toolbox:
         if tool is not None:
             return tool.idempotent
         source = self._source(name)
-        return source is None or source[0].idempotent(name)
+        return source is None or source.idempotent(name)
 
     async def run(self, context: ToolContext) -> ToolResult:
         """Run `context.call` and return its result. Only cancellation escapes."""
@@ -170,24 +170,21 @@ class Toolbox:
         source = self._source(call.name) if tool is None else None
         if tool is None and source is None:
             return _failed(call, f"there is no tool named {call.name!r}; {self._available()}")
-        if not self.policy.permits(call.name if source is None else source[1]):
+        name, why = call.name, None
+        if source is not None:
+            why = await source.refresh()
+            name = source.qualified(call.name) or name  # as it is called now that the list is known
+            tool = source.tools.get(name)
+        if not self.policy.permits(name):
             reason = f"this session may not call {call.name!r}; {self._available()}"
             return _failed(call, reason, ToolOutcome.DENIED)
-        if source is not None:
-            why = await source[0].refresh()
-            tool = source[0].tools.get(source[1])
-            if tool is None:
-                gone = f"there is no tool named {call.name!r} any more; {self._available()}"
-                return _failed(call, why or gone)
-        assert tool is not None
+        if tool is None:
+            gone = f"there is no tool named {call.name!r} any more; {self._available()}"
+            return _failed(call, why or gone)
         return await self._checked(tool, context)
 
-    def _source(self, name: str) -> tuple[ToolSource, str] | None:
-        for source in self._sources:
-            qualified = source.qualified(name)
-            if qualified is not None:
-                return source, qualified
-        return None
+    def _source(self, name: str) -> ToolSource | None:
+        return next((each for each in self._sources if each.qualified(name) is not None), None)
 
     def _available(self) -> str:
         return "available: " + (", ".join(sorted(spec.name for spec in self.specs)) or "none")

@@ -35,6 +35,11 @@ def wire_name(server: str, tool: str) -> str:
     return f"{fitting[: _LONGEST - _DIGEST_CHARS - 1]}_{digest.hexdigest()}"
 
 
+def was_fitted(wire: str) -> bool:
+    """Whether what models call `wire` may be a name that did not fit: it ends as those do."""
+    return re.search(r"_[0-9a-f]{8}\Z", wire) is not None
+
+
 def is_from(server: str, wire: str) -> bool:
     """Whether what models call `wire` is a tool of `server`.
 
