@@ -15,6 +15,7 @@ import attrs
 import trio
 
 from mob.definition import MobDefinition
+from mob.errors import MobClosed
 from mob.lifecycle import MobState
 from mob.simulation.disk import Commit, SimDisk
 from mob.simulation.faults import Faults
@@ -226,6 +227,9 @@ class World:
             try:
                 await process.do(partial(_finished, process))
             except ProcessDied:
+                continue
+            except MobClosed:  # stopped, and going down: too late to resume it
+                await process.ended.wait()
                 continue
             except StoreError:
                 process.crash("its store does not write any more")
