@@ -27,6 +27,7 @@ from mob.simulation.process import Process, ProcessDied
 from runtime.errors import MobError, SessionBusy, SessionError
 from runtime.ids import SessionId
 from runtime.messages import AssistantMessage, UserMessage
+from runtime.session import SessionHead
 from stores import StoreError
 
 if TYPE_CHECKING:
@@ -153,17 +154,23 @@ class Client:
 
     # -- sessions --------------------------------------------------------------------------
 
-    def pick(self, draw: float, *, forks: bool = False) -> SessionId | None:
-        """A session of the mob, by a number in [0, 1); of its forks only, if asked for."""
+    def pick(
+        self, draw: float, suits: Callable[[SessionHead], bool] = lambda _head: True
+    ) -> SessionId | None:
+        """A session of the mob that `suits`, by a number in [0, 1); None if there is none."""
         process = self._world.process
         if process is None or not process.alive or not process.opened:
             return None
-        heads = [
-            head.session_id
-            for head in process.mob.realm.state.heads.values()
-            if not forks or head.lineage.forked_from is not None
-        ]
-        return heads[int(draw * len(heads))] if heads else None
+        heads = [head for head in process.mob.realm.state.heads.values() if suits(head)]
+        return heads[int(draw * len(heads))].session_id if heads else None
+
+    def is_member(self, head: SessionHead) -> bool:
+        """Whether this is the session of somebody who is a member now."""
+        process = self._world.process
+        if process is None or not process.opened:
+            return False
+        row = process.mob.roster.members.get(head.agent_id or "")
+        return row is not None and row.session_id == head.session_id
 
     async def fork(self, session_id: SessionId) -> None:
         """Fork a session."""

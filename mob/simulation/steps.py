@@ -27,12 +27,12 @@ WEIGHTS: Final[dict[str, int]] = {
     "kill": 4,
     "stop": 4,
     "reopen": 2,
-    "fork": 3,
+    "fork": 5,
     "rewind": 3,
     "restore": 2,
     "label": 3,
-    "delete": 2,
-    "save": 2,
+    "delete": 3,
+    "save": 4,
 }
 
 #: Virtual seconds over which the steps of a run are spread.

@@ -25,6 +25,7 @@ from mob.simulation.storms import Storms
 from mob.simulation.tools import Effects, sim_tools
 from mob.simulation.trace import SPEAKING
 from mob.simulation.world import World
+from runtime.session import SessionHead
 from runtime.tools.base import Tool, ToolContext
 
 #: Virtual seconds until somebody notices that the process is dead and starts another: least, most.
@@ -291,13 +292,20 @@ class _Runner:
             "stop": self._stop,
             "reopen": self._machine.reopen,
             "fork": lambda: self._session(client.fork, first),
-            "rewind": lambda: self._session(lambda each: client.rewind(each, second), first),
-            "restore": lambda: self._session(client.restore, first),
+            "rewind": self._rewind,
+            "restore": lambda: self._session(
+                client.restore, first, lambda head: bool(head.branches)
+            ),
             "label": lambda: self._session(
                 lambda each: client.label(each, f"name {step.number}", (f"t{step.number}",)), first
             ),
-            "delete": lambda: self._session(client.delete, first),
-            "save": lambda: self._session(lambda each: client.save(each, text), first, forks=True),
+            # Now and then the session of a member, which is refused.
+            "delete": lambda: self._session(
+                client.delete, first, lambda head: second < 0.2 or not client.is_member(head)
+            ),
+            "save": lambda: self._session(
+                lambda each: client.save(each, text), first, lambda head: not client.is_member(head)
+            ),
         }
         await verbs[step.verb]()
 
@@ -324,9 +332,22 @@ class _Runner:
         await trio.sleep(second * 3.0)
         await self._machine.resume()
 
+    async def _rewind(self) -> None:
+        """Rewind a session that has a history; half of the time bring it back at once."""
+        first, second, third, *_ = self._step.draws
+        client = self._client
+        session_id = client.pick(first, lambda head: head.turns > 0)
+        if session_id is not None:
+            await client.rewind(session_id, second)
+            if third < 0.5:
+                await client.restore(session_id)
+
     async def _session(
-        self, verb: Callable[[Any], Awaitable[None]], draw: float, *, forks: bool = False
+        self,
+        verb: Callable[[Any], Awaitable[None]],
+        draw: float,
+        suits: Callable[[SessionHead], bool] = lambda _head: True,
     ) -> None:
-        session_id = self._client.pick(draw, forks=forks)
+        session_id = self._client.pick(draw, suits)
         if session_id is not None:
             await verb(session_id)
