@@ -122,6 +122,6 @@ def drawn_steps(random: Random, members: tuple[str, ...]) -> tuple[Step, ...]:
     for number, (verb, at_s) in enumerate(zip(verbs, times, strict=True)):
         guest = verb == "spawn" or (verb != "delete" and random.random() < 0.2)
         who = random.choice(GUESTS if guest else members)
-        draws = tuple(round(random.random(), 4) for _ in range(4))
+        draws = tuple(random.randrange(10_000) / 10_000 for _ in range(4))
         steps.append(Step(number, verb, at_s, who, draws))
     return tuple(steps)
