@@ -20,7 +20,8 @@ since the rows were written, it writes those of the longest dirty sessions.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from math import inf
 from typing import Final
 
@@ -179,6 +180,12 @@ class CheckpointGate:
         self._wake.set()  # for its timer
         async with self._saving:
             pass
+
+    @asynccontextmanager
+    async def still(self) -> AsyncIterator[None]:
+        """In this block no save is under way; what is due waits for its end."""
+        async with self._saving:
+            yield
 
     def rearm(self) -> None:
         """Open the gate again; whatever was turned away or failed meanwhile is due now."""

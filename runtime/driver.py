@@ -123,6 +123,7 @@ class TurnDriver:
         "_run_id",
         "_started_at_ns",
         "_state",
+        "_ticket",
     )
 
     def __init__(
@@ -146,6 +147,8 @@ class TurnDriver:
         self._late: Excess | None = None
         #: What the session is told beside its inputs: which of its children have ended.
         self._notices: tuple[PendingInput, ...] = ()
+        #: Of the last record it queued.
+        self._ticket: Ticket | None = None
         #: None until a model call of the turn has failed.
         self._attempts: Attempts | None = None
         partial = live.head.partial
@@ -200,8 +203,7 @@ class TurnDriver:
             if live.scope is scope:
                 live.scope = None
             live.interrupted = None
-            del live.history[live.base :]
-            live.doing = Doing.IDLE
+            self._leave()
 
     def _cut_short(self) -> EndTurn:
         """How a turn ends whose scope was cancelled. Raises `TurnAborted` if it does not."""
@@ -229,8 +231,17 @@ class TurnDriver:
             return record
         finally:
             live.scope = None
-            del live.history[live.base :]
-            live.doing = Doing.IDLE
+            self._leave()
+
+    def _leave(self) -> None:
+        live = self._live
+        del live.history[live.base :]
+        live.doing = Doing.IDLE
+        self._realm.trailing.note(live.head.session_id, self._ticket)
+
+    def _queue(self, *records: Any) -> Ticket:
+        self._ticket = self._realm.append(*records)
+        return self._ticket
 
     def _first(self, inputs: Sequence[PendingInput]) -> TurnInput:
         partial = self._live.head.partial
@@ -400,7 +411,7 @@ class TurnDriver:
             await ticket.wait()
 
     def _journal(self, effect: SaveProgress) -> Ticket:
-        return self._realm.append(
+        return self._queue(
             TurnProgressed(
                 self._live.head.session_id,
                 self._run_id,
@@ -436,12 +447,12 @@ class TurnDriver:
             skip_turn,
         )
         if ending.outcome is TurnOutcome.COMPLETED:
-            ticket = self._realm.append(record)
+            ticket = self._queue(record)
         else:  # what is below ends before this turn is said to have ended (CONTRACTS 1.10)
             reason = ending.error or "its parent's turn ended"
             await self._realm.background.end_below(head.session_id)
             children = self._realm.end_children(head.session_id, reason)
-            ticket = self._realm.append(*children, record)
+            ticket = self._queue(*children, record)
         # The record is in the queue and nothing can take it back, so the turn's messages are part
         # of the history from here on, whether or not this wait is cancelled.
         history = live.history

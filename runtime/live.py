@@ -1,19 +1,21 @@
 """The running side of a session: its messages in memory, its turn in flight, what it is doing.
 
-Owns: `LiveSession` and `Doing`. Must not: run a turn (`runtime.driver` does) or keep anything that
-a restart would need; that is in the journal.
+Owns: `LiveSession`, `Doing` and `Trailing`. Must not: run a turn (`runtime.driver` does) or keep
+anything that a restart would need; that is in the journal.
 """
 
 from __future__ import annotations
 
 import enum
-from typing import Final
+from typing import Final, final
 
 import trio
 
+from runtime.ids import SessionId
 from runtime.messages import Message
 from runtime.models.base import Emit
 from runtime.session import SessionHead
+from stores import Ticket
 
 _NEVER: Final = float("inf")
 
@@ -80,3 +82,25 @@ class LiveSession:
         self.since = trio.current_time()
         self.until_s = until_s
         self.activity += 1
+
+
+@final
+class Trailing:
+    """Records of turns that were cut off, on their way to the disk with nobody waiting for them.
+
+    Until they are there the fold does not say what the session's history is.
+    """
+
+    def __init__(self) -> None:
+        self._latest: dict[SessionId, Ticket] = {}
+
+    def note(self, session_id: SessionId, ticket: Ticket | None) -> None:
+        """A turn ends here; `ticket` is that of the last record it queued, if it queued any."""
+        if ticket is not None and not ticket.done:
+            known = self._latest.items()
+            self._latest = {each: of for each, of in known if not of.done}
+            self._latest[session_id] = ticket
+
+    def __contains__(self, session_id: SessionId) -> bool:
+        ticket = self._latest.get(session_id)
+        return ticket is not None and not ticket.done

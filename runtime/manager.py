@@ -12,6 +12,7 @@ given, so of two that are given at once none is lost.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Protocol, TypeAlias
 
 import attrs
@@ -239,11 +240,22 @@ class RealmSessions:
         await self._label(session_id, _checked_name(new_name), tags)
 
     async def delete(self, session_id: SessionId) -> None:
+        self._doomed(session_id)
+        gate = self._realm.checkpoints
+        # Of a snapshot that is on its way the deletion would not know, and it would stay.
+        async with nullcontext() if gate is None else gate.still():
+            await self._delete(self._doomed(session_id))
+
+    def _doomed(self, session_id: SessionId) -> Sequence[SessionId]:
+        """The session and its children, deepest first, if all of them may be deleted now."""
         doomed = [head.session_id for head in self._subtree(self._realm.state.known(session_id))]
         for each in doomed:
             self._at_rest(each, "delete", sound=False)
             if self._realm.spawning.below(each):
                 raise SessionBusy(each)
+        return doomed
+
+    async def _delete(self, doomed: Sequence[SessionId]) -> None:
         now = self._now()
         rows: list[Operation] = []
         if isinstance(self._snapshots, StoredSessions):
@@ -318,7 +330,8 @@ class RealmSessions:
         """The head, if its history may be changed now; `sound`: and if it is not quarantined."""
         state = self._realm.state
         head = state.head(session_id) if sound else state.known(session_id)
-        if self._realm.busy(session_id) or head.partial is not None:
+        busy = self._realm.busy(session_id) or session_id in self._realm.trailing
+        if busy or head.partial is not None:
             raise SessionBusy(session_id)
         reason = self._guard(head, verb)
         if reason is not None:

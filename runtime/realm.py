@@ -25,7 +25,7 @@ from runtime.history import History
 from runtime.ids import AgentId, HarnessId, InputId, RealmId, SessionId
 from runtime.inputs import Inputs
 from runtime.journal import Journal
-from runtime.live import Doing, LiveSession
+from runtime.live import Doing, LiveSession, Trailing
 from runtime.messages import Message
 from runtime.ports import Ports
 from runtime.records import (
@@ -89,6 +89,7 @@ class Realm:
         self.configure = configure
         #: Least recently used first, so that dropping the surplus is a pop from the front.
         self._live: dict[SessionId, LiveSession] = {}
+        self.trailing = Trailing()
         #: Who sees what models say while they say it: `with realm.watches.open(session_id)`.
         self.watches = Watches(self._live)
         #: Sessions that a caller was admitted to and in which no driver runs at this moment, with

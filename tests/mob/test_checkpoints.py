@@ -11,8 +11,10 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from runtime.checkpoint import CheckpointPolicy
+from runtime.ids import RealmId
 from runtime.models.base import ModelReply, ModelRequest
 from runtime.models.scripted import calling
+from runtime.store import StoredSessions
 from stores import open_memory
 from tests.mob.held import HeldStore
 from tests.mob.mobs import asked, define, echo, opened
@@ -127,3 +129,25 @@ async def test_a_turn_whose_end_is_on_its_way_when_the_mob_stops_is_in_a_snapsho
         (kid,) = mob.realm.state.heads[mob.session_of("a")].children or ()
         assert mob.realm.state.heads[kid].turns == 1
         assert snapshots.saved[kid].turns == 1
+
+
+async def test_a_session_that_is_deleted_while_it_is_saved_leaves_no_snapshot(
+    autojump_clock: MockClock,
+) -> None:
+    """CONTRACTS 3.6: found by simulation. The deletion was made before the snapshot was there."""
+    store = HeldStore()
+    async with opened(define("a", "b"), store=store) as mob:
+        await mob.ask("a", "x")
+        session_id = mob.session_of("a")
+        async with trio.open_nursery() as nursery:
+            store.hold()
+            nursery.start_soon(mob.retire, "a")
+            await store.wait_held()
+            store.release(1)
+            await store.wait_held()  # its first and last snapshot
+            nursery.start_soon(mob.sessions.delete, session_id)
+            await wait_all_tasks_blocked()
+            store.release()
+        await wait_all_tasks_blocked()
+        assert session_id not in mob.realm.state.heads
+    assert session_id not in await StoredSessions(store, RealmId("t")).list()

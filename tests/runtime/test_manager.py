@@ -24,6 +24,7 @@ from runtime.records import SessionRewound, TurnEnded
 from runtime.session import SessionStatus
 from runtime.store import StoredSessions
 from stores import Batch, Committed, MemoryStore, Ticket
+from tests.mob.held import HeldStore
 from tests.runtime.fakes import REALM, call, make_realm, new_session
 from tests.runtime.managers import OverLmdb, OverMemory
 
@@ -326,3 +327,32 @@ class NamedIds:
 
     def rise_above(self, ids: Iterable[str]) -> None:
         """They are given, and do not."""
+
+
+async def test_a_session_whose_last_turn_is_on_its_way_to_the_disk_is_busy() -> None:
+    """CONTRACTS 3.3: found by simulation. The turn was cut off and nobody waited for its record;
+    what was decided from the fold without it made a chain that forgot it."""
+    store = HeldStore()
+    realm = make_realm(store, EchoModel())
+    manager = RealmSessions(realm, StoredSessions(store, REALM))
+    session_id = await new_session(realm)
+    for text in ("one", "two"):
+        await realm.runner.send_message(session_id, text)
+    before = await manager.resume(session_id)
+    store.hold()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(realm.runner.send_message, session_id, "three")
+        await store.wait_held(2)  # the input and the end of its turn
+        nursery.cancel_scope.cancel()
+    assert not realm.busy(session_id)
+    said = (UserMessage("by hand"), AssistantMessage("noted"))
+    for change in (
+        lambda: manager.rewind(session_id, 0),
+        lambda: manager.delete(session_id),
+        lambda: manager.save(attrs.evolve(before, messages=(*before.messages, *said))),
+    ):
+        with pytest.raises(SessionBusy):
+            await change()  # type: ignore[no-untyped-call]
+    store.release()
+    assert (await manager.rewind(session_id, 0)).turns == 1
+    assert realm.state.head(session_id).branches[-1].turns == 3
