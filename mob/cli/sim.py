@@ -5,14 +5,13 @@ Owns: the verbs and what they print. Must not: know how a run or a worker works.
 
 from __future__ import annotations
 
-import shlex
 import sys
 import time
 import traceback
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeAlias, final
+from typing import Annotated, Any, Final, final
 
 import attrs
 from cyclopts import App, Parameter
@@ -20,13 +19,13 @@ from cyclopts import App, Parameter
 from mob.cli import exits
 from mob.cli.options import Json
 from mob.cli.output import narrate, one_line, plural, result, result_json
+from mob.cli.sim_setting import File, Heal, Keep, Only, Plan, Seed, Setting, seeds_of, setting_of
 from mob.cli.timeline import Recorder
-from mob.definition import MobDefinition
-from mob.errors import DefinitionInvalid, Mistake
-from mob.simulation.faults import Fault, FaultKind, FaultPlan, PlanInvalid
+from mob.simulation.faults import FaultKind, FaultPlan
 from mob.simulation.run import HEAL_S, Run
-from mob.simulation.seeds import Job, Outcome, Tally, WorkerFailed, run_seeds
-from mob.simulation.target import Target, TargetInvalid, load_target
+from mob.simulation.seeds import Outcome, Tally, WorkerFailed, run_seeds
+from mob.simulation.shrink import PROBES, NothingFails, Shrunk
+from mob.simulation.shrink import shrink as shrunk_runs
 
 EXAMPLES = """    mob sim run mob.toml --seeds 0..999 --faults heavy
     mob sim run checks.py:scenario --faults store=0.02,crash=commit.after:3
@@ -34,52 +33,8 @@ EXAMPLES = """    mob sim run mob.toml --seeds 0..999 --faults heavy
     mob sim shrink mob.toml --seed 17 --faults heavy
 """
 
-#: Seeds of a run that is not told how many.
-_SEEDS: Final = 100
-
 #: Real seconds between two words about progress, on a terminal and elsewhere.
 _EVERY_S: Final = (0.2, 5.0)
-
-File: TypeAlias = Annotated[
-    str,
-    Parameter(name="FILE", help="A mob file, or FILE.py:SCENARIO: an async function of a World."),
-]
-Seed: TypeAlias = Annotated[
-    int | None,
-    Parameter(name="--seed", show_default=False, help="The seed (that of [sim], or 0)."),
-]
-Plan: TypeAlias = Annotated[
-    str | None,
-    Parameter(
-        name="--faults",
-        show_default=False,
-        help="The fault plan: none, light, heavy, a family such as store, KIND=RATE,"
-        " crash=POINT:NTH, several with commas, or a .toml file (that of [sim], or light).",
-    ),
-]
-Heal: TypeAlias = Annotated[
-    bool,
-    Parameter(
-        name="--heal", help="After the faults, everything accepted must finish without them."
-    ),
-]
-Only: TypeAlias = Annotated[
-    list[str] | None,
-    Parameter(
-        name="--only",
-        negative=(),
-        show_default=False,
-        help="KIND@SITE: exactly the faults named strike. May be repeated; 'none' is no fault.",
-    ),
-]
-Keep: TypeAlias = Annotated[
-    str | None,
-    Parameter(
-        name="--keep",
-        show_default=False,
-        help="Numbers of the steps that take part, with commas; 'none' is no step.",
-    ),
-]
 
 sim = App(
     name="sim",
@@ -113,8 +68,8 @@ def run(
     """
     if workers < 1:
         raise exits.UsageWrong(f"--workers {workers}: at least one is needed")
-    setting = _setting(file, faults, heal)
-    tally = Tally(_range(seeds, setting.target.settings.seed), failures)
+    setting = setting_of(file, faults, heal)
+    tally = Tally(seeds_of(seeds, setting.target.settings.seed), failures)
     progress = _Progress(tally)
     interrupted = False
     outcomes = run_seeds(setting.job, tally.asked, min(workers, len(tally.asked)))
@@ -162,7 +117,7 @@ def replay(
     A line has the time in virtual seconds, the process, the number of the journal's record, the
     member (or what kind of event it is), and what happened. Exits with 10 if the run fails.
     """
-    setting = _setting(file, faults, heal, only, keep)
+    setting = setting_of(file, faults, heal, only, keep)
     seed = setting.target.settings.seed if seed is None else seed
     recorder = Recorder(setting.target.scenario())
     played = setting.job.attempt(
@@ -186,130 +141,60 @@ def replay(
     return exits.DONE if played.failure is None else exits.COUNTEREXAMPLE
 
 
-# -- what is to be run ------------------------------------------------------------------------
+@sim.command
+def shrink(
+    file: File,
+    /,
+    *,
+    seed: Seed = None,
+    faults: Plan = None,
+    only: Only = None,
+    keep: Keep = None,
+    heal: Heal = True,
+    probes: Annotated[int, Parameter(help="Runs after which the search ends.")] = PROBES,
+    output: Annotated[
+        Path | None,
+        Parameter(show_default=False, help="Write the reproduction line to this file, too."),
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Make a failing run small: fewest faults and steps that fail by the same invariant.
 
-
-@attrs.frozen
-class Setting:
-    """A target and how it is run, and the words of the command line that say so."""
-
-    file: str
-    target: Target
-    job: Job
-    #: The plan as it was given.
-    faults: str
-    heal: bool
-    only: frozenset[Fault] | None = None
-
-    def reproduction(self, seed: int, verb: str = "replay") -> str:
-        """The command line that runs `seed` in the same way."""
-        words = ["mob", "sim", verb, self.file, "--seed", str(seed), "--faults", self.faults]
-        if self.only is not None:
-            for each in sorted(map(str, self.only)) or ["none"]:
-                words += ["--only", each]
-        if self.job.keep is not None:
-            words += ["--keep", ",".join(map(str, sorted(self.job.keep))) or "none"]
-        if not self.heal:
-            words.append("--no-heal")
-        return shlex.join(words)
-
-
-def _setting(
-    file: str,
-    faults: str | None,
-    heal: bool,
-    only: list[str] | None = None,
-    keep: str | None = None,
-) -> Setting:
-    """What the options of the verbs say together, checked.
-
-    Raises:
-        UsageWrong, NothingThere, DefinitionInvalid: they say what cannot be.
+    Prints the line that replays exactly what is left. Ctrl-C ends the search with what it has.
+    Exits with 10, or with 4 if the run does not fail.
     """
+    setting = setting_of(file, faults, heal, only, keep)
+    seed = setting.target.settings.seed if seed is None else seed
+    progress = _Probing()
+    first: Shrunk | None = None
+    best: Shrunk | None = None
     try:
-        target = load_target(file)
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise exits.NothingThere(f"there is no mob file or scenario at {error.filename}") from None
-    except TargetInvalid as error:
-        raise exits.UsageWrong(str(error)) from None
-    given = _plan_of(file, target) if faults is None else faults
-    try:
-        plan = read_plan(given)
-        chosen = None if only is None else _only(only)
-    except PlanInvalid as error:
-        raise exits.UsageWrong(str(error)) from None
-    job = Job(
-        file,
-        plan if "\n" in plan else str(FaultPlan.parse(plan)),
-        HEAL_S if heal else 0.0,
-        keep=_numbers(keep),
-    )
-    return Setting(file, target, job, given, heal, chosen)
-
-
-def _plan_of(file: str, target: Target) -> str:
-    """The plan of the target's own settings, as it is to be given on the command line."""
-    given = target.settings.faults
-    try:
-        read_plan(given, Path(file).parent)
-    except PlanInvalid as error:
-        raise DefinitionInvalid(file, (Mistake("sim.faults", str(error)),)) from None
-    return str(Path(file).parent / given) if given.endswith(".toml") else given
-
-
-def check_settings(definition: MobDefinition) -> None:
-    """Raise `DefinitionInvalid` if what the table [sim] says cannot be."""
-    try:
-        read_plan(definition.sim.faults, definition.folder)
-    except PlanInvalid as error:
-        mistake = Mistake("sim.faults", str(error))
-        raise DefinitionInvalid(definition.source, (mistake,)) from None
-
-
-def read_plan(given: str, folder: Path | None = None) -> str:
-    """The text of the plan `given`, which may be the path of a TOML file, seen from `folder`.
-
-    Raises:
-        PlanInvalid: it is none, or there is no such file.
-    """
-    text = given
-    if given.endswith(".toml"):
-        try:
-            # A file of one line is a file all the same.
-            text = ((folder or Path()) / given).read_text(encoding="utf-8") + "\n"
-        except OSError as error:
-            raise PlanInvalid(f"cannot read the fault plan {given}: {error.strerror}") from None
-    FaultPlan.parse(text)
-    return text
-
-
-def _only(given: list[str]) -> frozenset[Fault]:
-    texts = [each for each in given if each != "none"]
-    return FaultPlan.parse(",".join(f"only={each}" for each in texts)).only or frozenset()
-
-
-def _numbers(given: str | None) -> frozenset[int] | None:
-    if given is None:
-        return None
-    if given == "none":
-        return frozenset()
-    try:
-        return frozenset(int(each) for each in given.split(","))
-    except ValueError:
-        raise exits.UsageWrong(f"--keep {given}: write the numbers of steps, as in 0,4,7") from None
-
-
-def _range(given: str | None, first: int) -> range:
-    if given is None:
-        return range(first, first + _SEEDS)
-    low, dots, high = given.partition("..")
-    try:
-        seeds = range(int(low), int(high if dots else low) + 1)
-    except ValueError:
-        seeds = range(0)
-    if not seeds or seeds[0] < 0:
-        raise exits.UsageWrong(f"--seeds {given}: write A..B, such as 0..999, or one seed")
-    return seeds
+        for best in shrunk_runs(
+            setting.job,
+            setting.target,
+            seed,
+            only=setting.only,
+            probes=probes,
+            told=progress.probed,
+        ):
+            first = first or best
+            progress.found(best)
+    except NothingFails as error:
+        raise exits.NothingThere(f"{error}: there is nothing to shrink") from None
+    except KeyboardInterrupt:
+        if best is None:
+            raise
+        narrate("mob: interrupted: this is the smallest that was found")
+    assert first is not None, "the first run failed"
+    assert best is not None, "or the search raised"
+    line = setting.shrunk(best).reproduction(seed)
+    if output is not None:
+        output.write_text(f"# {one_line(str(best.run.failure), 400)}\n{line}\n", encoding="utf-8")
+    if json:
+        result_json(_shrunk_json(first, best, line))
+    else:
+        _print_shrunk(first, best, line)
+    return exits.COUNTEREXAMPLE
 
 
 # -- what is said ------------------------------------------------------------------------------
@@ -441,3 +326,51 @@ def _print_end(played: Run, line: str) -> None:
         for text in "".join(traceback.format_exception(played.error)).splitlines():
             result(f"    {text}")
     result(f"reproduce: {line}")
+
+
+@final
+class _Probing:
+    """How far a search is, on stderr."""
+
+    def __init__(self) -> None:
+        self._probes = 0
+
+    def probed(self, probes: int) -> None:
+        """A run more."""
+        self._probes = probes
+        if probes % 50 == 0:
+            narrate(f"mob: {plural(probes, 'probe')}")
+
+    def found(self, best: Shrunk) -> None:
+        """A smaller run that fails."""
+        narrate(
+            f"mob: {plural(self._probes, 'probe')}: {_size(best)} still fail:"
+            f" {one_line(str(best.run.failure), 200)}"
+        )
+
+
+def _size(best: Shrunk) -> str:
+    faults = plural(len(best.faults) + len(best.crashes), "fault")
+    return f"{faults} and {plural(best.run.steps, 'step')}"
+
+
+def _shrunk_json(first: Shrunk, best: Shrunk, line: str) -> dict[str, Any]:
+    return {
+        **_result(Outcome.of(best.run), line),
+        "probes": best.probes,
+        "from": {"faults": len(first.faults) + len(first.crashes), "steps": first.run.steps},
+        "faults": sorted(map(str, best.faults)),
+        "crashes": [str(each) for each in best.crashes],
+        "keep": None if best.keep is None else sorted(best.keep),
+    }
+
+
+def _print_shrunk(first: Shrunk, best: Shrunk, line: str) -> None:
+    result(f"from {_size(first)} to {_size(best)} in {plural(best.probes, 'probe')}")
+    for each in (*sorted(map(str, best.faults)), *(f"crash={each}" for each in best.crashes)):
+        result(f"  fault  {each}")
+    for step in best.run.trace.lines:
+        if step.kind == "step":
+            result(f"  step   {step.text}")
+    result(f"FAILED {one_line(str(best.run.failure), 600)}")
+    result(line)

@@ -62,7 +62,7 @@ def load(file: Path) -> MobDefinition:
     load_tools(definition, {})
     LoadedSkills(definition)
     if definition.sim != DEFAULT_SIM:
-        from mob.cli.sim import check_settings
+        from mob.cli.sim_setting import check_settings
 
         check_settings(definition)
     return definition

@@ -205,6 +205,47 @@ def test_the_settings_of_the_mob_file_are_taken(folder: Path) -> None:
     assert "at_most_three_turns" in done.stdout
 
 
+def test_a_failing_run_is_made_small_and_the_line_replays_exactly_that(folder: Path) -> None:
+    mine = """
+from mob.simulation import invariant
+
+@invariant
+def at_most_two_processes(ledger):
+    assert len(ledger.opened_s) <= 2, "a third process"
+"""
+    (folder / "mine.py").write_text(mine)
+    (folder / "mob.toml").write_text(ECHO + '[sim]\ninvariants = "mine.py"\n')
+    faults = ("--faults", "process.crash=0.5,model=0.1")
+    found = mob("sim", "run", "mob.toml", "--failures", "1", "--json", *faults, cwd=folder)
+    seed = str(json.loads(found.stdout)["failures"][0]["seed"])
+    shrink = ("sim", "shrink", "mob.toml", "--seed", seed, "--output", "line.txt", *faults)
+    done = mob(*shrink, cwd=folder)
+    assert done.returncode == 10, done.stderr
+    line = done.stdout.splitlines()[-1]
+    assert "FAILED at_most_two_processes" in done.stdout
+    assert line.startswith(f"mob sim replay mob.toml --seed {seed} --faults none --only ")
+    assert line.count("--only process.crash@step/") == line.count("--only") == 2
+    assert (folder / "line.txt").read_text().splitlines()[1] == line
+    assert "probes: " in done.stderr
+    again = mob(*shlex.split(line)[1:], cwd=folder)
+    assert again.returncode == 10
+    assert "FAILED at_most_two_processes" in again.stdout
+    assert "2 faults, 3 of" in again.stdout
+
+
+def test_steps_are_left_out_and_a_directed_crash_that_is_needed_stays(folder: Path) -> None:
+    shrink = ("sim", "shrink", "s.py:busy", "--faults", "crash=commit.before:99", "--json")
+    table = json.loads(mob(*shrink, cwd=folder).stdout)
+    assert (len(table["keep"]), table["crashes"], table["faults"]) == (4, [], [])
+    assert table["from"] == {"faults": 1, "steps": 6}
+    assert table["reproduce"].endswith("--faults none --only none --keep 2,3,4,5")
+
+
+def test_what_does_not_fail_cannot_be_shrunk(folder: Path) -> None:
+    done = mob("sim", "shrink", "s.py:quiet", "--faults", "none", cwd=folder)
+    refused(4, "seed 0 does not fail", done=done)
+
+
 @pytest.mark.parametrize(
     ("code", "arguments", "words"),
     [
