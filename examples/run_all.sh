@@ -125,6 +125,17 @@ else
     printf '\n== research with the embedded model: left out, xllamacpp is not installed\n'
 fi
 
+example "simulation of a mob file" \
+    mob sim run examples/simulation/mob.toml --seeds 0..19 --workers 2
+example "simulation of a scenario" \
+    mob sim run examples/simulation/scenario.py:customers --seeds 0..19 --faults store,process
+if python -c 'import hypothesis, pytest' 2>/dev/null; then
+    example "simulation under pytest" python -m pytest -q -p no:cacheprovider \
+        --rootdir examples/simulation examples/simulation/test_desk.py
+else
+    printf '\n== simulation under pytest: left out, pytest or hypothesis is not installed\n'
+fi
+
 if ((${#failed[@]})); then
     printf '\nFAILED:%s\n' "$(printf ' [%s]' "${failed[@]}")"
     exit 1

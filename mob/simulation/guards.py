@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, ModuleType
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import trio
 
@@ -109,6 +109,8 @@ class _Guard:
     """The list of refusals in force; None: nothing is refused."""
 
     refusals: list[RealWorldRefused] | None = None
+    #: What is to be put back.
+    replaced: ClassVar[list[tuple[Any, str, Callable[..., Any]]]] = []
     hooked = False
 
 
@@ -123,17 +125,38 @@ def guarded() -> Iterator[list[RealWorldRefused]]:
     if not _Guard.hooked:
         sys.addaudithook(_audit)
         _Guard.hooked = True
-    replaced = [(owner, name, getattr(owner, name)) for owner, name, _ in _REPLACED]
     refusals: list[RealWorldRefused] = []
-    _Guard.refusals = refusals
+    _impose(refusals)
     try:
-        for owner, name, double in _REPLACED:
-            setattr(owner, name, double)
         yield refusals
     finally:
-        _Guard.refusals = None
-        for owner, name, real in replaced:
-            setattr(owner, name, real)
+        _lift()
+
+
+def suspend() -> Callable[[], None]:
+    """Let the real world be for now; the function returned refuses it again.
+
+    For a run that stands still while code that is no part of it goes on.
+    """
+    refusals = _Guard.refusals
+    if refusals is None:
+        return lambda: None
+    _lift()
+    return lambda: _impose(refusals)
+
+
+def _impose(refusals: list[RealWorldRefused]) -> None:
+    _Guard.replaced = [(owner, name, getattr(owner, name)) for owner, name, _ in _REPLACED]
+    _Guard.refusals = refusals
+    for owner, name, double in _REPLACED:
+        setattr(owner, name, double)
+
+
+def _lift() -> None:
+    _Guard.refusals = None
+    for owner, name, real in _Guard.replaced:
+        setattr(owner, name, real)
+    _Guard.replaced = []
 
 
 def _audit(event: str, _args: tuple[Any, ...]) -> None:

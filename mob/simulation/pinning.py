@@ -16,7 +16,8 @@ depends on everything the program did before.
 from __future__ import annotations
 
 import gc
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from random import Random
 from types import FunctionType
 from typing import Final, TypeVar
@@ -55,14 +56,20 @@ def run_pinned(main: Callable[[], Awaitable[_T]], seed: int, clock: MockClock | 
 
     The clock jumps ahead whenever all tasks are parked. Raises what `main` raises.
     """
-    clock = clock or virtual_clock()
+    with pinned(Random(seed)):
+        return trio.run(main, clock=clock or virtual_clock())
+
+
+@contextmanager
+def pinned(dice: Random) -> Iterator[None]:
+    """A block in which Trio's loop takes its order from `dice`."""
     before = getattr(_run, _SWITCH), getattr(_run, _DICE)
     collecting = gc.isenabled()
     gc.disable()
     setattr(_run, _SWITCH, True)
-    setattr(_run, _DICE, Random(seed))
+    setattr(_run, _DICE, dice)
     try:
-        return trio.run(main, clock=clock)
+        yield
     finally:
         setattr(_run, _SWITCH, before[0])
         setattr(_run, _DICE, before[1])

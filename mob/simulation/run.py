@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, Final, overload
 
 import attrs
 
@@ -35,6 +35,10 @@ HEAL_S: Final = 900.0
 
 #: Real seconds that a run may take. The usual one takes a twentieth of one.
 WATCHDOG_S: Final = 60.0
+
+#: Seeds of a test that does not say how many, and counterexamples that end it.
+SEEDS: Final = 200
+FAILURES: Final = 5
 
 
 @attrs.frozen(eq=False)
@@ -85,12 +89,42 @@ class Counterexample(AssertionError):
         self.run = run
 
 
-def simulate(main: Scenario, seed: int, **options: Any) -> Run:
-    """Run `main` under `seed`; see `attempt` for `options`.
+@overload
+def simulate(main: Scenario, seed: int, **options: Any) -> Run: ...
+
+
+@overload
+def simulate(
+    *,
+    seeds: int | Iterable[int] = SEEDS,
+    faults: str | FaultPlan = "light",
+    failures: int = FAILURES,
+    **options: Any,
+) -> Callable[[Callable[..., Awaitable[None]]], Callable[..., None]]: ...
+
+
+def simulate(
+    main: Scenario | None = None,
+    seed: int = 0,
+    *,
+    seeds: int | Iterable[int] = SEEDS,
+    failures: int = FAILURES,
+    **options: Any,
+) -> Run | Callable[[Callable[..., Awaitable[None]]], Callable[..., None]]:
+    """Run `main` under `seed`; or, without them, decorate a test of many seeds.
+
+    As a decorator, ``@simulate(seeds=200, faults="light")`` makes a test of an async function that
+    takes a `world` (and any other fixtures): it is played under each of `seeds` (a number of them,
+    or which) until `failures` of them have failed. See `attempt` for the other `options`.
 
     Raises:
         Counterexample: it failed, caused by the exception if there was one.
     """
+    if main is None:
+        from mob.simulation.plugin import Simulated
+
+        chosen = range(seeds) if isinstance(seeds, int) else tuple(seeds)
+        return Simulated(chosen, failures, {"faults": "light", **options}).decorate
     run = attempt(main, seed, **options)
     if run.failure is not None:
         raise Counterexample(run) from run.error
@@ -123,10 +157,15 @@ def attempt(
         main, streams, plan, keep, heal_s=heal_s, deadline_s=deadline_s, invariants=invariants
     )
     stage.run(watchdog_s)
+    return run_of(stage, began)
+
+
+def run_of(stage: Stage, began_s: float) -> Run:
+    """What `stage` has come to, which began at so many seconds of the processor's time."""
     world = stage.world
     return Run(
-        seed=seed,
-        plan=str(plan),
+        seed=stage.streams.seed,
+        plan=str(stage.faults.plan),
         digest=digest(stage.disk, stage.trace),
         trace=stage.trace,
         disk=stage.disk,
@@ -136,7 +175,7 @@ def attempt(
         steps=world.kept if world else 0,
         recoveries=world.recoveries if world else Counter(),
         virtual_s=stage.now(),
-        cpu_s=time.process_time() - began,
+        cpu_s=time.process_time() - began_s,
         failure=stage.failure,
         error=stage.error,
     )

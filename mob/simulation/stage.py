@@ -105,15 +105,15 @@ class Stage:
 
     def run(self, watchdog_s: float) -> None:
         """Play. Raises only what is not the run's fault."""
-        with _logged(self.trace), self._watched(watchdog_s):
+        with logged(self.trace), self.watched(watchdog_s):
             try:
-                run_pinned(self._play, self.streams.seed, self.clock)
+                run_pinned(self.play, self.streams.seed, self.clock)
             except (Exception, BaseExceptionGroup, Abandoned, Hung) as error:  # noqa: BLE001 judged
-                self._ended_by(error)
+                self.ended_by(error)
             finally:
                 self.clock._real_clock = still
 
-    def _ended_by(self, error: BaseException) -> None:
+    def ended_by(self, error: BaseException) -> None:
         """What came out of the loop: that the run was cut short, or what the scenario raised that
         is no `Exception`, as pytest's failures are."""
         strange = [leaf for leaf in _leaves(error) if not isinstance(leaf, _EXPECTED)]
@@ -128,7 +128,8 @@ class Stage:
         elif self.failure is None:
             raise error
 
-    async def _play(self) -> None:
+    async def play(self) -> None:
+        """The whole run; called by `run`, or by whoever drives Trio's loop in its place."""
         self._token = trio.lowlevel.current_trio_token()
         with guarded() as refusals:
             async with trio.open_nursery() as nursery:
@@ -198,7 +199,7 @@ class Stage:
         self.clock._real_clock = fail
 
     @contextmanager
-    def _watched(self, seconds: float) -> Iterator[None]:
+    def watched(self, seconds: float) -> Iterator[None]:
         """Raise `Hung` in the running code after so many real seconds. Only in the main thread."""
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -240,7 +241,7 @@ class _IntoTrace(logging.Handler):
 
 
 @contextmanager
-def _logged(trace: Trace) -> Iterator[None]:
+def logged(trace: Trace) -> Iterator[None]:
     """The library's log records go into `trace`, and nowhere else."""
     handler = _IntoTrace(trace)
     loggers = [logging.getLogger(name) for name in _LOGGERS]

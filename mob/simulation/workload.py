@@ -48,7 +48,7 @@ class Workload:
     ) -> None:
         self._definition = definition or default_definition()
         self._steps = steps
-        self._tools = {} if tools is None and definition is not None else tools
+        self._tools = tools
 
     async def __call__(self, world: World) -> None:
         """Run it in `world`; returns when every step has ended."""
@@ -79,6 +79,7 @@ class Machine:
         world: World,
         definition: MobDefinition,
         tools: Mapping[str, Tool] | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         self._world = world
         self._definition = definition
@@ -96,7 +97,14 @@ class Machine:
             for alias in definition.models
         }
         made = sim_tools(world.faults, world.streams, effects, self.passing, tools)
-        self._options: dict[str, Any] = {"models": models, "tools": made, "grace_s": 0.5}
+        if tools is None:
+            made = {name: each for name, each in made.items() if name in definition.tools}
+        self._options: dict[str, Any] = {
+            "models": models,
+            "tools": made,
+            "grace_s": 0.5,
+            **(options or {}),
+        }
         #: One start at a time: whoever starts a process looks first whether one lives.
         self._starting = trio.Lock()
         #: Set, and made anew, when a process has been started.
