@@ -31,6 +31,8 @@ QUICK = settings(
     phases=[Phase.generate, Phase.shrink],  # explaining takes hundreds of runs
 )
 
+MANY = settings(QUICK, max_examples=200)
+
 
 class PlainMob(MobStateMachine):
     """The simulation's own mob, with faults."""
@@ -95,7 +97,7 @@ class Counted(MobStateMachine):
 def test_a_bug_of_a_users_tool_is_found_and_made_small() -> None:
     """Two counts with a crash between them; nothing else is needed."""
     with pytest.raises(AssertionError, match="1 after 1") as caught:
-        run_state_machine_as_test(Counted, settings=QUICK)  # type: ignore[no-untyped-call]
+        run_state_machine_as_test(Counted, settings=MANY)  # type: ignore[no-untyped-call]
     text = "\n".join(caught.value.__notes__)
     assert text.count("state.count()") == 2
     assert len([line for line in text.splitlines() if line.startswith("state.")]) <= 6, text
@@ -118,7 +120,7 @@ class Crowded(MobStateMachine):
 
 def test_a_users_invariant_is_asked_and_its_counterexample_is_small() -> None:
     with pytest.raises(Counterexample, match="at_most_four") as caught:
-        run_state_machine_as_test(Crowded, settings=settings(QUICK, max_examples=100))  # type: ignore[no-untyped-call]
+        run_state_machine_as_test(Crowded, settings=MANY)  # type: ignore[no-untyped-call]
     text = "\n".join(caught.value.__notes__)
     assert text.count("state.spawn(") == 1
     assert "state.ask(" not in text
