@@ -1,4 +1,4 @@
-"""The suite for session managers: CONTRACTS 3 as a Hypothesis state machine.
+"""The suite for session managers: CONTRACTS 3.1 to 3.7 as a Hypothesis state machine.
 
 Owns: what every `SessionManager` does. Must not: know one.
 

@@ -1,4 +1,4 @@
-"""The suite for session stores: CONTRACTS 2 as a Hypothesis state machine.
+"""The suite for session stores: CONTRACTS 2.1 to 2.6 as a Hypothesis state machine.
 
 Owns: what every `SessionStore` does. Must not: know one.
 

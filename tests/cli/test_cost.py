@@ -30,7 +30,7 @@ def folder_with(tmp_path: Path, price: str) -> Path:
 def test_a_cost_is_told_by_run_and_by_every_verb_that_looks(
     tmp_path: Path, price: str, told: str, exact: str | None
 ) -> None:
-    """Issue 5, models: prices by alias, unpriced said as such and never zero."""
+    """Prices by alias, unpriced said as such and never zero."""
     folder = folder_with(tmp_path, price)
     done = mob(*RUN, cwd=folder)
     assert done.returncode == 0, done.stderr

@@ -65,7 +65,7 @@ async def test_money_is_counted_by_the_price_of_the_model() -> None:
 
 
 def test_a_model_without_a_price_is_refused_under_a_budget_of_money() -> None:
-    """Issue 5: refused at load, with the path of what is missing."""
+    """Refused at load, with the path of what is missing."""
     models = {
         "m": {"model": "sim:echo", "price": {"input": 1, "output": 1}, "fallback": ["n"]},
         "n": {"model": "sim:echo"},

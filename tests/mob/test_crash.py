@@ -288,7 +288,7 @@ def _calls_tools(*names: str) -> Any:
 async def test_a_tool_that_was_cut_off_is_repeated_only_if_that_is_harmless(
     by: str, tmp_path: Path, autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """CONTRACTS 5.12, 6.9, and the path of one message in DESIGN."""
+    """CONTRACTS 6.9, and the path of one message in docs/architecture.md."""
     ran: list[str] = []
 
     def hanging(name: str) -> Any:
@@ -331,7 +331,7 @@ async def test_a_tool_that_was_cut_off_is_repeated_only_if_that_is_harmless(
 async def test_a_finished_tool_call_is_never_repeated(
     by: str, tmp_path: Path, autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """CONTRACTS 5.12, 6.9: the model call after the batch is cut off; and in one batch a finished
+    """CONTRACTS 6.9: the model call after the batch is cut off; and in one batch a finished
     call keeps its result when another is cut off."""
     ran: list[str] = []
 

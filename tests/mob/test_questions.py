@@ -97,6 +97,27 @@ async def test_a_circle_over_a_third_member_is_refused(autojump_clock: Clock) ->
         assert "'c' cannot ask 'a'" in (await mob.ask("a", "go")).text
 
 
+async def test_a_member_asks_only_those_it_is_wired_to(autojump_clock: Clock) -> None:
+    """CONTRACTS 6.5: in both directions, and nobody else."""
+    offered: dict[str, list[str]] = {}
+
+    def answer(request: ModelRequest) -> str | ModelReply:
+        offered[member(request)] = [spec.name for spec in request.tools]
+        if asked(request) != "go":
+            return f"{member(request)} heard {asked(request)}"
+        if results := _results(request):
+            return results[-1].text
+        return calling(("ask_p", {"message": "you?"}))
+
+    definition = define(wiring={"edges": [["a", "b"]]})
+    async with opened(definition, answer) as mob:
+        assert (await mob.ask("a", "go")).text == "b heard you?"
+        assert (await mob.ask("b", "go")).text == "a heard you?"
+        assert "no tool" in (await mob.ask("c", "go")).text
+        assert "ask_p" not in offered["c"]
+        assert mob.realm.state.heads[mob.session_of("c")].turns == 1
+
+
 async def test_a_member_cannot_ask_itself(autojump_clock: Clock) -> None:
     seen: list[list[str]] = []
 

@@ -39,7 +39,7 @@ def chain(**model: Any) -> Any:
 
 
 async def test_the_file_says_how_often_and_who_is_next(autojump_clock: Any) -> None:
-    """Issue 5: `[models.X] retry` and `fallback`."""
+    """`[models.X] retry` and `fallback`."""
     store, seen = MemoryStore(), []
 
     def spare(request: ModelRequest) -> str:
@@ -86,7 +86,7 @@ async def test_the_tree_shows_until_when_it_waits(autojump_clock: Any) -> None:
 
 
 async def test_silence_is_a_failure_that_is_tried_again(autojump_clock: Any) -> None:
-    """Issue 5: the stall watchdog. A given client is watched like one that is opened here."""
+    """The stall watchdog. A given client is watched like one that is opened here."""
     store = MemoryStore()
 
     async def silent(_: ModelRequest) -> str:

@@ -1,4 +1,4 @@
-"""`Mob.sessions`: CONTRACTS 3 for the sessions of a mob, whose members keep theirs."""
+"""`Mob.sessions`: CONTRACTS 3.1 to 3.8 for the sessions of a mob, whose members keep theirs."""
 
 from __future__ import annotations
 
@@ -71,6 +71,23 @@ async def test_the_session_of_a_member_is_labelled_forked_and_rewound(
         assert await asked_texts(mob, "a") == ["1", "2", "3"]
         (row,) = await mob.sessions.list()
         assert (row.session_id, row.title, row.tags) == (session_id, "first", ("good",))
+
+
+async def test_a_session_called_like_a_member_is_none(autojump_clock: MockClock) -> None:
+    """CONTRACTS 5.3: the roster says which sessions are members', and it is part of the journal."""
+    store = MemoryStore()
+    async with opened(define("a"), store=store) as mob:
+        await mob.ask("a", "1")
+        session_id = mob.session_of("a")
+        copy = (await mob.sessions.fork(session_id)).session_id
+        await mob.sessions.rename(session_id, "b")
+        await mob.sessions.rename(copy, "a")
+        await mob.sessions.rewind(copy, 0)
+    async with opened(define("a"), store=store) as mob:
+        assert (mob.members, mob.session_of("a")) == (("a",), session_id)
+        await mob.ask("a", "2")
+        assert await asked_texts(mob, "a") == ["1", "2"]
+        await mob.sessions.delete(copy)
 
 
 async def test_a_member_at_work_or_with_work_waiting_is_not_rewound(

@@ -441,7 +441,7 @@ async def test_a_change_that_is_cancelled_while_it_is_recorded_has_happened(
 
 
 async def test_a_save_that_fails_does_not_end_the_mob(autojump_clock: Clock) -> None:
-    """CONTRACTS 2 and 2.7: snapshots take no part in control flow; what failed is saved later."""
+    """CONTRACTS 2.7, 5.9: snapshots decide nothing; what failed is saved later."""
     snapshots = Snapshots()
     snapshots.error = OSError("no room")
     definition = define("a", checkpoint={"every_turns": 1})

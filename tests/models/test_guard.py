@@ -47,7 +47,7 @@ def test_rules_may_end_in_any_order() -> None:
 
 
 def test_it_is_on_in_all_tests() -> None:
-    """Issue 5, models: a switch, on in our tests, that refuses any real model."""
+    """A switch, on in our tests, that refuses any real model."""
     rules = guard._rules
     assert rules[1].forbids, "the session's"
     assert not rules[2].forbids, "that of this folder"

@@ -140,7 +140,7 @@ PLANTED = {
 
 
 async def test_no_secret_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Issue 5, models: record and replay to files that hold no secrets."""
+    """CONTRACTS 6.16: recordings hold no secret."""
     monkeypatch.setenv("SOME_SERVICE_API_KEY", "environment-secret-42")
     path = tmp_path / "calls.jsonl"
     key = "AIzaSyA-1234567890abcdefghijklmnopqrstu"

@@ -50,7 +50,7 @@ def records(realm: Realm, kind: type) -> list[Any]:
 
 
 async def test_an_ordinary_429_is_tried_again_inside_the_turn(autojump_clock: Any) -> None:
-    """Issue 5: no lost progress; the tool that ran before the failure is not run again."""
+    """No lost progress; the tool that ran before the failure is not run again."""
     tool = Work(lambda _: "ok")
     realm, (model,) = realm_over([asking(call("c")), busy(), busy(), "done"], tools=[tool])
     session = await new_session(realm)
@@ -174,7 +174,7 @@ async def test_an_interrupt_ends_the_wait_at_once(autojump_clock: Any) -> None:
 async def test_a_turn_that_is_aborted_while_it_waits_goes_on_from_what_is_journalled(
     autojump_clock: Any,
 ) -> None:
-    """CONTRACTS 4, recovery: nothing finished is repeated."""
+    """CONTRACTS 6.9: nothing finished is repeated."""
     tool = Work(lambda _: "ok")
     realm, _ = realm_over([asking(call("c")), busy(retry_after_s=9), "done"], tools=[tool])
     session = await new_session(realm)

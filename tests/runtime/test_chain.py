@@ -44,6 +44,7 @@ def find(nodes: dict[int, Node], head: int, turn: int) -> tuple[int, int]:
 
 @given(st.integers(1, 3000), st.integers(1, 5), st.data())
 def test_any_turn_is_found_in_logarithmic_steps(turns: int, step: int, data: st.DataObject) -> None:
+    """CONTRACTS 6.14."""
     nodes, links, head = grow(turns, step)
     wanted = data.draw(st.integers(1, turns))
     seq, steps = find(nodes, head, wanted)

@@ -179,7 +179,7 @@ async def test_gates_are_per_mob() -> None:
 
 
 async def test_an_archived_session_is_saved_once_more_and_never_again() -> None:
-    """CONTRACTS 5.9: an archived session's gate is gone for good; 4.5: no late checkpoint."""
+    """CONTRACTS 4.5, 5.9: an archived session's gate is gone for good."""
     bench = Bench(every=1)
     async with running(bench):
         bench.turn(A)
@@ -268,7 +268,7 @@ async def test_flush_works_without_the_saving_task_and_in_batches() -> None:
 
 
 async def test_a_save_that_fails_ends_nothing_and_stays_dirty() -> None:
-    """CONTRACTS 2: the store takes no part in control flow."""
+    """CONTRACTS 2.7: the store takes no part in control flow."""
     bench = Bench(every=1)
     bench.saves.broken = OSError("disk")
     async with running(bench):

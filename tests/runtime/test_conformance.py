@@ -259,6 +259,8 @@ def named(broken: type) -> str:
 
 @pytest.mark.parametrize("broken", _BROKEN_STORES, ids=named)
 def test_the_suite_catches_a_store_that_breaks_a_rule(broken: type[StoredSessions]) -> None:
+    """CONTRACTS 2.1 to 2.6, 2.10."""
+
     class Machine(MemoryConformance):
         kind = broken
 
@@ -303,6 +305,8 @@ def is_a_finding(error: BaseException, findings: tuple[type[Exception], ...]) ->
 
 @pytest.mark.parametrize("broken", BROKEN_MANAGERS, ids=named)
 def test_the_suite_catches_a_manager_that_breaks_a_rule(broken: type[RealmSessions]) -> None:
+    """CONTRACTS 3.1 to 3.7."""
+
     class Machine(OverMemory):
         kind = broken
 

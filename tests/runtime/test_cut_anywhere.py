@@ -123,7 +123,7 @@ class World:
         assert check_sequence(history) is None
         asked = Counter(m.text for m in history if isinstance(m, UserMessage))
         assert set(asked.values()) == {1}, "an input is answered once"
-        # CONTRACTS, recovery: a tool that is not idempotent is never begun twice, and a finished
+        # CONTRACTS 6.9: a tool that is not idempotent is never begun twice, and a finished
         # call of an idempotent one is repeated only if its result had not been journalled.
         assert set(self.once.begun.values()) <= {1}
         for each in history:

@@ -176,7 +176,7 @@ async def test_an_interrupt_ends_a_slow_model_call_at_once(autojump_clock: Any) 
 async def test_an_interrupt_ends_a_slow_tool_and_keeps_what_others_finished(
     autojump_clock: Any,
 ) -> None:
-    """CONTRACTS 4.3: promptly, also inside a tool; 2.8: open calls end as interrupted."""
+    """CONTRACTS 2.8, 4.3: promptly, also inside a tool; open calls end as interrupted."""
     slow, quick = Doing(lambda _: FOREVER()), Doing(lambda _: "ok", name="quick")
     script = [asking(call("a"), call("b", "quick")), "next"]
     realm = make_realm(MemoryStore(), script, [slow, quick])

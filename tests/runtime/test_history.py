@@ -7,13 +7,17 @@ import pickle
 from collections.abc import Sequence
 
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
+from trio.testing import wait_all_tasks_blocked
 
 from runtime.history import History
 from runtime.manager import RealmSessions
 from runtime.messages import Message, UserMessage
+from runtime.models.base import ModelRequest
 from runtime.models.sim import EchoModel
+from runtime.records import TurnEnded, turn_bytes
 from stores import MemoryStore
 from tests.runtime.fakes import make_realm, new_session
 
@@ -91,3 +95,56 @@ async def test_a_snapshot_does_not_change_when_the_session_goes_on_or_back() -> 
     assert [len(tuple(value.messages)) for value in taken] == lengths
     assert taken[4].messages == taken[1].messages
     assert taken[3].messages[-1].text == "3"
+
+
+async def test_what_a_turn_writes_does_not_grow_with_the_history() -> None:
+    """CONTRACTS 6.14."""
+    realm = make_realm(MemoryStore(), EchoModel())
+    session = await new_session(realm)
+    written = []
+    for _ in range(300):
+        before = realm.journal.last
+        await realm.runner.send_message(session, "same")
+        written.append(
+            sum(
+                turn_bytes(event.record)
+                for event in realm.journal.read(before, 100)
+                if isinstance(event.record, TurnEnded)
+            )
+        )
+    assert 0 < max(written) < written[0] + 100
+
+
+async def test_what_is_let_go_from_memory_is_on_disk(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CONTRACTS 2.7, 5.4: sessions beyond a number are let go, but none with a turn in flight;
+    nothing stored changes by it."""
+    monkeypatch.setattr("runtime.realm.LIVE_SESSIONS", 2)
+    store, gate = MemoryStore(), trio.Event()
+
+    async def answer(request: ModelRequest) -> str:
+        text = request.messages[-1].text
+        if text == "slow":
+            await gate.wait()
+        return f"{len(request.messages)}"
+
+    realm = make_realm(store, answer)
+    slow, *others = [await new_session(realm) for _ in range(4)]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(realm.runner.send_message, slow, "slow")
+        await wait_all_tasks_blocked()
+        at_work = realm.live(slow)
+        for turn in range(3):
+            for session in others:
+                assert (await realm.runner.send_message(session, "x")).text == str(2 * turn + 1)
+                if turn == 1:
+                    realm.discard_live(session)
+                    realm.discard_live(slow)
+        assert realm.live(slow) is at_work
+        for session in others:
+            assert realm.live(session).history == realm.history(realm.state.heads[session])
+        gate.set()
+    again = make_realm(store)
+    for session in (slow, *others):
+        assert again.snapshot(session) == realm.snapshot(session)

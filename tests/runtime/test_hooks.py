@@ -74,7 +74,7 @@ def reports(realm: Realm) -> list[tuple[str, str, str, str]]:
 
 
 async def test_every_point_is_told_in_order_with_what_can_be_judged() -> None:
-    """Issue 5: run started, before/after model, before/after tool, boundary, completed."""
+    """Run started, before/after model, before/after tool, boundary, completed."""
     seen: list[HookEvent] = []
     script = [asking(call("c", arguments='{"n": 1}'), text="hm"), "done"]
     realm = with_hooks(make_realm(MemoryStore(), script, [Doing(lambda _: "ok")]), seeing(seen))
@@ -217,7 +217,7 @@ async def stuck(_: HookEvent) -> Verdict:
 async def test_a_hook_that_fails_is_reported_and_a_guardrail_fails_closed(
     slow: bool, said: str, autojump_clock: Any
 ) -> None:
-    """Issue 5: a failing observe hook never breaks a turn; a guardrail denies by default."""
+    """A failing observe hook never breaks a turn; a guardrail denies by default."""
 
     async def body(event: HookEvent) -> Verdict:
         return await stuck(event) if slow else fail(event)
@@ -342,7 +342,7 @@ async def test_a_command_reads_the_event_and_writes_its_verdict(tmp_path: Path) 
 
 
 async def test_a_command_is_killed_with_everything_it_started(tmp_path: Path) -> None:
-    """Issue 5: the process group is killed on timeout; nothing is left behind."""
+    """The process group is killed on timeout; nothing is left behind."""
     grandchild = "import time, pathlib; time.sleep(1.5); pathlib.Path('left').write_text('x')"
     program = (
         "import subprocess, sys, time, pathlib;"

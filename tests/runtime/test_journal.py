@@ -77,7 +77,7 @@ async def test_a_follower_sees_the_past_then_the_future_from_any_cursor(store: S
 
 
 async def test_a_slow_follower_loses_nothing_and_slows_nobody(autojump_clock: Any) -> None:
-    """CONTRACTS 4.6, better; 6.12."""
+    """CONTRACTS 4.6, 6.12."""
     journal = make_journal(MemoryStore())
     seen: list[int] = []
     total = 3 * PAGE

@@ -1,4 +1,4 @@
-"""CONTRACTS 3: looking after sessions, against a plain model of what must be true.
+"""CONTRACTS 3.1 to 3.8: looking after sessions, against a plain model of what must be true.
 
 Most of it is the suite that a manager of yours runs too; here is what it leaves to each manager.
 """

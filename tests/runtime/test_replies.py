@@ -126,7 +126,7 @@ ERRORS: dict[str, Callable[[], Exception]] = {
 async def test_whatever_a_client_raises_is_an_exit_of_its_member(
     error: Callable[[], Exception], autojump_clock: Clock
 ) -> None:
-    """CONTRACTS 6.5: it reaches the supervisor, not the mob; the restarted turn is answered."""
+    """CONTRACTS 6.8: it reaches the supervisor, not the mob; the restarted turn is answered."""
     definition = define("a", "b")
     raised = iter([error()])
 
@@ -182,7 +182,7 @@ async def torn(grouped: bool) -> None:
 async def test_an_interrupt_is_not_lost_in_what_a_client_raises_about_it(
     grouped: bool, autojump_clock: Clock
 ) -> None:
-    """CONTRACTS 3.5: an interrupt that was confirmed ends the turn as interrupted."""
+    """CONTRACTS 4.3: an interrupt that was confirmed ends the turn as interrupted."""
     realm = make_realm(MemoryStore(), Rude(lambda: torn(grouped)))
     session = await new_session(realm)
     async with trio.open_nursery() as nursery:

@@ -62,7 +62,7 @@ def test_the_last_reply(messages: list[Message], text: str) -> None:
 
 
 async def test_an_answer_in_two_parts_is_one_answer_and_one_without_an_end_is_flagged() -> None:
-    """Issue 5, truncated output: continued once, then the result says `truncated`."""
+    """Continued once, then the result says `truncated`."""
 
     def part(text: str) -> ModelReply:
         return ModelReply(text, (), StopReason.LENGTH)

@@ -1,4 +1,4 @@
-"""LocalSessionRunner in one process: CONTRACTS 1, as far as it goes without harnesses."""
+"""LocalSessionRunner in one process: CONTRACTS 1.1 to 1.10, without harnesses."""
 
 from __future__ import annotations
 
@@ -318,7 +318,7 @@ async def test_a_spawn_key_makes_one_child_whoever_waits_and_across_a_restart(
 
 
 async def test_archiving_takes_the_children_along_deepest_first() -> None:
-    """CONTRACTS 1.10; and 4.5: histories stay readable, nothing new is taken."""
+    """CONTRACTS 1.10, 4.5: histories stay readable, nothing new is taken."""
     realm = make_realm(MemoryStore(), ["hello"], limits=SpawnLimits(max_depth=3))
     root = await new_session(realm)
     child = await new_session(realm, parent=root)

@@ -1,4 +1,4 @@
-"""SessionStore over memory and LMDB: CONTRACTS 2."""
+"""SessionStore over memory and LMDB: CONTRACTS 2.1 to 2.6, 2.10."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Background children over crashes, damage, retention, forks: CONTRACTS 1.9, 1.12, 2.2, 3."""
+"""Background children over crashes, damage, retention, forks: CONTRACTS 1.9, 1.12, 2.2, 3.4, 3.5, 3.7."""
 
 from __future__ import annotations
 
@@ -266,7 +266,7 @@ class _Steps(trio.abc.Instrument):
 
 
 async def test_a_task_in_flight_is_journalled_like_any_turn() -> None:
-    """CONTRACTS 1.12, 5.12: a tool that has finished is not run again by the next process."""
+    """CONTRACTS 1.12, 6.9: a tool that has finished is not run again by the next process."""
     store = MemoryStore()
     async with open_tasks(store, Desk(), limits=MANY) as realm:
         session = await new_session(realm)

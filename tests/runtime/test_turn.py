@@ -366,7 +366,6 @@ def cut(text: str = "", *calls: ToolCall) -> ModelReplied:
 
 
 def test_text_that_is_cut_off_is_continued_once_then_stands_and_says_so() -> None:
-    """Issue 5, truncated output."""
     state, (again,) = step(begun(), cut("Once upon"))
     assert again == CallModel(2, "auto")
     told = state.messages[-1]
@@ -387,7 +386,7 @@ def test_what_may_not_be_continued_stands_at_once(rules: TurnRules) -> None:
 
 @pytest.mark.parametrize("arguments", ["", "{", '{"n": 1', '{"n": {}', "1", "[]", "null"])
 def test_a_call_that_is_cut_off_never_runs_and_is_asked_for_again(arguments: str) -> None:
-    """Issue 5: partial tool call arguments never run; an empty beginning is none of `{}`."""
+    """Partial tool call arguments never run; an empty beginning is none of `{}`."""
     state, (again,) = step(begun(), cut("", call("a", arguments=arguments)))
     assert again == CallModel(2, "auto")
     assert open_calls(state.messages) == ()

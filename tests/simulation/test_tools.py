@@ -94,7 +94,7 @@ CHECKS: dict[FaultKind, Callable[[ToolResult, float], bool]] = {
 
 @pytest.mark.parametrize("kind", CHECKS, ids=lambda kind: kind.value)
 async def test_each_fault_does_what_it_is_called(kind: FaultKind, autojump_clock: Clock) -> None:
-    """CONTRACTS 1.5: whatever a tool does wrong is a result that the model reads."""
+    """Whatever a tool does wrong is a result that the model reads."""
     async with bench(kind) as on:
         for number in range(20):
             made, took = await on.call("work", number)

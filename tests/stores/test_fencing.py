@@ -90,6 +90,7 @@ def read_while(process: subprocess.Popen[str], lines: list[list[str]]) -> thread
 async def test_a_stopped_owner_that_wakes_up_writes_nothing_more(
     tmp_path: Path, rounds: int
 ) -> None:
+    """CONTRACTS 6.4."""
     moments = random.Random(rounds)
     for number in range(rounds):
         path = tmp_path / f"state-{number}"
@@ -139,6 +140,7 @@ def by_word(lines: list[list[str]], word: str) -> list[list[str]]:
 
 
 async def test_a_takeover_of_a_living_owner_in_this_process_fences_it(path: Path) -> None:
+    """CONTRACTS 6.4."""
     async with open_lmdb(path) as old:
         await old.commit([Append(b"s", 1, b"old"), Put(b"k", b"old")])
         async with open_lmdb(path, take_over=True) as new:
@@ -159,6 +161,7 @@ async def test_a_takeover_of_a_living_owner_in_this_process_fences_it(path: Path
 
 
 async def test_every_opening_for_writing_is_a_generation(path: Path) -> None:
+    """CONTRACTS 6.4."""
     for generation in (1, 2, 3):
         async with open_lmdb(path) as store:
             assert store.generation == generation
