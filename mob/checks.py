@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from mob.budgets import budget_mistakes
+from mob.context import context_mistakes
 from mob.errors import Mistake
 from mob.hooks import hook_mistakes
 from mob.tables import nearest
@@ -46,6 +47,7 @@ def mistakes_of(definition: MobDefinition) -> Iterable[Mistake]:
         yield from _check_references(definition)
     yield from budget_mistakes(definition)
     yield from hook_mistakes(definition)
+    yield from context_mistakes(definition)
     for name, profile in definition.profiles.items():
         if profile.output_schema is not None:
             reason = check_schema(profile.output_schema)

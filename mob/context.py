@@ -1,4 +1,4 @@
-"""What a mob file says about the context of a model's calls: skills, compaction, memory.
+"""What a mob file says about the context of a model's calls: skills, compaction.
 
 Owns: the definition types, reading them, what is wrong with them, and loading the skills. Must not:
 read a skill's other files, ask a model, search.
@@ -14,6 +14,7 @@ import attrs
 
 from mob.errors import DefinitionInvalid, Mistake
 from mob.tables import TableReader, nearest
+from runtime.session import CompactionPolicy
 from runtime.skills import NO_SKILLS, Skill, SkillInvalid, Skills, find_skills, read_skill
 from runtime.tools.policy import matches
 
@@ -52,6 +53,41 @@ def read_skill_lists(owner: TableReader) -> SkillLists:
     lists = SkillLists(table.texts("allow") if "allow" in table else preload, preload)
     table.done()
     return lists
+
+
+def read_compaction(owner: TableReader) -> CompactionPolicy | None:
+    """The table `compaction` of a profile; without one its sessions are never compacted."""
+    if owner.take("compaction", dict) is None:
+        return None
+    table, default = owner.table("compaction"), CompactionPolicy()
+    policy = CompactionPolicy(
+        table.take("at_tokens", int),
+        table.take("at_messages", int),
+        table.take("keep_turns", int, default.keep_turns),
+        table.take("model", str),
+    )
+    table.done()
+    return policy
+
+
+def context_mistakes(definition: MobDefinition) -> Iterable[Mistake]:
+    """What does not hold of compactions, each with its path."""
+    for name, profile in definition.profiles.items():
+        policy, path = profile.compaction, f"profiles.{name}.compaction"
+        if policy is None:
+            continue
+        if policy.at_tokens is None and policy.at_messages is None:
+            yield Mistake(path, "give at_tokens or at_messages: when is it compacted?")
+        least = {"at_tokens": 1, "at_messages": 2 * max(policy.keep_turns, 0) + 2, "keep_turns": 0}
+        for key, number in least.items():
+            value = getattr(policy, key)
+            if value is not None and value < number:
+                hint = "the turns that are kept have two messages at least"
+                why = f"must be at least {number}, found {value}"
+                yield Mistake(f"{path}.{key}", why, hint if key == "at_messages" else "")
+        if policy.model is not None and policy.model not in definition.models:
+            why = f"there is no model alias {policy.model!r}"
+            yield Mistake(f"{path}.model", why, nearest(policy.model, definition.models))
 
 
 class LoadedSkills:

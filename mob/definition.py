@@ -6,7 +6,7 @@ stored mob remembers). Must not: open a model, run a tool's code, touch a store.
 Blueprint and bindings. Who the members are, what they are told and how they are wired is the
 blueprint: it is journalled when the mob is created, and a stored mob is never rewritten because a
 file was edited. Which model serves an alias is a binding: it may differ from run to run. So are
-budgets, which people raise when they are used up, and hooks.
+budgets, which people raise when they are used up, hooks, and when a context is compacted.
 
 A Python definition goes through the same checks as a file (`MobDefinition.check`).
 """
@@ -27,6 +27,7 @@ from mob.context import (
     NO_SKILL_LISTS,
     UNGIVEN,
     SkillLists,
+    read_compaction,
     read_skill_folders,
     read_skill_lists,
 )
@@ -49,6 +50,7 @@ from mob.tooldefs import (
 )
 from runtime.budget import Budget
 from runtime.checkpoint import CheckpointPolicy
+from runtime.session import CompactionPolicy
 from runtime.turn import MAX_STEPS
 
 #: When a member at rest is told that a child of its has ended.
@@ -94,6 +96,7 @@ class ProfileDefinition:
     tools_deny: tuple[str, ...] = ()
     shell: ShellDefinition | None = None
     skills: SkillLists = NO_SKILL_LISTS
+    compaction: CompactionPolicy | None = None
 
 
 @attrs.frozen
@@ -226,7 +229,7 @@ class MobDefinition:
             del table[key]
         # What was not given is not in it, so that a key of later versions changes no stored mob.
         for profile in table["profiles"].values():
-            del profile["budget"], profile["hooks"]
+            del profile["budget"], profile["hooks"], profile["compaction"]
             if profile["subagents"] is not None:
                 _only_given(profile["subagents"], background=False, notify=NEXT_TURN)
             _only_given(profile, tools_deny=(), shell=None, **UNGIVEN)
@@ -311,6 +314,7 @@ def _read_profile(table: TableReader, folder: Path) -> ProfileDefinition:
         tools_deny=lists.deny,
         shell=read_shell(table),
         skills=read_skill_lists(table),
+        compaction=read_compaction(table),
     )
     table.done()
     return profile

@@ -20,6 +20,7 @@ from mob.peers import ask_peers
 from mob.tooldefs import SHELL, ShellDefinition
 from runtime.attempts import Route
 from runtime.budget import Budget
+from runtime.compaction import Compacting
 from runtime.driver import SessionConfig
 from runtime.ids import HarnessId
 from runtime.models.base import Model
@@ -107,6 +108,17 @@ class Harnesses:
             tuple(fallback),
             self._hooks.of(profile_name),
             skills,
+            self._compacting(profile, first),
+        )
+
+    def _compacting(self, profile: ProfileDefinition, own: Route) -> Compacting | None:
+        policy = profile.compaction
+        if policy is None:
+            return None
+        if policy.model is None:
+            return Compacting(policy, own.model, own.options)
+        return Compacting(
+            policy, self._models[policy.model], self._definition.models[policy.model].options
         )
 
     def _toolbox(self, mob: Mob, profile_name: str, member: str | None, depth: int) -> Toolbox:

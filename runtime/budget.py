@@ -174,6 +174,10 @@ class Ledger:
         self._open[session_id] = usage
         self._charge(session_id, _minus(usage, before))
 
+    def charged(self, session_id: SessionId, usage: Usage) -> None:
+        """The session has spent `usage` outside of any turn, and that is on disk."""
+        self._charge(session_id, usage)
+
     def ended(self, session_id: SessionId, usage: Usage, active_ns: int) -> None:
         """The turn has ended, having spent `usage` in all, and is on disk."""
         before = self._open.pop(session_id, NO_USAGE)

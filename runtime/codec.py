@@ -52,6 +52,7 @@ def converter() -> Converter:
             budget=omitted,
             tools=omitted,
             preload_skills=omitted,
+            compaction=omitted,
         ),
     )
     made.register_structure_hook_func(lambda kind: kind == Sequence[Message], _no_messages)
@@ -86,11 +87,15 @@ def _exactly(primitive: type) -> Callable[[Any, Any], Any]:
     return structure
 
 
-def cold_codec(cls: type) -> tuple[Callable[[Any], bytes], Callable[[bytes], Any]]:
+def cold_codec(cls: type, *omitted: str) -> tuple[Callable[[Any], bytes], Callable[[bytes], Any]]:
     """Functions that pack an instance of attrs class `cls` to bytes and back.
 
-    The unpacking one raises `ValueError` for bytes that do not fit the class exactly.
+    Fields in `omitted` are not stored while they have their default. The unpacking one raises
+    `ValueError` for bytes that do not fit the class exactly.
     """
+
+    if omitted:
+        _omit(cls, omitted)
 
     def pack(value: Any) -> bytes:
         return msgpack.packb(converter().unstructure(value, unstructure_as=cls))
@@ -99,6 +104,14 @@ def cold_codec(cls: type) -> tuple[Callable[[Any], bytes], Callable[[bytes], Any
         return structured(msgpack.unpackb(payload), cls)
 
     return pack, unpack
+
+
+def _omit(cls: type, names: Sequence[str]) -> None:
+    from cattrs.gen import make_dict_unstructure_fn, override
+
+    made = converter()
+    chosen: Any = dict.fromkeys(names, override(omit_if_default=True))
+    made.register_unstructure_hook(cls, make_dict_unstructure_fn(cls, made, **chosen))
 
 
 def structured(value: Any, cls: type[T]) -> T:

@@ -26,6 +26,7 @@ import trio
 from runtime.attempts import Attempts, Route
 from runtime.budget import Excess
 from runtime.chain import next_skip
+from runtime.compaction import Compacting, Context, compact, due
 from runtime.effects import CallModel, EndTurn, RunTools, SaveProgress
 from runtime.errors import ModelError
 from runtime.hooks import ALLOW, Deny, Hooks, Rewrite, TurnHooks, Verdict
@@ -80,6 +81,7 @@ class SessionConfig:
     fallback: tuple[Route, ...] = ()
     hooks: Hooks | None = None
     skills: Skills = NO_SKILLS
+    compacting: Compacting | None = None
 
     @property
     def routes(self) -> tuple[Route, ...]:
@@ -205,6 +207,12 @@ class TurnDriver:
             live.interrupted = None
             self._leave()
 
+    async def _compact(self, how: Compacting) -> None:
+        """Make room in the context before the turn's own calls, if it is due and may cost
+        something. The history has none of its messages yet."""
+        if due(how.policy, self._live) and self._barred() is None:
+            await compact(self._realm, self._live, how)
+
     def _cut_short(self) -> EndTurn:
         """How a turn ends whose scope was cancelled. Raises `TurnAborted` if it does not."""
         live = self._live
@@ -265,10 +273,12 @@ class TurnDriver:
 
     async def _drive(self, event: TurnInput) -> EndTurn:
         resumed = type(event) is Resumed
+        self._state, effects = step(self._state, event)
+        if self._config.compacting is not None and self._state.phase is not Phase.ENDED:
+            await self._compact(self._config.compacting)
         history = self._live.history
         base = self._live.base
         while True:
-            self._state, effects = step(self._state, event)
             history.extend(self._state.messages[len(history) - base :])
             for effect in effects:
                 kind = type(effect)
@@ -284,6 +294,7 @@ class TurnDriver:
                     assert isinstance(effect, SaveProgress)
                     await self._save(effect)
             resumed = False
+            self._state, effects = step(self._state, event)
 
     def _barred(self) -> GaveUp | None:
         """What to end the turn with if a budget allows no further call; None if it may go on."""
@@ -314,7 +325,7 @@ class TurnDriver:
         live.now_doing(Doing.MODEL)
         offer = await config.toolbox.offer()
         request = ModelRequest(
-            live.history,
+            Context(live.first, live.history) if live.first else live.history,
             f"{config.instructions}\n\n{offer.missing}" if offer.missing else config.instructions,
             offer.specs,
             offer.choice(effect.tool_choice),

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from runtime.chain import Links, extend, next_skip
+from runtime.compaction import in_force
 from runtime.errors import SessionError
 from runtime.ids import RunId, SessionId
 from runtime.journal import Journal
@@ -85,7 +86,10 @@ def update(head: SessionHead, session: Session, journal: Journal, ports: Ports) 
     links = head.links
     if kept < head.turns:
         links = journal.links(place)
-        records.append(SessionRewound(head.session_id, place, kept, total, links, None, now))
+        compaction = in_force(journal, head.compaction, kept)
+        records.append(
+            SessionRewound(head.session_id, place, kept, total, links, None, now, compaction)
+        )
     turns = split_turns(messages[total:])
     return records + _turns(head.session_id, turns, place, kept, total, links, ports, again)
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgpack
 
 from runtime.codec import converter
+from runtime.contexts import pack_compaction, unpack_compaction
 from runtime.errors import WrittenLater
 from runtime.messages import pack_message, pack_usage, unpack_message, unpack_usage
 from runtime.session import (
@@ -35,6 +36,8 @@ from runtime.session import (
 FORMAT: Final = 1
 #: The format of a head with a task, which is its last field.
 TASKED: Final = 2
+#: The layout of heads that have a compaction, or had one on a branch.
+COMPACTED: Final = 3
 
 _packb = msgpack.Packer(use_bin_type=True).pack
 _STATUSES: Final = {status.value: status for status in SessionStatus}
@@ -77,7 +80,6 @@ def pack_head(head: SessionHead) -> bytes:
             + ((each.skills,) if each.skills else ())
             for each in head.inputs.values()
         ]
-    task = head.task
     fields = (
         head.session_id,
         head.harness_id,
@@ -110,10 +112,19 @@ def pack_head(head: SessionHead) -> bytes:
         head.tags,
         head.applied,
     )
+    if head.compaction is not None or any(each.compaction for each in head.branches):
+        compactions = [pack_compaction(each.compaction) for each in head.branches]
+        more = (_pack_task(head.task), pack_compaction(head.compaction), compactions)
+        return _packb((COMPACTED, *fields, head.active_ns, *more))
+    if head.task is not None:
+        return _packb((TASKED, *fields, head.active_ns, _pack_task(head.task)))
+    return pack_row(*fields, *((head.active_ns,) if head.active_ns else ()))
+
+
+def _pack_task(task: Task | None) -> tuple[Any, ...] | None:
     if task is None:
-        return pack_row(*fields, *((head.active_ns,) if head.active_ns else ()))
-    told = (task.lifetime.value, task.state.value, task.turn, task.error, task.ended_at_ns)
-    return _packb((TASKED, *fields, head.active_ns, told))
+        return None
+    return (task.lifetime.value, task.state.value, task.turn, task.error, task.ended_at_ns)
 
 
 def unpack_head(row: bytes) -> SessionHead:
@@ -143,8 +154,9 @@ def unpack_head(row: bytes) -> SessionHead:
         tags,
         applied,
         *more,
-    ) = _fields(row, TASKED)
-    active_ns, task = _active_and_task(layout, more)
+    ) = _fields(row, COMPACTED)
+    active_ns, task, compaction, behind = _last_fields(layout, more)
+    behind = behind or [None] * len(branches)
     if status not in _STATUSES:
         raise ValueError(f"unknown session status {status!r}")
     return SessionHead(
@@ -166,12 +178,16 @@ def unpack_head(row: bytes) -> SessionHead:
         inputs=None if inputs is None else {each[0]: PendingInput(*each) for each in inputs},
         partial=None if partial is None else _unpack_partial(partial),
         links=links,
-        branches=tuple(Branch(*each) for each in branches),
+        branches=tuple(
+            Branch(seq, count, total, at_ns, unpack_compaction(last))
+            for (seq, count, total, at_ns), last in zip(branches, behind, strict=True)
+        ),
         branch=branch,
         tags=tags,
         applied=applied,
         active_ns=active_ns,
         task=task,
+        compaction=unpack_compaction(compaction),
     )
 
 
@@ -188,15 +204,19 @@ def _pack_partial(partial: PartialTurn | None) -> Any:
     )
 
 
-def _active_and_task(layout: int, fields: list[Any]) -> tuple[int, Task | None]:
-    """The last fields of a head: in the first layout the time at work, if there was any."""
+def _last_fields(layout: int, fields: list[Any]) -> tuple[int, Task | None, Any, Any]:
+    """The last fields of a head: in the first layout the time at work, if there was any; then what
+    it is as a task; then its compaction, and those of its branches."""
     if layout == FORMAT and len(fields) <= 1:
-        return fields[0] if fields else 0, None
-    if layout != TASKED or len(fields) != 2:
+        return fields[0] if fields else 0, None, None, None
+    if len(fields) != {TASKED: 2, COMPACTED: 4}.get(layout):
         raise ValueError(f"a head of layout {layout} does not end with {fields!r}")
-    active_ns, (lifetime, state, turn, error, ended_at_ns) = fields
+    active_ns, told, compaction, behind = (*fields, None, None)[:4]
+    if told is None and layout == COMPACTED:
+        return active_ns, None, compaction, behind
+    lifetime, state, turn, error, ended_at_ns = told
     task = Task(_LIFETIMES[lifetime], _TASK_STATES[state], turn, error, ended_at_ns)
-    return active_ns, task
+    return active_ns, task, compaction, behind
 
 
 def _unpack_partial(packed: Any) -> PartialTurn:

@@ -35,8 +35,9 @@ class Doing(enum.Enum):
 class LiveSession:
     """The running side of a session: its messages in memory and its turn in flight.
 
-    Invariant: `history` holds the committed messages followed, during a turn, by the turn's own;
-    `base` is where the turn's begin. A turn that is abandoned cuts `history` back to `base`.
+    Invariant: `history` holds the committed messages behind the first `skipped`, followed, during a
+    turn, by the turn's own; `base` is where the turn's begin. A turn that is abandoned cuts
+    `history` back to `base`.
     """
 
     __slots__ = (
@@ -46,21 +47,38 @@ class LiveSession:
         "detail",
         "doing",
         "emit",
+        "first",
         "head",
         "history",
         "interrupted",
         "key",
+        "measured",
         "scope",
         "since",
+        "skipped",
+        "tokens",
         "until_s",
     )
 
-    def __init__(self, head: SessionHead, history: list[Message], key: str) -> None:
+    def __init__(
+        self,
+        head: SessionHead,
+        history: list[Message],
+        key: str,
+        first: tuple[Message, ...] = (),
+        skipped: int = 0,
+    ) -> None:
         self.head = head
         #: Names the session stably across processes; simulated models draw randomness from it.
         self.key = key
         self.history = history
         self.base = len(history)
+        #: What a model is shown instead of the `skipped` first messages of the history.
+        self.first = first
+        self.skipped = skipped
+        #: About how many tokens the context has, of which so many messages are counted.
+        self.tokens = 0
+        self.measured = 0
         self.scope: trio.CancelScope | None = None
         #: Why the turn in flight is to end as interrupted; None while nobody asked for that.
         self.interrupted: str | None = None
@@ -75,6 +93,15 @@ class LiveSession:
         self.until_s = _NEVER
         #: Rises with everything it begins to do: tells one model call's text from the next one's.
         self.activity = 0
+
+    def begin_with(self, first: tuple[Message, ...], skipped: int, history: list[Message]) -> None:
+        """Hold `first` and what is behind the `skipped` first messages, between two turns. The list
+        is another one: whoever looks at the old one sees what was there."""
+        self.first = first
+        self.skipped = skipped
+        self.history = history
+        self.base = len(history)
+        self.tokens = self.measured = 0
 
     def now_doing(self, doing: Doing, detail: str = "", until_s: float = _NEVER) -> None:
         self.doing = doing

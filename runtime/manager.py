@@ -17,6 +17,7 @@ from typing import Protocol, TypeAlias
 
 import attrs
 
+from runtime.compaction import in_force
 from runtime.damage import broken_turn, idle
 from runtime.edits import creation, update
 from runtime.errors import MobError, SessionBusy, SessionError, SessionQuarantined, StaleRevision
@@ -32,7 +33,7 @@ from runtime.records import (
     SessionMended,
     SessionRewound,
 )
-from runtime.session import Session, SessionHead, SessionMetadata, SessionStatus
+from runtime.session import Compaction, Session, SessionHead, SessionMetadata, SessionStatus
 from runtime.store import SessionStore, StoredSessions
 from stores import Operation, Ticket
 
@@ -193,6 +194,7 @@ class RealmSessions:
             head.message_count,
             head.links,
             self._now(),
+            head.compaction,
         )
         ticket = self._realm.append(record)
         if name is not None:
@@ -211,7 +213,8 @@ class RealmSessions:
         if turn_index < head.turns - 1:
             with self._realm.reading(session_id):
                 seq = self._realm.journal.find_turn(head.head, turn_index + 1)
-            await self._move(head, seq, restored=None)
+            compaction = in_force(self._realm.journal, head.compaction, turn_index + 1)
+            await self._move(head, seq, compaction, restored=None)
         return self._realm.snapshot(session_id)
 
     async def restore(self, session_id: SessionId, branch: int = -1) -> Session:
@@ -221,7 +224,8 @@ class RealmSessions:
             valid = f"the branches are 0 to {count - 1}" if count else "nothing was rewound"
             raise SessionError(f"session {session_id} has no branch {branch}; {valid}", session_id)
         place = branch % count
-        await self._move(head, head.branches[place].head, restored=place)
+        aside = head.branches[place]
+        await self._move(head, aside.head, aside.compaction, restored=place)
         return self._realm.snapshot(session_id)
 
     async def tag(self, session_id: SessionId, tags: Sequence[str]) -> None:
@@ -359,17 +363,20 @@ class RealmSessions:
             idle(head, place),
             branches=tuple(each for each in head.branches if not broken_turn(journal, each.head)),
             branch=max(head.branch, now.branch) + 1,
+            compaction=in_force(journal, head.compaction, turn_index + 1),
             updated_at_ns=self._now(),
         )
         record = SessionMended(session_id, pack_head(head), head.updated_at_ns)
         await self._realm.change([session_id], lambda: self._realm.append(record))
         return self._realm.snapshot(session_id)
 
-    async def _move(self, head: SessionHead, seq: int, restored: int | None) -> None:
+    async def _move(
+        self, head: SessionHead, seq: int, compaction: Compaction | None, restored: int | None
+    ) -> None:
         with self._realm.reading(head.session_id):
             turn, links = self._realm.journal.turn(seq), self._realm.journal.links(seq)
         record = SessionRewound(
-            head.session_id, seq, turn.turn, turn.total, links, restored, self._now()
+            head.session_id, seq, turn.turn, turn.total, links, restored, self._now(), compaction
         )
         await self._realm.change([head.session_id], lambda: self._realm.append(record))
 

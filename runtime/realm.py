@@ -18,6 +18,7 @@ import trio
 
 from runtime.background import BackgroundChildren
 from runtime.checkpoint import CheckpointGate
+from runtime.compaction import beginning
 from runtime.damage import broken_turn
 from runtime.driver import SessionConfig, TurnDriver, to_give_up
 from runtime.errors import MobError, RecordUnreadable, SessionBusy, SessionError, SessionQuarantined
@@ -395,7 +396,9 @@ class Realm:
         found = self._live.pop(session_id, None)
         if found is None:
             head = self.state.head(session_id)
-            found = LiveSession(head, self.history(head), self.key_of(head))
+            first, skipped = beginning(self.journal, head)
+            history = self.history(head, skipped)
+            found = LiveSession(head, history, self.key_of(head), first, skipped)
             found.emit = self.watches.emit_for(found)
             if session_id in self._changing:
                 return found
@@ -416,10 +419,12 @@ class Realm:
         if self.running(session_id) is None:
             self._live.pop(session_id, None)
 
-    def history(self, head: SessionHead) -> list[Message]:
-        """The committed messages of a session, oldest first. Raises `SessionQuarantined`."""
+    def history(self, head: SessionHead, skipped: int = 0) -> list[Message]:
+        """The committed messages of a session, oldest first, without the first `skipped`. Raises
+        `SessionQuarantined`."""
         with self.reading(head.session_id):
-            return self.journal.messages(head.head)
+            limit = head.message_count - skipped if skipped else None
+            return self.journal.messages(head.head, limit)
 
     @contextmanager
     def reading(self, session_id: SessionId) -> Iterator[None]:
@@ -465,13 +470,14 @@ class Realm:
         """
         head = self.state.head(session_id)
         live = self._live.get(session_id)
+        held = None if live is None or live.skipped else live.history
         end = head.head
 
         def newest(limit: int) -> list[Message]:
             with self.reading(session_id):
                 return self.journal.messages(end, limit)
 
-        history = History(head.message_count, None if live is None else live.history, newest)
+        history = History(head.message_count, held, newest)
         return head.whole(history)
 
     def key_of(self, head: SessionHead) -> str:

@@ -22,6 +22,13 @@ import attrs
 import msgpack
 
 from runtime.codec import cold_codec
+from runtime.contexts import (
+    FAILED_CODEC,
+    CompactionFailed,
+    ContextCompacted,
+    pack_compacted,
+    unpack_compacted,
+)
 from runtime.heads import unpack_head
 from runtime.ids import AgentId, HarnessId, InputId, RunId, SessionId
 from runtime.messages import (
@@ -32,7 +39,7 @@ from runtime.messages import (
     unpack_message,
     unpack_usage,
 )
-from runtime.session import Lifetime, Lineage, SessionSpec, TaskState
+from runtime.session import Compaction, Lifetime, Lineage, SessionSpec, TaskState
 
 
 class TurnOutcome(enum.Enum):
@@ -212,6 +219,7 @@ class SessionForked:
     total: int
     links: tuple[int, ...]
     at_ns: int
+    compaction: Compaction | None = None
 
 
 @attrs.frozen
@@ -228,6 +236,7 @@ class SessionRewound:
     links: tuple[int, ...]
     restored: int | None
     at_ns: int
+    compaction: Compaction | None = None
 
 
 @attrs.frozen
@@ -277,6 +286,8 @@ Record: TypeAlias = (
     | TurnEnded
     | ModelRetried
     | HookReported
+    | ContextCompacted
+    | CompactionFailed
     | TaskStarted
     | TaskEnded
     | Erased
@@ -439,9 +450,9 @@ class RecordType:
     version: int = 1
 
 
-def cold(kind: int, cls: type) -> RecordType:
+def cold(kind: int, cls: type, *omitted: str) -> RecordType:
     """A record type stored through cattrs: for records that are not written every turn."""
-    pack, unpack = cold_codec(cls)
+    pack, unpack = cold_codec(cls, *omitted)
     return RecordType(kind, cls, pack, unpack)
 
 
@@ -453,13 +464,15 @@ RUNTIME_RECORDS: Final = (
     cold(4, InputAbandoned),
     RecordType(5, TurnProgressed, _pack_progress, _unpack_progress),
     RecordType(6, TurnEnded, _pack_turn, _unpack_turn),
-    cold(7, SessionForked),
-    cold(8, SessionRewound),
+    cold(7, SessionForked, "compaction"),
+    cold(8, SessionRewound, "compaction"),
     cold(9, SessionLabelled),
     cold(10, SessionDeleted),
     cold(11, ModelRetried),
     RecordType(12, SessionMended, _MENDED[0], _unpack_mended),
     cold(13, HookReported),
+    RecordType(16, ContextCompacted, pack_compacted, unpack_compacted),
+    RecordType(17, CompactionFailed, *FAILED_CODEC),
     cold(14, TaskStarted),
     cold(15, TaskEnded),
 )

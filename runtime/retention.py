@@ -13,8 +13,9 @@ final, and turns that only a deleted session reached have none. Besides unreache
 * inputs that were consumed or abandoned: the rows have their keys, the turns their words;
 * the progress of turns that have ended: the turn's own record has all of it;
 * what was told of failed attempts at model calls and of hooks: nothing is folded from it;
-* what was said of sessions that were deleted (not that they were made, forked and deleted: with
-  those, the journal alone still folds to the same sessions).
+* what was said of sessions that were deleted, and summaries of theirs that no fork has (not that
+  they were made, forked and deleted: with those, the journal alone still folds to the same
+  sessions).
 
 All of these are final, so nothing that happens meanwhile makes one of them needed again. Each
 batch is one transaction, and an erased record is as good as one that is still to be erased: a
@@ -30,6 +31,7 @@ from typing import Any, Final
 
 import attrs
 
+from runtime.contexts import CompactionFailed, ContextCompacted
 from runtime.errors import MobError
 from runtime.heads import unpack_row
 from runtime.journal import PAGE, Event
@@ -99,6 +101,8 @@ _SAID: Final = (
     InputAbandoned,
     TaskStarted,
     TaskEnded,
+    ContextCompacted,
+    CompactionFailed,
 )
 
 
@@ -183,6 +187,8 @@ class Retention:
             seq, record = event.seq, event.record
             if type(record) is TurnEnded and marks[seq]:
                 marks[self._realm.journal.absolute(seq, record.prev)] = 1
+            elif type(record) is ContextCompacted and marks[seq]:
+                marks[0 if record.before is None else record.before.seq] = 1
             elif seq < len(marks) - self._keep_events and self._may_go(seq, record, marks):
                 erasure = self._realm.journal.erasure(seq)
                 yield erasure, _COUNTED.get(type(record), "others"), size
@@ -213,8 +219,11 @@ class Retention:
         nobody's, and stands for the turn before the first."""
         marks = bytearray(self._realm.state.applied + 1)
         for head in self._heads.values():
-            for seq in (head.head, *[branch.head for branch in head.branches]):
+            places = [(each.head, each.compaction) for each in head.branches]
+            for seq, compaction in ((head.head, head.compaction), *places):
                 marks[seq] = 1
+                if compaction is not None:
+                    marks[compaction.seq] = 1
             if head.task is not None:
                 marks[head.task.turn] = 1
         for _, _, session_id, turn in self._key_rows():

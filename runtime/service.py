@@ -19,8 +19,10 @@ import attrs
 
 from runtime.attempts import Route
 from runtime.budget import Budget
+from runtime.compaction import Compacted, Compacting, compact
 from runtime.driver import SessionConfig
 from runtime.errors import (
+    CompactionDisabled,
     PersistenceDisabled,
     RecordUnreadable,
     SessionError,
@@ -30,6 +32,7 @@ from runtime.errors import (
 from runtime.hooks import NO_HOOKS, Hook
 from runtime.ids import HarnessId, RealmId, SessionId
 from runtime.journal import Event
+from runtime.live import Doing
 from runtime.messages import Message, Usage
 from runtime.models.base import Model, Schema
 from runtime.models.registry import open_model
@@ -37,7 +40,7 @@ from runtime.models.watched import watched
 from runtime.ports import Ports
 from runtime.realm import Realm
 from runtime.results import TurnResult, last_text
-from runtime.session import SessionHead, SessionSpec
+from runtime.session import CompactionPolicy, SessionHead, SessionSpec
 from runtime.skills import NO_SKILLS, LoadSkill, Skill, Skills
 from runtime.spending import Budgets
 from runtime.structured import check_schema
@@ -66,6 +69,7 @@ class SessionBuildOptions:
     each model call. `fallback` are further models, as ``provider:id``, that a call goes to in their
     order when the session's own cannot answer. `budget_limits` bound the session with everything it
     starts, over all its turns. `tools` says which tools the session and those below it may call.
+    `compaction` says when the session's context is compacted; its model is ``provider:id``.
     `preload_skills` are skills of the service whose text the session's prompt holds.
     `hooks_override` are the session's hooks, by name. `llm_client_override`, `external_tools` and
     `hooks_override` are live objects: they hold until the process ends and are not persisted.
@@ -81,6 +85,7 @@ class SessionBuildOptions:
     hooks_override: Mapping[str, bool | Hook] = attrs.field(factory=dict)
     tools: ToolPolicy = EVERY_TOOL
     preload_skills: tuple[str, ...] = ()
+    compaction: CompactionPolicy | None = None
 
 
 NO_OPTIONS: Final = SessionBuildOptions()
@@ -211,6 +216,16 @@ class SessionService(Protocol):
         """Most recently updated first, ties by id; archived sessions are left out."""
         ...
 
+    async def compact(self, session_id: SessionId) -> Compacted:
+        """Have the session's context summed up now, whatever its length. Why there is no summary is
+        part of what is returned; the history stays whole and readable either way.
+
+        Raises:
+            CompactionDisabled: the session was built without.
+            SessionNotFound, SessionBusy: nothing was done.
+        """
+        ...
+
     async def archive(self, session_id: SessionId) -> None:
         """End the session and its children; the history stays readable. Idempotent.
 
@@ -262,6 +277,8 @@ class RealmSessionService:
             self._model(request.model)
         for reference in build.fallback:
             self._model(reference)
+        if build.compaction is not None and build.compaction.model is not None:
+            self._model(build.compaction.model)
         options = dict(build.provider_params)
         if request.max_tokens is not None:
             options["max_tokens"] = request.max_tokens
@@ -276,6 +293,7 @@ class RealmSessionService:
             build.budget_limits,
             build.tools,
             build.preload_skills,
+            build.compaction,
         )
         self._known_skills((*build.preload_skills, *request.skill_references), None)
         if build.budget_limits is not None:
@@ -324,6 +342,22 @@ class RealmSessionService:
         with _store_errors(session_id):
             return self.realm.messages(session_id, limit, "oldest")
 
+    async def compact(self, session_id: SessionId) -> Compacted:
+        realm = self.realm
+        how = self._configure(realm.state.head(session_id)).compacting
+        if how is None:
+            raise CompactionDisabled(
+                f"session {session_id} was built without compaction; give it a policy when it is"
+                " created",
+                session_id,
+            )
+        with _store_errors(session_id), realm.hold(session_id):
+            live = realm.live(session_id)
+            try:
+                return await compact(realm, live, how)
+            finally:
+                live.doing = Doing.IDLE
+
     async def archive(self, session_id: SessionId) -> None:
         with _store_errors(session_id):
             await self.realm.archive(session_id, "archived")
@@ -367,15 +401,21 @@ class RealmSessionService:
         schema = None if spec.output_schema is None else json.loads(spec.output_schema)
         retries = 2 if spec.output_retries is None else spec.output_retries
         skills = Skills(self._skills, spec.preload_skills) if self._skills else NO_SKILLS
-        own = [LoadSkill(skills)] if self._skills else []
+        loads = [LoadSkill(skills)] if self._skills else []
+        model = build.llm_client_override or self._model(spec.model or "")
+        compacting = None
+        if (policy := spec.compaction) is not None:
+            writes = model if policy.model is None else self._model(policy.model)
+            compacting = Compacting(policy, writes, spec.options if writes is model else {})
         return SessionConfig(
-            build.llm_client_override or self._model(spec.model or ""),
+            model,
             skills.prompt(spec.instructions or ""),
-            Toolbox([*build.external_tools, *own], policy=spec.tools),
+            Toolbox([*build.external_tools, *loads], policy=spec.tools),
             TurnRules(schema, retries),
             spec.options,
             hooks=NO_HOOKS.overridden(build.hooks_override),
             skills=skills,
+            compacting=compacting,
             fallback=tuple(
                 Route(self._model(reference), options=spec.options) for reference in spec.fallback
             ),

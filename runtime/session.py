@@ -97,6 +97,29 @@ NO_LINEAGE = Lineage()
 
 
 @attrs.frozen
+class CompactionPolicy:
+    """When a session's context is compacted: as soon as it has `at_tokens` tokens or `at_messages`
+    messages (None: whatever it has). The newest `keep_turns` turns stay as they are. `model` writes
+    the summary (None: the session's own)."""
+
+    at_tokens: int | None = None
+    at_messages: int | None = None
+    keep_turns: int = 4
+    model: str | None = None
+
+
+@attrs.frozen
+class Compaction:
+    """A compaction that is in force: record `seq` has the summary of the first `turns` turns of the
+    history, which have `total` messages. When it was made, the history had `made_at` turns."""
+
+    seq: int
+    made_at: int
+    turns: int
+    total: int
+
+
+@attrs.frozen
 class SessionSpec:
     """What a session was asked to be, beyond its harness. Persisted; secrets never go in.
 
@@ -116,6 +139,7 @@ class SessionSpec:
     budget: Budget | None = None
     tools: ToolPolicy = EVERY_TOOL
     preload_skills: tuple[str, ...] = ()
+    compaction: CompactionPolicy | None = None
 
     def below(self, parent: SessionSpec) -> SessionSpec:
         """This spec for a child of `parent`, which may call no tool that its parent may not."""
@@ -160,6 +184,7 @@ class Branch:
     turns: int
     total: int
     at_ns: int
+    compaction: Compaction | None = None
 
 
 @attrs.define
@@ -206,6 +231,8 @@ class SessionHead:
     applied: int = 0
     #: Nanoseconds of its ended turns, those in which nobody worked on one left out.
     active_ns: int = 0
+    #: What stands for the beginning of its history in a model's context, if anything does.
+    compaction: Compaction | None = None
     #: Why it is quarantined, None if it is not (see `runtime.state`). Not part of its row.
     quarantined: str | None = None
 

@@ -21,6 +21,7 @@ import attrs
 
 from runtime.budget import Ledger
 from runtime.chain import extend
+from runtime.contexts import context_transitions
 from runtime.errors import SessionNotFound, SessionQuarantined
 from runtime.heads import pack_head, unpack_head
 from runtime.ids import HarnessId, InputId, SessionId
@@ -118,6 +119,7 @@ class RealmState:
             HookReported: lambda _seq, _record: None,
             Erased: lambda _seq, _record: None,
             **tree_transitions(self),
+            **context_transitions(self),
             **task_transitions(self),
         }
 

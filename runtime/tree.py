@@ -62,6 +62,7 @@ def forked(state: RealmState, seq: int, record: SessionForked) -> None:
         usage=NO_USAGE,
         status=SessionStatus.IDLE if record.turns else SessionStatus.STARTED,
         links=record.links,
+        compaction=record.compaction,
         applied=seq,
     )
     state.add(head, seq)
@@ -76,7 +77,8 @@ def rewound(state: RealmState, seq: int, record: SessionRewound) -> None:
     if record.restored is not None:
         branches = branches[: record.restored] + branches[record.restored + 1 :]
     if head.head:
-        aside = Branch(head.head, head.turns, head.message_count, record.at_ns)
+        place = (head.head, head.turns, head.message_count)
+        aside = Branch(*place, record.at_ns, head.compaction)
         branches = (*branches, aside)
     head.branches = branches
     head.branch += 1
@@ -84,6 +86,7 @@ def rewound(state: RealmState, seq: int, record: SessionRewound) -> None:
     head.turns = record.turns
     head.message_count = record.total
     head.links = record.links
+    head.compaction = record.compaction
     head.updated_at_ns = record.at_ns
     if head.status is SessionStatus.FAILED:
         head.status = SessionStatus.IDLE

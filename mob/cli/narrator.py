@@ -18,6 +18,7 @@ from mob.records import (
     MobCreated,
     MobStateChanged,
 )
+from runtime.contexts import CompactionFailed, ContextCompacted
 from runtime.ids import SessionId
 from runtime.journal import Event
 from runtime.messages import AssistantMessage
@@ -128,6 +129,18 @@ def _hooked(state: RealmState, record: HookReported) -> tuple[str, str]:
     ), f"hook {record.hook} {record.what} at {record.point}{why}"
 
 
+def _compacted(state: RealmState, record: ContextCompacted) -> tuple[str, str]:
+    tokens = count(record.usage.total_tokens)
+    told = f"context compacted: a summary stands for {record.turns} turns ({tokens} tokens)"
+    return path_of(state, record.session_id), told
+
+
+def _not_compacted(state: RealmState, record: CompactionFailed) -> tuple[str, str]:
+    return path_of(state, record.session_id), (
+        f"context not compacted: {one_line(record.reason, 300)}"
+    )
+
+
 def _task_ended(state: RealmState, record: TaskEnded) -> tuple[str, str]:
     why = f": {one_line(record.error, 300)}" if record.error else ""
     return path_of(state, record.session_id), f"background task {record.state.value}{why}"
@@ -172,6 +185,8 @@ _TELLERS: Final[dict[type, Callable[[RealmState, Any], tuple[str, str] | None]]]
     TurnEnded: _ended,
     ModelRetried: _retried,
     HookReported: _hooked,
+    ContextCompacted: _compacted,
+    CompactionFailed: _not_compacted,
     TaskEnded: _task_ended,
     InputAbandoned: _abandoned,
     MemberExited: _exited,

@@ -72,6 +72,17 @@ class KnownTurn:
     error: str | None = None
 
 
+@attrs.frozen
+class KnownCompaction:
+    """A compaction of the first `turns` turns, made when the history had `turn` turns, the last of
+    them `head`; `before` is the one before it, 0 for none."""
+
+    head: int
+    turn: int
+    turns: int
+    before: int
+
+
 @attrs.define
 class KnownPartial:
     """A turn in flight, as far as it is journalled."""
@@ -125,6 +136,9 @@ class KnownSession:
     children: dict[str, None] = attrs.field(factory=dict)
     #: What rewinds put aside, oldest first: its last turn.
     branches: list[int] = attrs.field(factory=list)
+    #: The compaction in force, 0 for none, and those of its branches.
+    compaction: int = 0
+    aside: list[int] = attrs.field(factory=list)
     rewinds: int = 0
     tags: tuple[str, ...] = ()
     #: Every turn that its history ever ended with.

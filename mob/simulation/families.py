@@ -20,6 +20,7 @@ from mob.records import (
 )
 from mob.simulation.facts import Batch, Written
 from mob.simulation.ledger import Ledger
+from runtime.contexts import CompactionFailed, ContextCompacted
 from runtime.messages import TASKS
 from runtime.records import (
     InputAbandoned,
@@ -255,6 +256,8 @@ _WORK: Final = (
     MemberSpawned,
     TaskStarted,
     TaskEnded,
+    ContextCompacted,
+    CompactionFailed,
 )
 
 

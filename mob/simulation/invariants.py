@@ -26,6 +26,7 @@ import attrs
 
 from mob.records import MOB_RECORDS, MemberExited, MemberRetired, MemberSpawned, MobStateChanged
 from mob.simulation import (
+    contexts,
     delivery,
     families,
     histories,
@@ -35,6 +36,7 @@ from mob.simulation import (
     snapshots,
 )
 from mob.simulation.ledger import Ledger
+from runtime.contexts import ContextCompacted
 from runtime.records import (
     RUNTIME_RECORDS,
     InputAbandoned,
@@ -126,6 +128,12 @@ INVARIANTS: Final[dict[str, Invariant]] = {
     "restarts_back_off": _of(delivery.restarts_back_off, MemberExited),
     "forks_share_what_was_there": _of(histories.forks_share_what_was_there, SessionForked),
     "rewinds_keep_the_tail": _of(histories.rewinds_keep_the_tail, SessionRewound),
+    "compactions_sum_up_what_was_said": _of(
+        contexts.compactions_sum_up_what_was_said, ContextCompacted
+    ),
+    "histories_keep_their_compactions": _of(
+        contexts.histories_keep_their_compactions, SessionForked, SessionRewound
+    ),
     "tasks_begin_with_their_sessions": Invariant(
         Moment.COMMIT, families.tasks_begin_with_their_sessions
     ),

@@ -27,6 +27,7 @@ from mob.records import (
 )
 from mob.simulation.facts import (
     BEGINNING,
+    KnownCompaction,
     KnownExit,
     KnownInput,
     KnownMember,
@@ -35,6 +36,7 @@ from mob.simulation.facts import (
     KnownTurn,
     Written,
 )
+from runtime.contexts import CompactionFailed, ContextCompacted
 from runtime.messages import Message, Usage
 from runtime.records import (
     InputAbandoned,
@@ -68,6 +70,9 @@ class Ledger:
         self.inputs: dict[str, KnownInput] = {}
         self.by_text: defaultdict[str, list[KnownInput]] = defaultdict(list)
         self.turns: dict[int, KnownTurn] = {0: BEGINNING}
+        self.compactions: dict[int, KnownCompaction] = {}
+        #: What each session spent on summaries, made or not.
+        self.summaries: defaultdict[str, Usage] = defaultdict(Usage)
         #: The record that ended each run.
         self.ended: dict[str, int] = {}
         #: The session of every run that was heard of.
@@ -115,6 +120,8 @@ class Ledger:
             SessionDeleted: self._deleted,
             SessionMended: lambda written, record: None,
             ModelRetried: lambda written, record: None,
+            ContextCompacted: self._compacted,
+            CompactionFailed: self._charged,
             TaskStarted: self._task_started,
             TaskEnded: self._task_ended,
             InputAccepted: self._accepted,
@@ -141,6 +148,12 @@ class Ledger:
             turn = self.turns[head]
             head = turn.skip if self.turns[turn.skip].place >= place else turn.prev
         return head if self.turns[head].place == place else 0
+
+    def compaction_at(self, compaction: int, place: int) -> int:
+        """Which of `compaction` and those before it was in force at turn `place`; 0 for none."""
+        while compaction and self.compactions[compaction].turn > place:
+            compaction = self.compactions[compaction].before
+        return compaction
 
     def links(self, head: int) -> tuple[int, ...]:
         """The skip links of the chain that ends at `head`: number and size of each tree."""
@@ -383,6 +396,20 @@ class Ledger:
         )
         self.sessions[record.session_id] = session
         self._move(session, record.head)
+        session.compaction = 0 if record.compaction is None else record.compaction.seq
+
+    def _compacted(self, written: Written, record: ContextCompacted) -> None:
+        self._charged(written, record)
+        before = 0 if record.before is None else record.before.seq
+        self.compactions[written.seq] = KnownCompaction(
+            record.head, record.turn, record.turns, before
+        )
+        self.sessions[record.session_id].compaction = written.seq
+
+    def _charged(self, written: Written, record: ContextCompacted | CompactionFailed) -> None:
+        session = self._touch(written, record.session_id, record.at_ns)
+        session.usage = session.usage + record.usage
+        self.summaries[record.session_id] = self.summaries[record.session_id] + record.usage
 
     def _move(self, session: KnownSession, head: int) -> None:
         turn = self.turns[head]
@@ -392,9 +419,11 @@ class Ledger:
     def _rewound(self, written: Written, record: SessionRewound) -> None:
         session = self._touch(written, record.session_id, record.at_ns)
         if record.restored is not None:
-            del session.branches[record.restored]
+            del session.branches[record.restored], session.aside[record.restored]
         if session.head:
             session.branches.append(session.head)
+            session.aside.append(session.compaction)
+        session.compaction = 0 if record.compaction is None else record.compaction.seq
         session.rewinds += 1
         session.failed = False
         self._move(session, record.head)

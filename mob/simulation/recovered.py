@@ -178,6 +178,10 @@ def _told(head: SessionHead) -> dict[str, Any]:
         else (partial.run_id, partial.input_ids, partial.messages, partial.usage, partial.step),
         "children": list(head.children or ()),
         "branches": [each.head for each in head.branches],
+        "compactions": [
+            0 if each is None else each.seq
+            for each in (*[branch.compaction for branch in head.branches], head.compaction)
+        ],
         "rewinds": head.branch,
         "tags": head.tags,
         "links": head.links,
@@ -214,6 +218,7 @@ def _plain(ledger: Ledger, session: KnownSession) -> dict[str, Any]:
         else (partial.run_id, partial.inputs, partial.messages, partial.usage, partial.step),
         "children": list(session.children),
         "branches": session.branches,
+        "compactions": [*session.aside, session.compaction],
         "rewinds": session.rewinds,
         "tags": session.tags,
         "links": ledger.links(session.head),
@@ -226,24 +231,27 @@ def _plain(ledger: Ledger, session: KnownSession) -> dict[str, Any]:
 
 
 def usage_adds_up_over_the_tree(ledger: Ledger, recovered: Recovered) -> str | None:
-    """CONTRACTS 1.7, 3.4, 4.8, 6.15: a session has spent what its turns spent, a fork's begins at
-    zero, and so a tree has spent what all its turns did."""
+    """CONTRACTS 1.7, 3.4, 4.8, 6.15: a session has spent what its turns and summaries spent, a
+    fork's begins at zero, and so a tree has spent what all of them did."""
     if recovered.state.applied != ledger.last:
         return None
     spent: dict[str, Usage] = {}
     for turn in ledger.turns.values():
         spent[turn.session_id] = spent.get(turn.session_id, Usage()) + turn.usage
+    for session_id, usage in ledger.summaries.items():
+        spent[session_id] = spent.get(session_id, Usage()) + usage
     for session_id, head in recovered.state.heads.items():
         if head.usage != spent.get(session_id, Usage()):
             return (
-                f"session {session_id} says it spent {head.usage}, its turns spent"
+                f"session {session_id} says it spent {head.usage}, its turns and summaries"
                 f" {spent.get(session_id)}"
             )
     return None
 
 
 def nothing_needed_is_erased(ledger: Ledger, _: Recovered) -> str | None:
-    """CONTRACTS 3.5, 3.7: what a history, a branch, a key or unfinished work reaches stays."""
+    """CONTRACTS 3.5, 3.7: what a history, a branch, a context, a key or unfinished work reaches
+    stays."""
     if not ledger.erased:
         return None
     reached: set[int] = set()
@@ -255,6 +263,11 @@ def nothing_needed_is_erased(ledger: Ledger, _: Recovered) -> str | None:
         while end and end not in reached:
             reached.add(end)
             end = ledger.turns[end].prev
+    for session in ledger.living():
+        for compaction in (session.compaction, *session.aside):
+            while compaction and compaction not in reached:
+                reached.add(compaction)
+                compaction = ledger.compactions[compaction].before
     reached.update(each.seq for session in ledger.living() for each in session.pending.values())
     lost = sorted(reached & ledger.erased)
     return f"records {lost} are erased, and something reaches them" if lost else None

@@ -93,7 +93,13 @@ def default_definition() -> MobDefinition:
                 "restart": restart,
                 "max_steps": 8,
             },
-            "worker": {"model": "patient", "tools": ["work", "note"], "restart": restart},
+            "worker": {
+                "model": "patient",
+                "tools": ["work", "note"],
+                "restart": restart,
+                # Most turns have four messages, so the third of a worker finds one due.
+                "compaction": {"at_messages": 6, "keep_turns": 1},
+            },
             "clerk": {
                 "model": "quick",
                 "tools": ["work"],

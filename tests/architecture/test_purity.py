@@ -23,6 +23,7 @@ PURE = (
     "runtime.budget",
     "runtime.chain",
     "runtime.codec",
+    "runtime.contexts",
     "runtime.effects",
     "runtime.errors",
     "runtime.heads",

@@ -9,8 +9,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import trio
+from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 
+from runtime.compaction import Compacted, Compacting, beginning, compact
 from runtime.conformance import SessionManagerConformance
 from runtime.ids import SessionId
 from runtime.manager import RealmSessions, SessionManager
@@ -18,9 +20,12 @@ from runtime.messages import Usage
 from runtime.models.base import ModelReply, ModelRequest, StopReason
 from runtime.models.scripted import ScriptedModel
 from runtime.realm import Realm
+from runtime.session import CompactionPolicy
 from runtime.store import StoredSessions
 from stores import MemoryStore, Store, open_lmdb
 from tests.runtime.fakes import REALM, counting_ports, make_realm
+
+SUMMARY = ModelReply("in short", (), StopReason.END, Usage(5, 6, 1))
 
 
 class RealmConformance(SessionManagerConformance):
@@ -63,6 +68,44 @@ class RealmConformance(SessionManagerConformance):
     def checkpoint(self) -> None:
         """The next opening begins from rows."""
         self.run(self.realm.checkpoint)
+
+    @precondition(lambda self: self.expected)
+    @rule(which=st.integers(0, 10**6), keep=st.integers(0, 2))
+    def compact(self, which: int, keep: int) -> None:
+        """Sums up what is not among the newest turns, and changes nothing that anybody reads."""
+        session_id, model = self._pick(which)
+        turns = self.realm.state.head(session_id).turns
+        how = Compacting(CompactionPolicy(keep_turns=keep), ScriptedModel(lambda _: SUMMARY))
+
+        async def work() -> Compacted:
+            live = self.realm.live(session_id)
+            return await compact(self.realm, live, how)
+
+        made = self.run(work)
+        assert made.summary is None or (made.turns, made.usage) == (turns - keep, SUMMARY.usage)
+        model.usage = self._row(session_id).usage
+
+    @invariant()
+    def compactions_are_of_the_histories_that_have_them(self) -> None:
+        if not hasattr(self, "manager"):
+            return
+        journal = self.realm.journal
+        for head in self.realm.state.heads.values():
+            for place in (head, *head.branches):
+                compaction = place.compaction
+                while compaction is not None:
+                    record = journal.get(compaction.seq)
+                    assert compaction.turns <= compaction.made_at <= place.turns
+                    assert journal.find_turn(place.head, compaction.made_at) == record.head
+                    last = journal.turn(journal.find_turn(place.head, compaction.turns))
+                    assert last.total == compaction.total == record.total
+                    compaction = record.before
+            live = self.realm.live(head.session_id)
+            whole = journal.messages(head.head)
+            standing, count = beginning(journal, head)
+            assert (live.first, live.skipped) == (standing, count)
+            assert live.history == whole[count:]
+            assert (head.compaction is None) == (not standing)
 
     @precondition(lambda self: self.expected)
     @rule()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
+from runtime.contexts import CompactionFailed, ContextCompacted
 from runtime.ids import ToolCallId
 from runtime.messages import (
     AssistantMessage,
@@ -30,7 +31,7 @@ from runtime.records import (
     TurnOutcome,
     TurnProgressed,
 )
-from runtime.session import Lifetime, Lineage, SessionSpec, TaskState
+from runtime.session import Compaction, Lifetime, Lineage, SessionSpec, TaskState
 
 texts = st.text(max_size=12)
 optional = st.none() | texts
@@ -92,6 +93,18 @@ records = st.one_of(
         optional,
         numbers,
     ),
+    st.builds(
+        ContextCompacted,
+        texts,
+        *(numbers, numbers, numbers, numbers),
+        many,
+        texts,
+        optional,
+        usages,
+        st.none() | st.builds(Compaction, numbers, numbers, numbers, numbers),
+        numbers,
+    ),
+    st.builds(CompactionFailed, texts, texts, usages, numbers),
     st.builds(TurnProgressed, texts, texts, ids, many, usages, counts, numbers),
     st.builds(
         TurnEnded,

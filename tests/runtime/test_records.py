@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runtime.contexts import CompactionFailed, ContextCompacted
 from runtime.errors import RecordUnreadable
 from runtime.heads import pack_head
 from runtime.ids import AgentId, HarnessId, InputId, RunId, SessionId
@@ -45,6 +46,7 @@ from runtime.records import (
 from runtime.session import (
     NO_LINEAGE,
     NO_SPEC,
+    Compaction,
     Lifetime,
     Lineage,
     SessionHead,
@@ -123,6 +125,17 @@ EXAMPLES: list[Any] = [
     SessionMended(SessionId("s1"), pack_head(HEAD), 22),
     TaskStarted(SessionId("s1"), Lifetime.DETACHED, 23),
     TaskEnded(SessionId("s1"), TaskState.FAILED, 7, "no", 24),
+    ContextCompacted(
+        SessionId("s1"),
+        *(40, 9, 7, 14),
+        (SystemMessage("be brief", "host"),),
+        "in short",
+        "a:b",
+        Usage(1, 2, 1),
+        Compaction(12, 3, 1, 2),
+        25,
+    ),
+    CompactionFailed(SessionId("s1"), "no", Usage(1, 2, 1), 26),
 ]
 TURN = next(example for example in EXAMPLES if isinstance(example, TurnEnded))
 
@@ -226,11 +239,26 @@ VERSION_1: dict[type, tuple[int, str]] = {
             "a26e6fa561745f6e7318"
         ),
     ),
+    ContextCompacted: (
+        16,
+        (
+            "9ba273312809070e919300a86265206272696566a4686f7374a8696e2073686f7274a3613a629401"
+            "020100940c03010219"
+        ),
+    ),
+    CompactionFailed: (
+        17,
+        (
+            "84aa73657373696f6e5f6964a27331a6726561736f6ea26e6fa5757361676584ac696e7075745f74"
+            "6f6b656e7301ad6f75747075745f746f6b656e7302ab6d6f64656c5f63616c6c7301aa746f6f6c5f"
+            "63616c6c7300a561745f6e731a"
+        ),
+    ),
 }
 
 
 def test_every_kind_has_its_own_number_and_an_example() -> None:
-    assert {record_type.kind for record_type in RUNTIME_RECORDS} == set(range(1, 16))
+    assert {record_type.kind for record_type in RUNTIME_RECORDS} == set(range(1, 18))
     assert {type(example) for example in EXAMPLES} == set(TYPES) == set(VERSION_1)
 
 
@@ -243,7 +271,7 @@ def test_the_bytes_of_version_1_never_change(record: Record) -> None:
     assert record_type.pack(record).hex() == stored
 
 
-HOT = [InputAccepted, TurnProgressed, TurnEnded]
+HOT = [InputAccepted, TurnProgressed, TurnEnded, ContextCompacted]
 
 
 def fields_of(record: Record) -> list[Any]:

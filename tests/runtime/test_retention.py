@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
 from runtime import retention
+from runtime.compaction import beginning
 from runtime.edits import split_turns
 from runtime.errors import MobError
 from runtime.ids import InputId, RunId, SessionId
@@ -68,6 +69,13 @@ def truth(realm: Realm, keys: dict[str, SessionId]) -> dict[str, Any]:
         session: [read(place) for place in (head.head, *[each.head for each in head.branches])]
         for session, head in heads.items()
     }
+    standing = {
+        session: [
+            beginning(realm.journal, attrs.evolve(head, compaction=each.compaction))
+            for each in (head, *head.branches)
+        ]
+        for session, head in heads.items()
+    }
     joined = {}
     for key, session in keys.items():
         settled = realm.inputs.settled(session, key) if session in heads else None
@@ -76,6 +84,7 @@ def truth(realm: Realm, keys: dict[str, SessionId]) -> dict[str, Any]:
         "heads": copy.deepcopy(heads),
         "histories": histories,
         "joined": joined,
+        "standing": standing,
         "spawned": dict(realm.state.spawned),
         "descendants": {root: n for root, n in realm.state.descendants.items() if any(n)},
     }

@@ -12,7 +12,11 @@ from mob.simulation import promises
 from mob.simulation.invariants import INVARIANTS, Moment, invariant
 from mob.simulation.ledger import Ledger
 from mob.simulation.oracle import Oracle, Violation
-from tests.simulation import bad_journals, bad_promises  # noqa: F401 they register their cases
+from tests.simulation import (  # noqa: F401 they register their cases
+    bad_contexts,
+    bad_journals,
+    bad_promises,
+)
 from tests.simulation.cases import CASES
 from tests.simulation.tape import Tape, accepted
 
