@@ -1,4 +1,4 @@
-"""Background children over crashes, damage, retention, forks: CONTRACTS 1.9, 1.12, 2.2, 3.4, 3.5, 3.7."""
+"""Background children over crashes, damage, retention, forks: CONTRACTS 1.9, 1.12, 2.2, 3.4."""
 
 from __future__ import annotations
 
