@@ -19,6 +19,7 @@ from mob.errors import AskCycle
 from runtime.errors import MobError
 from runtime.models.base import ToolSpec
 from runtime.tools.base import ToolContext, ToolFailed
+from stores import CommitUnknown, StoreUnavailable
 
 if TYPE_CHECKING:
     from mob.mob import Mob
@@ -71,6 +72,9 @@ class AskPeers:
             jobs = self.mob.question(self.asker, self.names, arguments["message"], key)
         except AskCycle as error:
             raise ToolFailed(str(error)) from error
+        except (StoreUnavailable, CommitUnknown) as error:
+            self.mob.realm.failed = error
+            raise
         answers: list[dict[str, str]] = []
         with self.mob.waiting(self.asker, self.names):
             for name, job in jobs.items():

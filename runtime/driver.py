@@ -391,6 +391,9 @@ class TurnDriver:
                 results[index] = await self._hooks.around_tool(call, run_tool)
             else:
                 results[index] = await run_tool(call)
+            if self._realm.failed is not None:
+                results[index] = None
+                nursery.cancel_scope.cancel()
 
         whole = False
         try:
@@ -400,6 +403,8 @@ class TurnDriver:
                         results[index] = _unknown(call)
                     else:
                         nursery.start_soon(run_one, index, call)
+            if self._realm.failed is not None:
+                raise self._realm.failed
             whole = True
         finally:
             if not whole:

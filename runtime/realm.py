@@ -52,7 +52,7 @@ from runtime.spending import Budgets
 from runtime.state import RealmState
 from runtime.tasks import NewTask, outlives
 from runtime.watching import Watches
-from stores import Damaged, Store, Ticket
+from stores import Damaged, Store, StoreError, Ticket
 
 #: Sessions whose messages stay in memory after their turn. Everything is in the journal, so the
 #: rest are read back when next used; 4,096 of 20 short messages take about 30 MB.
@@ -91,6 +91,9 @@ class Realm:
         #: Least recently used first, so that dropping the surplus is a pop from the front.
         self._live: dict[SessionId, LiveSession] = {}
         self.trailing = Trailing()
+        #: What the store failed with under a call of a tool's. The tool may make of that what it
+        #: likes, but no result: what it had begun is in flight, and the next process continues it.
+        self.failed: StoreError | None = None
         #: Who sees what models say while they say it: `with realm.watches.open(session_id)`.
         self.watches = Watches(self._live)
         #: Sessions that a caller was admitted to and in which no driver runs at this moment, with

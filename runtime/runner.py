@@ -9,8 +9,9 @@ nursery tree and is cancelled with it, before the caller is told anything.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, Protocol
+import functools
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
 
 from runtime.driver import TurnAborted
 from runtime.errors import (
@@ -35,10 +36,13 @@ from runtime.session import (
     SessionStatus,
 )
 from runtime.tasks import NewTask, TaskView, is_notice
-from stores import StoreError
+from stores import CommitUnknown, StoreError, StoreUnavailable
 
 if TYPE_CHECKING:
     from runtime.realm import Realm
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 class LocalSessionRunner(Protocol):
@@ -175,6 +179,22 @@ class LocalSessionRunner(Protocol):
         ...
 
 
+def _noted(
+    method: Callable[Concatenate[InProcessRunner, _P], Awaitable[_T]],
+) -> Callable[Concatenate[InProcessRunner, _P], Coroutine[Any, Any, _T]]:
+    """A method of which the realm remembers that the store failed under it."""
+
+    @functools.wraps(method)
+    async def noted(self: InProcessRunner, /, *args: _P.args, **options: _P.kwargs) -> _T:
+        try:
+            return await method(self, *args, **options)
+        except (StoreUnavailable, CommitUnknown) as error:
+            self._realm.failed = error
+            raise
+
+    return noted
+
+
 class InProcessRunner:
     """The runner over one realm of this process."""
 
@@ -183,6 +203,7 @@ class InProcessRunner:
         #: Sessions whose last turn here was cut off: what it queued may not be in the fold yet.
         self._cut: set[SessionId] = set()
 
+    @_noted
     async def create_session(
         self,
         harness_id: HarnessId,
@@ -205,6 +226,7 @@ class InProcessRunner:
         )
         return head.metadata()
 
+    @_noted
     async def send_message(
         self,
         session_id: SessionId,
@@ -291,9 +313,11 @@ class InProcessRunner:
             return SessionStatus.ACTIVE
         return head.status
 
+    @_noted
     async def archive_session(self, session_id: SessionId, reason: str) -> None:
         await self._realm.archive(session_id, reason)
 
+    @_noted
     async def start_task(
         self,
         parent_session_id: SessionId,
@@ -322,16 +346,19 @@ class InProcessRunner:
     async def get_task(self, parent_session_id: SessionId, task_id: SessionId) -> TaskView:
         return self._realm.background.get(parent_session_id, task_id)
 
+    @_noted
     async def message_task(
         self, parent_session_id: SessionId, task_id: SessionId, content: str, *, key: str
     ) -> TaskView:
         return await self._realm.background.message(parent_session_id, task_id, content, key=key)
 
+    @_noted
     async def wait_task(
         self, parent_session_id: SessionId, task_id: SessionId, timeout_s: float | None = None
     ) -> TaskView:
         return await self._realm.background.wait(parent_session_id, task_id, timeout_s)
 
+    @_noted
     async def cancel_task(
         self, parent_session_id: SessionId, task_id: SessionId, reason: str
     ) -> TaskView:
