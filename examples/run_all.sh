@@ -112,9 +112,22 @@ skills() {
     grep -q "load_skill said: # Release notes" "$state.answer"
 }
 
+mcp() {
+    local state=$scratch/mcp
+    mob run examples/mcp/mob.toml --state "$state" \
+        --prompt "Tell me how one of the lighthouses flashes." >"$state.answer" || return
+    cat "$state.answer"
+    grep -q "lights__character_of said: .* white every .* seconds" "$state.answer"
+}
+
 example "hello" hello
 example "skills" skills
 example "hooks" hooks
+if python -c 'import mcp' 2>/dev/null; then
+    example "mcp" mcp
+else
+    printf '\n== mcp: left out, its package is not installed\n'
+fi
 example "budget" budget
 example "swarm" swarm
 example "record-and-replay" record_and_replay

@@ -27,6 +27,10 @@ from mob.simulation.trace import SPEAKING
 from mob.simulation.world import World
 from runtime.session import SessionHead
 from runtime.tools.base import Tool, ToolContext
+from runtime.tools.fixed import FixedSource
+from runtime.tools.function import tool
+from runtime.tools.names import wire_name
+from runtime.tools.source import ToolSource
 
 #: Virtual seconds until somebody notices that the process is dead and starts another: least, most.
 _NOTICES_S: Final = (0.02, 3.0)
@@ -102,6 +106,7 @@ class Machine:
         self._options: dict[str, Any] = {
             "models": models,
             "tools": made,
+            "mcp": {name: self._server(name, effects) for name in definition.mcp},
             "grace_s": 0.5,
             **(options or {}),
         }
@@ -109,6 +114,14 @@ class Machine:
         self._starting = trio.Lock()
         #: Set, and made anew, when a process has been started.
         self._started = trio.Event()
+
+    def _server(self, name: str, effects: Effects) -> ToolSource:
+        """What stands in for an MCP server: it has one tool, ``work``."""
+        wire = wire_name(name, "work")
+        doubled = {wire: tool(_work, name=wire, idempotent=True)}
+        world = self._world
+        made = sim_tools(world.faults, world.streams, effects, self.passing, doubled)
+        return FixedSource(name, {"work": made[wire]})
 
     async def start(self) -> None:
         """Start the first process, as often as it takes."""
@@ -253,6 +266,11 @@ class Machine:
         who = SPEAKING.get()
         if who is not None and who.alive:
             self._world.promised(promise)
+
+
+async def _work(what: str) -> str:
+    """Do some work."""
+    raise AssertionError("a tool that is doubled does not run")
 
 
 def _dead(process: Process) -> bool:
