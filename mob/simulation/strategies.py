@@ -96,9 +96,8 @@ def messages() -> st.SearchStrategy[str]:
 
 def replies(tools: Sequence[str] = ()) -> st.SearchStrategy[ModelReply]:
     """What a model may say: an answer, or calls of `tools`; for the script of a `ScriptedModel`."""
-    usage = st.builds(
-        Usage, st.integers(0, 999), st.just(0), st.integers(0, 999), model_calls=st.just(1)
-    )
+    count = st.integers(0, 999)
+    usage = st.builds(Usage, count, count, model_calls=st.just(1))
     answer = st.builds(ModelReply, messages(), usage=usage)
     if not tools:
         return answer

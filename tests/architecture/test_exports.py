@@ -49,3 +49,12 @@ def test_importing_mob_loads_nothing_heavy() -> None:
 
 def test_what_an_import_loads_is_seen() -> None:
     assert "rich" in loaded_by("import rich.text")
+
+
+def test_importing_mob_or_asking_for_help_loads_no_simulation() -> None:
+    for statement in ("import mob", "from mob.cli.app import build; build()"):
+        program = f"{statement}\nimport sys\nprint('mob.simulation' in sys.modules)"
+        done = subprocess.run(
+            [sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True
+        )
+        assert done.stdout.strip() == "False", statement
