@@ -164,7 +164,9 @@ def _check_choices(
 ) -> Iterable[Mistake]:
     """A forced tool must be one that some session of this profile is offered."""
     offered = {"auto", "none", "required"}
-    offered.update(name for name in definition.tools if matches(profile.tools, name))
+    offered.update(
+        name for name in definition.tools if all(matches(layer, name) for layer in profile.allowed)
+    )
     if profile.subagents is not None:
         offered.add(SPAWN_AGENT)
         offered.update(TASK_TOOLS if profile.subagents.background else ())

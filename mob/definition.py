@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,6 +33,7 @@ from mob.context import (
     read_skill_lists,
 )
 from mob.errors import DefinitionInvalid, Mistake
+from mob.extending import read_profiles, told_once
 from mob.hooks import HookDefinition, Overrides, read_hooks, read_overrides
 from mob.modeldefs import ModelDefinition, read_model
 from mob.sim_table import DEFAULT_SIM, SimDefinition, read_sim
@@ -78,7 +80,8 @@ class SubagentDefinition:
 class ProfileDefinition:
     """What members and children of one kind have in common. `budget` is for each session of it with
     everything below it. `tools` are patterns of what it is offered of the tables ``[tools.X]`` and
-    ``[mcp.X]``, `tools_deny` of what it may not call, whatever offers it."""
+    ``[mcp.X]``, `tools_deny` of what it may not call, whatever offers it. `tools_within` are the
+    lists of the profiles that it extends: what it is offered is in each of them as well."""
 
     model: str
     instructions: str = ""
@@ -97,6 +100,12 @@ class ProfileDefinition:
     shell: ShellDefinition | None = None
     skills: SkillLists = NO_SKILL_LISTS
     compaction: CompactionPolicy | None = None
+    tools_within: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def allowed(self) -> tuple[tuple[str, ...], ...]:
+        """Every allow list that it stands under."""
+        return (self.tools, *self.tools_within)
 
 
 @attrs.frozen
@@ -178,7 +187,7 @@ class MobDefinition:
         told = {mistake.path for mistake in mistakes}
         mistakes.extend(each for each in definition.mistakes() if each.path not in told)
         if mistakes:
-            raise DefinitionInvalid(source, tuple(mistakes))
+            raise DefinitionInvalid(source, tuple(told_once(mistakes, data)))
         return definition
 
     def check(self) -> None:
@@ -232,7 +241,7 @@ class MobDefinition:
             del profile["budget"], profile["hooks"], profile["compaction"]
             if profile["subagents"] is not None:
                 _only_given(profile["subagents"], background=False, notify=NEXT_TURN)
-            _only_given(profile, tools_deny=(), shell=None, **UNGIVEN)
+            _only_given(profile, tools_deny=(), tools_within=(), shell=None, **UNGIVEN)
         for member in table["members"].values():
             _only_given(member, tools={"allow": None, "deny": ()})
         _only_given(table, skills=())
@@ -273,9 +282,7 @@ def _read(top: TableReader, folder: Path, source: str) -> MobDefinition:
         id=mob.required("id", str, "mob"),
         lead=mob.required("lead", str, ""),
         models={name: read_model(table) for name, table in top.tables("models").items()},
-        profiles={
-            name: _read_profile(table, folder) for name, table in top.tables("profiles").items()
-        },
+        profiles=read_profiles(top.tables("profiles"), partial(_read_profile, folder)),
         members={name: _read_member(table) for name, table in top.tables("members").items()},
         tools={name: read_tool(table) for name, table in top.tables("tools").items()},
         mcp={name: read_mcp(table) for name, table in top.tables("mcp").items()},
@@ -293,7 +300,9 @@ def _read(top: TableReader, folder: Path, source: str) -> MobDefinition:
     return definition
 
 
-def _read_profile(table: TableReader, folder: Path) -> ProfileDefinition:
+def _read_profile(folder: Path, table: TableReader) -> tuple[ProfileDefinition, bool]:
+    """A table [profiles.X], and whether it has an allow list of tools."""
+    table.raw("extends")
     subagents = _read_subagents(table.table("subagents")) if "subagents" in table else None
     table.raw("subagents")
     lists = read_lists(table)
@@ -317,7 +326,7 @@ def _read_profile(table: TableReader, folder: Path) -> ProfileDefinition:
         compaction=read_compaction(table),
     )
     table.done()
-    return profile
+    return profile, lists.allow is not None
 
 
 def _read_instructions(table: TableReader, folder: Path) -> str:

@@ -31,7 +31,7 @@ from runtime.tools.agents import SpawnAgent
 from runtime.tools.base import Tool, Toolbox
 from runtime.tools.function import load_function, tool
 from runtime.tools.names import MCP_PREFIX, qualified_name, wire_name
-from runtime.tools.policy import EVERY_TOOL, listed, may_match
+from runtime.tools.policy import EVERY_TOOL, Patterns, ToolPolicy, may_match
 from runtime.tools.shell import ShellTool
 from runtime.tools.source import ToolSource
 from runtime.tools.tasks import task_tools
@@ -139,13 +139,15 @@ class Harnesses:
         if member is not None:
             own.extend(self._peer_tools(mob, member))
         library = [each for name, each in self._tools.items() if name != SHELL]
-        allow = (*profile.tools, *(each.spec.name for each in own))
+        turned_on = tuple(each.spec.name for each in own)
         wanted = [
             source
             for name, source in self._sources.items()
-            if any(may_match(pattern, qualified_name(name, "")) for pattern in profile.tools)
+            if all(_may_have(layer, name) for layer in profile.allowed)
         ]
-        return Toolbox([*library, *own], policy=listed(allow, profile.tools_deny), sources=wanted)
+        layers = tuple((*layer, *turned_on) for layer in profile.allowed)
+        policy = ToolPolicy(layers, profile.tools_deny)
+        return Toolbox([*library, *own], policy=policy, sources=wanted)
 
     def _shell(self, shell: ShellDefinition) -> ShellTool:
         folder = self._definition.folder / shell.cwd
@@ -210,6 +212,11 @@ class Harnesses:
             default.max_depth if own is None else own.max_depth,
             default.max_active if most is None else most.max_children,
         )
+
+
+def _may_have(patterns: Patterns, server: str) -> bool:
+    """Whether `patterns` list a tool of an MCP server, perhaps."""
+    return any(may_match(pattern, qualified_name(server, "")) for pattern in patterns)
 
 
 def _called(choice: str) -> str:

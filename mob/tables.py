@@ -37,6 +37,15 @@ class TableReader:
         self._data = data
         self._known: set[str] = set()
 
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """What was parsed."""
+        return self._data
+
+    def standing_for(self, data: Mapping[str, Any]) -> TableReader:
+        """A reader of `data` as if that stood here."""
+        return TableReader(self.path, data, self.mistakes)
+
     def wrong(self, key: str, message: str, hint: str = "") -> None:
         """Note a mistake at `key` of this table (an empty key: the table itself)."""
         path = f"{self.path}.{key}" if self.path and key else self.path or key

@@ -111,7 +111,8 @@ def _describe(file: Path, definition: MobDefinition) -> None:
     for name, profile in definition.profiles.items():
         what = [f"on {profile.model}"]
         if profile.tools:
-            what.append(f"tools {', '.join(profile.tools)}")
+            within = [f", of {', '.join(layer)}" for layer in profile.tools_within]
+            what.append(f"tools {', '.join(profile.tools)}{''.join(within)}")
         if profile.subagents is not None:
             what.append(f"children down to depth {profile.subagents.max_depth}")
         if profile.output_schema is not None:
