@@ -37,7 +37,9 @@ from runtime.service import (
     EphemeralSessionService,
     PersistentSessionService,
     RealmSessionService,
+    ServiceDefaults,
 )
+from runtime.service.building import NO_DEFAULTS
 from runtime.skills import read_folders
 from runtime.state import RealmState
 from runtime.store import SessionStore, StoredSessions
@@ -171,10 +173,17 @@ def _missing_profiles(definition: MobDefinition, roster: Roster) -> Iterator[Mis
 
 @asynccontextmanager
 async def open_session_service(
-    store: Store | None = None, *, ports: Ports | None = None, skills: Iterable[Path] = ()
+    store: Store | None = None,
+    *,
+    ports: Ports | None = None,
+    skills: Iterable[Path] = (),
+    defaults: ServiceDefaults = NO_DEFAULTS,
 ) -> AsyncIterator[RealmSessionService]:
     """A session service over `store`; without one, an ephemeral service in memory. Its sessions may
-    load the skills in the folders `skills`.
+    load the skills in the folders `skills`; `defaults` says which built-in tools they have.
+
+    Hosted sessions and background children work in this block, also on what an earlier process left
+    undone; leaving it cuts their turns off, to be continued next time.
 
     Raises:
         runtime.errors.PersistenceDisabled: the store given is not durable.
@@ -187,11 +196,16 @@ async def open_session_service(
         service: RealmSessionService
         if store is None:
             memory = await stack.enter_async_context(open_memory())
-            service = EphemeralSessionService(memory, ports=ports, skills=offered)
+            service = EphemeralSessionService(
+                memory, ports=ports, skills=offered, defaults=defaults
+            )
         else:
             stack.enter_context(sole_handle(store, REALM, "the session service"))
-            service = PersistentSessionService(store, ports=ports, skills=offered)
+            service = PersistentSessionService(
+                store, ports=ports, skills=offered, defaults=defaults
+            )
         stack.push_async_callback(service.aclose)
+        service.serve(await stack.enter_async_context(open_background()))
         yield service
 
 

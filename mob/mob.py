@@ -25,6 +25,7 @@ from mob.receipts import Receipt, StopReport
 from mob.records import MemberRetired, MemberSpawned, MobCreated, MobStateChanged, RunReported
 from mob.roster import Member, Roster
 from mob.sessions import mob_sessions
+from runtime.addenda import is_context
 from runtime.budget import Budget
 from runtime.checkpoint import CheckpointGate
 from runtime.driver import SessionConfig
@@ -315,7 +316,8 @@ class Mob:
         for row in self.roster.members.values():
             head = self.realm.state.heads[row.session_id]
             if head.inputs:
-                self._activations.restore(row, head, list(head.inputs.values()))
+                inputs = [each for each in head.inputs.values() if not is_context(each)]
+                self._activations.restore(row, head, inputs)
         if self.state is MobState.RUNNING:
             self._activations.wake()
         else:

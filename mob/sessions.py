@@ -12,7 +12,7 @@ from runtime.manager import RealmSessions
 from runtime.realm import Realm
 from runtime.session import SessionHead
 from runtime.store import SessionStore
-from runtime.tasks import is_notice
+from runtime.tasks import waits
 
 
 def mob_sessions(
@@ -37,7 +37,7 @@ def mob_sessions(
             return f"session {head.session_id} is that of member {row.name!r}: retire it first"
         live = activations.members.get(row.name)
         waiting = (head.inputs or {}).values()
-        if not all(map(is_notice, waiting)) or (live is not None and live.jobs):
+        if not all(map(waits, waiting)) or (live is not None and live.jobs):
             raise SessionBusy(head.session_id)
         return None
 

@@ -19,7 +19,7 @@ from runtime.ids import SessionId
 from runtime.messages import NO_USAGE, AssistantMessage, Message, Usage
 from runtime.session import Lifetime, SessionHead
 from runtime.state import RealmState
-from runtime.tasks import is_notice
+from runtime.tasks import waits
 
 if TYPE_CHECKING:
     from mob.mob import Mob
@@ -256,7 +256,7 @@ def _resting(head: SessionHead) -> str:
         return "archived"
     if head.partial is not None:
         return "unfinished"
-    if head.inputs and not all(map(is_notice, head.inputs.values())):
+    if head.inputs and not all(map(waits, head.inputs.values())):
         return "queued"
     return "failed" if head.status.value == "failed" else "idle"
 

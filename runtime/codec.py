@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 import msgpack
 
 from runtime.messages import Message, Usage
-from runtime.session import SessionSpec
+from runtime.session import Session, SessionSpec
 
 if TYPE_CHECKING:
     from cattrs import Converter
@@ -53,7 +53,15 @@ def converter() -> Converter:
             tools=omitted,
             preload_skills=omitted,
             compaction=omitted,
+            peer=omitted,
+            provenance=omitted,
+            overrides=omitted,
+            host_mode=omitted,
+            price=omitted,
         ),
+    )
+    made.register_unstructure_hook(
+        Session, make_dict_unstructure_fn(Session, made, external_id=omitted)
     )
     made.register_structure_hook_func(lambda kind: kind == Sequence[Message], _no_messages)
     return made

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import attrs
 import trio
 
+from runtime.addenda import contexts_of, message_of
 from runtime.attempts import Attempts, Route
 from runtime.budget import Excess
 from runtime.chain import next_skip
@@ -32,7 +33,7 @@ from runtime.errors import ModelError
 from runtime.hooks import ALLOW, Deny, Hooks, Rewrite, TurnHooks, Verdict
 from runtime.ids import InputId, RunId
 from runtime.live import Doing, LiveSession
-from runtime.messages import ToolCall, ToolOutcome, ToolResult, UserMessage
+from runtime.messages import SystemMessage, ToolCall, ToolOutcome, ToolResult, UserMessage
 from runtime.models.base import Model, ModelReply, ModelRequest
 from runtime.records import TurnEnded, TurnOutcome, TurnProgressed
 from runtime.replies import ask
@@ -45,6 +46,7 @@ from runtime.tools.base import Toolbox, ToolContext
 from runtime.turn import (
     PLAIN_RULES,
     Began,
+    ContextGiven,
     GaveUp,
     ModelReplied,
     Phase,
@@ -322,6 +324,8 @@ class TurnDriver:
         barred = self._barred()
         if barred is not None:
             return barred
+        if live.head.inputs is not None:
+            self._take_context()
         live.now_doing(Doing.MODEL)
         offer = await config.toolbox.offer()
         request = ModelRequest(
@@ -337,14 +341,25 @@ class TurnDriver:
             return await self._guarded(self._hooks, request, effect.step)
         return ModelReplied(await self._reply(request, effect.step))
 
+    def _take_context(self) -> None:
+        """Put what the application has said meanwhile before the model, once."""
+        given = contexts_of(self._live.head, self._input_ids)
+        if not given:
+            return
+        self._state, _ = step(self._state, ContextGiven(tuple(map(message_of, given))))
+        self._input_ids = (*self._input_ids, *[each.input_id for each in given])
+        live = self._live
+        live.history.extend(self._state.messages[len(live.history) - live.base :])
+
     async def _guarded(
         self, hooks: TurnHooks, request: ModelRequest, step: int
     ) -> ModelReplied | GaveUp:
         """A model call between its hooks."""
         verdict: Verdict = ALLOW
+        last = next(m for m in reversed(self._state.messages) if type(m) is not SystemMessage)
         if step == 1:
-            verdict = await hooks.started(self._state.messages[-1].text)
-        elif isinstance(self._state.messages[-1], ToolResult):
+            verdict = await hooks.started(last.text)
+        elif isinstance(last, ToolResult):
             verdict = await hooks.boundary(step)
         if not isinstance(verdict, Deny):
             verdict = await hooks.before_model(request, step)

@@ -24,6 +24,7 @@ from runtime.records import (
     SessionCreated,
     SessionLabelled,
     SessionRewound,
+    SessionTracked,
     TurnEnded,
     TurnOutcome,
 )
@@ -47,6 +48,7 @@ def creation(session: Session, ports: Ports) -> list[Any]:
             session.spec,
             None,
             now,
+            session.external_id,
         )
     ]
     if session.tags:
@@ -70,6 +72,8 @@ def update(head: SessionHead, session: Session, journal: Journal, ports: Ports) 
             )
     now = ports.clock.now_ns()
     records: list[Any] = [SessionLabelled(head.session_id, session.title, session.tags, now)]
+    if session.external_id != head.external_id:
+        records.append(SessionTracked(head.session_id, session.external_id, now))
     messages = tuple(session.messages)
     kept, place, total = 0, 0, 0
     for seq in journal.chain(head.head):

@@ -10,6 +10,8 @@
     |   +-- StaleRevision               SESSION_BUSY: somebody changed it meanwhile
     |   +-- SessionStoreError           SESSION_STORE_ERROR
     |   +-- SessionQuarantined          SESSION_STORE_ERROR: what is stored of it is damaged
+    |   +-- ContextConflict             SESSION_CONTEXT_CONFLICT: the key came with another text
+    |   +-- NameTaken                   SESSION_NAME_TAKEN: another session has this peer name
     |   +-- AgentError                  AGENT_ERROR: the turn ended without an answer
     |       +-- TurnFailed              the model or a limit ended it
     |       +-- TurnInterrupted         somebody interrupted it
@@ -134,6 +136,34 @@ class SessionQuarantined(SessionError):
             session_id,
         )
         self.reason = reason
+
+
+class ContextConflict(SessionError):
+    """The idempotency key `key` came with another text before; nothing was staged."""
+
+    code = "SESSION_CONTEXT_CONFLICT"
+
+    def __init__(self, session_id: SessionId, key: str) -> None:
+        super().__init__(
+            f"key {key!r} was used for another system context of session {session_id}; use a new"
+            " key for a new text",
+            session_id,
+        )
+        self.key = key
+
+
+class NameTaken(SessionError):
+    """Another session has this peer name; nothing was created."""
+
+    code = "SESSION_NAME_TAKEN"
+
+    def __init__(self, name: str, session_id: SessionId) -> None:
+        super().__init__(
+            f"session {session_id} is called {name!r} already; take another comms_name, or archive"
+            " it first",
+            session_id,
+        )
+        self.name = name
 
 
 class AgentError(SessionError):
@@ -303,7 +333,15 @@ SURFACES: Final[dict[str, Surface]] = {
     "SESSION_NOT_RUNNING": Surface(409, -32005, 7),
     "SESSION_STORE_ERROR": Surface(500, -32006, 1),
     "AGENT_ERROR": Surface(500, -32000, 1),
+    # Beside the seed's codes: conflicts of what a caller named with what is there.
+    "SESSION_CONTEXT_CONFLICT": Surface(409, -32007, 7),
+    "SESSION_NAME_TAKEN": Surface(409, -32008, 7),
 }
+
+
+def surface_of(error: SessionError) -> Surface:
+    """How every surface says this error."""
+    return SURFACES[error.code]
 
 
 def encodable(text: str) -> str:

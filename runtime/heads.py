@@ -4,8 +4,8 @@ Owns: packing and unpacking of the rows that a checkpoint writes. Must not: touc
 
 Hand-written tuples, as for the per-turn records: reopening ten thousand sessions unpacks ten
 thousand of these. `FORMAT` is the first field of every row; a layout change raises it, and the
-functions that understood the one before stay. Only a head that is a background child is of a later
-one, `TASKED`, so that whoever starts none writes what every version reads.
+functions that understood the one before stay. Only a head that is a background child, or has an
+external id, is of a later one, so that whoever has none of those writes what every version reads.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ FORMAT: Final = 1
 TASKED: Final = 2
 #: The layout of heads that have a compaction, or had one on a branch.
 COMPACTED: Final = 3
+#: The layout of heads with an external id, which is their last field.
+TRACKED: Final = 4
 
 _packb = msgpack.Packer(use_bin_type=True).pack
 _STATUSES: Final = {status.value: status for status in SessionStatus}
@@ -112,9 +114,12 @@ def pack_head(head: SessionHead) -> bytes:
         head.tags,
         head.applied,
     )
-    if head.compaction is not None or any(each.compaction for each in head.branches):
+    compacted = head.compaction is not None or any(each.compaction for each in head.branches)
+    if compacted or head.external_id is not None:
         compactions = [pack_compaction(each.compaction) for each in head.branches]
         more = (_pack_task(head.task), pack_compaction(head.compaction), compactions)
+        if head.external_id is not None:
+            return _packb((TRACKED, *fields, head.active_ns, *more, head.external_id))
         return _packb((COMPACTED, *fields, head.active_ns, *more))
     if head.task is not None:
         return _packb((TASKED, *fields, head.active_ns, _pack_task(head.task)))
@@ -154,8 +159,11 @@ def unpack_head(row: bytes) -> SessionHead:
         tags,
         applied,
         *more,
-    ) = _fields(row, COMPACTED)
-    active_ns, task, compaction, behind = _last_fields(layout, more)
+    ) = _fields(row, TRACKED)
+    external_id = more.pop() if layout == TRACKED and more else None
+    if type(external_id) is not (str if layout == TRACKED else type(None)):
+        raise ValueError(f"{external_id!r} is no external id")
+    active_ns, task, compaction, behind = _last_fields(min(layout, COMPACTED), more)
     behind = behind or [None] * len(branches)
     if status not in _STATUSES:
         raise ValueError(f"unknown session status {status!r}")
@@ -188,6 +196,7 @@ def unpack_head(row: bytes) -> SessionHead:
         active_ns=active_ns,
         task=task,
         compaction=unpack_compaction(compaction),
+        external_id=external_id,
     )
 
 

@@ -15,10 +15,12 @@ import hashlib
 
 import attrs
 
-from runtime.errors import SessionError
+from runtime.addenda import id_for, is_of, sender_of
+from runtime.errors import ContextConflict, SessionError, encodable
 from runtime.heads import pack_row, unpack_row
 from runtime.ids import InputId, SessionId
 from runtime.journal import Journal
+from runtime.messages import CONTEXT
 from runtime.ports import Ports
 from runtime.records import InputAbandoned, InputAccepted
 from runtime.recovery import Recovery, WholeRows
@@ -70,6 +72,7 @@ class Inputs:
         sender: str | None = None,
         idempotency_key: str | None = None,
         skills: tuple[str, ...] = (),
+        input_id: InputId | None = None,
     ) -> Admission:
         """Let an input in: number it, queue its record, return at once.
 
@@ -93,7 +96,7 @@ class Inputs:
                 return known
         if head.archived:
             raise SessionError(f"session {session_id} is archived and takes no input", session_id)
-        input_id = InputId(self._ports.ids.new())
+        input_id = input_id or InputId(self._ports.ids.new())
         pending = PendingInput(input_id, text, sender, idempotency_key, skills)
         now = self._ports.clock.now_ns()
         ticket = self._journal.append(
@@ -103,6 +106,38 @@ class Inputs:
         if idempotency_key is not None:
             self._remember(idempotency_key, admission)
         return admission
+
+    def context(self, session_id: SessionId, text: str, source: str) -> InputAccepted:
+        """The record of such a text, for a caller that commits it with others."""
+        now = self._ports.clock.now_ns()
+        fresh = id_for(text, self._ports.ids.new())
+        return InputAccepted(session_id, fresh, text, sender_of(source), None, now)
+
+    def append_context(
+        self, session_id: SessionId, text: str, source: str | None, key: str | None
+    ) -> tuple[Ticket | None, bool]:
+        """Let a text of the application's in, and return its ticket (None: that of an earlier one)
+        and whether it is a duplicate. It is durable once the ticket is, or what was queued by now.
+
+        Raises:
+            SessionNotFound: there is no such session.
+            SessionError: the session is archived.
+            ContextConflict: the key came with another text before.
+        """
+        text = encodable(text)
+        whole = None if key is None else f"{CONTEXT}:{session_id}:{key}"
+        admission = self.accept(
+            session_id,
+            text,
+            sender=sender_of(None if source is None else encodable(source)),
+            idempotency_key=whole,
+            input_id=id_for(text, self._ports.ids.new()),
+        )
+        known = admission.pending or admission.settled
+        assert known is not None
+        if key is not None and not is_of(known.input_id, text):
+            raise ContextConflict(session_id, key)
+        return admission.ticket, known is admission.settled or admission.ticket is None
 
     async def abandon(self, session_id: SessionId, input_id: InputId, reason: str) -> None:
         """Give an accepted input up for good, durably."""

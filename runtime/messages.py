@@ -103,6 +103,8 @@ CALL_CUT: Final = "call"
 
 #: As whom a session is told that its background children have ended. No member can be called so.
 TASKS: Final = "background tasks"
+#: The sender of system context (`runtime.addenda`), alone or with its source behind it.
+CONTEXT: Final = "system context"
 
 
 @attrs.frozen

@@ -54,7 +54,8 @@ class TurnOutcome(enum.Enum):
 
 @attrs.frozen
 class SessionCreated:
-    """A session is catalogued; no turn has run. `spawn_key` makes spawning idempotent."""
+    """A session is catalogued; no turn has run. `spawn_key` makes spawning idempotent, and
+    `external_id` is what whoever tracks it elsewhere calls it."""
 
     session_id: SessionId
     harness_id: HarnessId
@@ -65,6 +66,7 @@ class SessionCreated:
     spec: SessionSpec
     spawn_key: str | None
     at_ns: int
+    external_id: str | None = None
 
 
 @attrs.frozen
@@ -250,6 +252,24 @@ class SessionLabelled:
 
 
 @attrs.frozen
+class SessionTracked:
+    """What whoever tracks the session elsewhere calls it from here on."""
+
+    session_id: SessionId
+    external_id: str | None
+    at_ns: int
+
+
+@attrs.frozen
+class SessionRespecified:
+    """The session is asked to be something else from here on: it was resumed with other options."""
+
+    session_id: SessionId
+    spec: SessionSpec
+    at_ns: int
+
+
+@attrs.frozen
 class SessionDeleted:
     """The session is gone. What a fork shares with it stays reachable through the fork."""
 
@@ -278,6 +298,8 @@ Record: TypeAlias = (
     | SessionForked
     | SessionRewound
     | SessionLabelled
+    | SessionTracked
+    | SessionRespecified
     | SessionDeleted
     | SessionMended
     | InputAccepted
@@ -458,7 +480,7 @@ def cold(kind: int, cls: type, *omitted: str) -> RecordType:
 
 #: Kinds 1..31 belong to the runtime; the mob's begin at 32.
 RUNTIME_RECORDS: Final = (
-    cold(1, SessionCreated),
+    cold(1, SessionCreated, "external_id"),
     cold(2, SessionArchived),
     RecordType(3, InputAccepted, _pack_input, _unpack_input),
     cold(4, InputAbandoned),
@@ -475,4 +497,6 @@ RUNTIME_RECORDS: Final = (
     RecordType(17, CompactionFailed, *FAILED_CODEC),
     cold(14, TaskStarted),
     cold(15, TaskEnded),
+    cold(18, SessionTracked),
+    cold(19, SessionRespecified),
 )

@@ -12,7 +12,14 @@ import attrs
 
 from runtime.errors import BudgetExceeded, OutputInvalid, TurnFailed, TurnInterrupted
 from runtime.ids import RunId, SessionId
-from runtime.messages import CONTINUED, NO_USAGE, AssistantMessage, Usage, UserMessage
+from runtime.messages import (
+    CONTINUED,
+    NO_USAGE,
+    AssistantMessage,
+    SystemMessage,
+    Usage,
+    UserMessage,
+)
 from runtime.records import TurnEnded, TurnOutcome
 
 
@@ -64,6 +71,8 @@ def last_text(record: TurnEnded) -> str:
     text = ""
     found = continued = False
     for message in reversed(record.messages):
+        if type(message) is SystemMessage:
+            continue
         if type(message) is AssistantMessage:
             if found and not continued:
                 break

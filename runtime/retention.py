@@ -43,7 +43,9 @@ from runtime.records import (
     ModelRetried,
     SessionArchived,
     SessionLabelled,
+    SessionRespecified,
     SessionRewound,
+    SessionTracked,
     TaskEnded,
     TaskStarted,
     TurnEnded,
@@ -95,6 +97,8 @@ _TOLD: Final = (ModelRetried, HookReported)
 
 #: What is said of a session and means nothing once it is deleted.
 _SAID: Final = (
+    SessionTracked,
+    SessionRespecified,
     SessionArchived,
     SessionLabelled,
     SessionRewound,

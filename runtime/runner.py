@@ -35,7 +35,7 @@ from runtime.session import (
     SessionSpec,
     SessionStatus,
 )
-from runtime.tasks import NewTask, TaskView, is_notice
+from runtime.tasks import NewTask, TaskView, waits
 from stores import CommitUnknown, StoreError, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -390,7 +390,8 @@ def _due(head: SessionHead, last: PendingInput) -> list[tuple[PendingInput, ...]
     """The inputs of the turns that are due up to the one on `last`, in order.
 
     First the turn in flight, if one was cut off, then the inputs before `last` that no turn has
-    consumed, each in a turn of its own: nothing accepted is left behind. Notices go with any turn.
+    consumed, each in a turn of its own: nothing accepted is left behind. What waits for a
+    turn goes with any of them.
     """
     waiting = dict(head.inputs or {})
     waiting.setdefault(last.input_id, last)
@@ -400,7 +401,7 @@ def _due(head: SessionHead, last: PendingInput) -> list[tuple[PendingInput, ...]
         turns.append(tuple(first))
     if last.input_id in waiting:
         for pending in waiting.values():
-            if is_notice(pending):
+            if waits(pending):
                 continue
             turns.append((pending,))
             if pending.input_id == last.input_id:

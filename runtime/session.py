@@ -120,6 +120,31 @@ class Compaction:
 
 
 @attrs.frozen
+class PeerCard:
+    """What other sessions see of one (`name`, `description`, `labels`), and what it wants of them.
+
+    A message with one of `silent_intents` is recorded without waking its model. It is told who
+    joins and leaves while its peers number at most `inline_peers` (0: never, -1: always).
+    """
+
+    name: str
+    description: str = ""
+    labels: dict[str, str] = attrs.field(factory=dict)
+    silent_intents: tuple[str, ...] = ()
+    inline_peers: int | None = None
+
+
+@attrs.frozen
+class Provenance:
+    """By whom and from what a session was made. Sessions of another `realm_id` are no peers."""
+
+    realm_id: str | None = None
+    instance_id: str | None = None
+    backend: str | None = None
+    config_generation: int | None = None
+
+
+@attrs.frozen
 class SessionSpec:
     """What a session was asked to be, beyond its harness. Persisted; secrets never go in.
 
@@ -127,7 +152,9 @@ class SessionSpec:
     harness's, `output_schema` is a JSON Schema as JSON text, `options` go to the provider.
     `fallback` are the models (as `model`) that are asked when that one cannot answer. `budget`
     bounds the session and everything it starts. `tools` is laid over what the harness permits, here
-    and in the sessions below this one. `preload_skills` are in its prompt.
+    and in the sessions below this one. `preload_skills` are in its prompt. `overrides` force groups
+    of built-in tools on or off. A session of `host_mode` works on messages of peers by itself.
+    `price` are the fields of its model's `Price`, as text.
     """
 
     model: str | None = None
@@ -140,6 +167,15 @@ class SessionSpec:
     tools: ToolPolicy = EVERY_TOOL
     preload_skills: tuple[str, ...] = ()
     compaction: CompactionPolicy | None = None
+    peer: PeerCard | None = None
+    provenance: Provenance | None = None
+    overrides: dict[str, bool] = attrs.field(factory=dict)
+    host_mode: bool = False
+    price: dict[str, str] = attrs.field(factory=dict)
+
+    def unnamed(self) -> SessionSpec:
+        """This spec for a fork: its peers know the name as that of the one it came from."""
+        return self if self.peer is None else attrs.evolve(self, peer=None)
 
     def below(self, parent: SessionSpec) -> SessionSpec:
         """This spec for a child of `parent`, which may call no tool that its parent may not."""
@@ -233,6 +269,8 @@ class SessionHead:
     active_ns: int = 0
     #: What stands for the beginning of its history in a model's context, if anything does.
     compaction: Compaction | None = None
+    #: What whoever tracks it elsewhere calls it.
+    external_id: str | None = None
     #: Why it is quarantined, None if it is not (see `runtime.state`). Not part of its row.
     quarantined: str | None = None
 
@@ -260,6 +298,7 @@ class SessionHead:
             self.tags,
             self.branch,
             self.applied,
+            self.external_id,
         )
 
     def metadata(self) -> SessionMetadata:
@@ -281,6 +320,7 @@ class SessionHead:
             self.branches,
             self.quarantined,
             self.task,
+            self.external_id,
         )
 
 
@@ -308,6 +348,7 @@ class SessionMetadata:
     branches: tuple[Branch, ...] = ()
     quarantined: str | None = None
     task: Task | None = None
+    external_id: str | None = None
 
 
 @attrs.frozen
@@ -317,7 +358,7 @@ class Session:
     `messages` are whole turns, oldest first: an immutable sequence that is equal to a tuple of the
     same (a tuple, or a `runtime.history.History`). `head` is the journal position the value stands
     for, `branch` tells histories before and after a rewind apart, and `revision` is what a save
-    checks.
+    checks. `external_id` is what whoever tracks the session elsewhere calls it.
     """
 
     session_id: SessionId
@@ -337,3 +378,4 @@ class Session:
     tags: tuple[str, ...] = ()
     branch: int = 0
     revision: int = 0
+    external_id: str | None = None

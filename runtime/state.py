@@ -314,6 +314,7 @@ class RealmState:
             created_at_ns=record.at_ns,
             updated_at_ns=record.at_ns,
             spawn_key=record.spawn_key,
+            external_id=record.external_id,
             applied=seq,
         )
         if record.lineage.parent is not None:
@@ -372,6 +373,7 @@ class RealmState:
             partial = head.partial = PartialTurn(
                 record.run_id, record.input_ids, [], record.usage, 0, record.at_ns
             )
+        partial.input_ids = record.input_ids  # a turn takes system context in as it goes
         partial.messages.extend(record.messages)
         partial.usage = record.usage
         partial.step = record.step

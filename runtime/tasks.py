@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from runtime.addenda import is_context
 from runtime.ids import InputId, SessionId
 from runtime.messages import TASKS
 from runtime.records import (
@@ -128,6 +129,11 @@ def is_notice(pending: PendingInput) -> bool:
     return pending.sender == TASKS
 
 
+def waits(pending: PendingInput) -> bool:
+    """Whether the input goes with any turn and begins none by itself."""
+    return pending.sender is not None and (is_notice(pending) or is_context(pending))
+
+
 def notices_of(head: SessionHead) -> tuple[PendingInput, ...]:
     """What the session has not been told yet about its children."""
     if head.inputs is None:
@@ -140,7 +146,7 @@ def due(head: SessionHead) -> tuple[PendingInput, ...] | None:
     waiting = head.inputs or {}
     if head.partial is not None:
         return tuple(waiting[each] for each in head.partial.input_ids if each in waiting)
-    first = next((each for each in waiting.values() if not is_notice(each)), None)
+    first = next((each for each in waiting.values() if not waits(each)), None)
     return None if first is None else (first,)
 
 

@@ -21,7 +21,9 @@ from runtime.records import (
     SessionForked,
     SessionLabelled,
     SessionMended,
+    SessionRespecified,
     SessionRewound,
+    SessionTracked,
 )
 from runtime.session import Branch, Lineage, SessionHead, SessionStatus
 
@@ -53,7 +55,7 @@ def forked(state: RealmState, seq: int, record: SessionForked) -> None:
             fork_seq=record.head,
             budget_root=source.lineage.budget_root or record.source,
         ),
-        spec=source.spec,
+        spec=source.spec.unnamed(),
         created_at_ns=record.at_ns,
         updated_at_ns=record.at_ns,
         head=record.head,
@@ -101,6 +103,22 @@ def labelled(state: RealmState, seq: int, record: SessionLabelled) -> None:
         head.updated_at_ns = record.at_ns
 
 
+def tracked(state: RealmState, seq: int, record: SessionTracked) -> None:
+    """The external id."""
+    head = state.touch(seq, record.session_id)
+    if head is not None:
+        head.external_id = record.external_id
+        head.updated_at_ns = record.at_ns
+
+
+def respecified(state: RealmState, seq: int, record: SessionRespecified) -> None:
+    """The spec."""
+    head = state.touch(seq, record.session_id)
+    if head is not None:
+        head.spec = record.spec
+        head.updated_at_ns = record.at_ns
+
+
 def deleted(state: RealmState, seq: int, record: SessionDeleted) -> None:
     """The head goes; the chain stays for whoever else reaches it.
 
@@ -140,6 +158,8 @@ def tree_transitions(state: RealmState) -> dict[type, Callable[[int, Any], None]
         SessionForked: partial(forked, state),
         SessionRewound: partial(rewound, state),
         SessionLabelled: partial(labelled, state),
+        SessionTracked: partial(tracked, state),
+        SessionRespecified: partial(respecified, state),
         SessionDeleted: partial(deleted, state),
         SessionMended: partial(mended, state),
     }

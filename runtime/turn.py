@@ -7,6 +7,7 @@ anything that performs an effect; `runtime.driver` is the shell.
     READY --Resumed------------> MODEL     continue a journalled turn after the last tool batch
     READY --Resumed------------> TOOLS     continue it after a reply whose tools have not answered
     READY --Resumed------------> ENDED     it had used up its model calls
+    MODEL --ContextGiven-------> MODEL     the application says something before the call
     MODEL --ModelReplied-------> TOOLS     the reply has tool calls: journal it, run them
     MODEL --ModelReplied-------> MODEL     the answer does not fit its schema: say why, ask again
     MODEL --ModelReplied-------> MODEL     the reply was cut off at a length limit: let it go on
@@ -43,6 +44,7 @@ from runtime.messages import (
     NO_USAGE,
     AssistantMessage,
     Message,
+    SystemMessage,
     ToolCall,
     ToolOutcome,
     ToolResult,
@@ -144,6 +146,13 @@ class ToolsCut:
 
 
 @attrs.frozen
+class ContextGiven:
+    """The application says this to the model, before the call that is about to be made."""
+
+    messages: tuple[SystemMessage, ...]
+
+
+@attrs.frozen
 class GaveUp:
     """The turn will not be answered: `outcome` is not COMPLETED, `reason` says why in words and
     `detail`, where the outcome has one, as JSON."""
@@ -153,13 +162,16 @@ class GaveUp:
     detail: str | None = None
 
 
-TurnInput: TypeAlias = Began | Resumed | ModelReplied | ToolsFinished | ToolsCut | GaveUp
+TurnInput: TypeAlias = (
+    Began | Resumed | ContextGiven | ModelReplied | ToolsFinished | ToolsCut | GaveUp
+)
 Step: TypeAlias = tuple[TurnState, tuple[Effect, ...]]
 
 #: Which phases an input may lead to from a phase. Anything else is the shell's bug.
 ALLOWED: Final[dict[tuple[Phase, type], frozenset[Phase]]] = {
     (Phase.READY, Began): frozenset({Phase.MODEL}),
     (Phase.READY, Resumed): frozenset({Phase.MODEL, Phase.TOOLS, Phase.ENDED}),
+    (Phase.MODEL, ContextGiven): frozenset({Phase.MODEL}),
     (Phase.MODEL, ModelReplied): frozenset({Phase.TOOLS, Phase.MODEL, Phase.ENDED}),
     (Phase.TOOLS, ToolsFinished): frozenset({Phase.MODEL, Phase.ENDED}),
     (Phase.TOOLS, ToolsCut): frozenset({Phase.TOOLS}),
@@ -227,6 +239,10 @@ def _told(messages: tuple[Message, ...], *senders: str) -> int:
         replied = replied or isinstance(message, AssistantMessage)
         count += replied and isinstance(message, UserMessage) and message.sender in senders
     return count
+
+
+def _context_given(state: TurnState, event: ContextGiven) -> Step:
+    return attrs.evolve(state, messages=state.messages + event.messages), ()
 
 
 def _replied(state: TurnState, event: ModelReplied) -> Step:
@@ -423,6 +439,7 @@ def _end(state: TurnState, outcome: TurnOutcome, reason: str, detail: str | None
 _HANDLERS: Final[dict[type, Callable[[TurnState, Any], Step]]] = {
     Began: _began,
     Resumed: _resumed,
+    ContextGiven: _context_given,
     ModelReplied: _replied,
     ToolsFinished: _finished,
     ToolsCut: _cut,

@@ -24,7 +24,6 @@ from mob.errors import (
 )
 from mob.lifecycle import VerbRefused
 from runtime.errors import (
-    SURFACES,
     AgentError,
     BudgetExceeded,
     MobError,
@@ -33,6 +32,7 @@ from runtime.errors import (
     ModelUnavailable,
     NotRecorded,
     SessionError,
+    surface_of,
 )
 from stores import Conflict, StoreError, StoreFull, StoreInUse, StoreLost
 
@@ -113,7 +113,7 @@ def exit_code(error: BaseException) -> int:
     if isinstance(error, BudgetExceeded):
         return BUDGET
     if isinstance(error, SessionError):
-        return SURFACES[error.code].exit
+        return surface_of(error).exit
     for cls in type(error).__mro__:
         if cls in EXITS:
             return EXITS[cls]

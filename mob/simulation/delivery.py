@@ -11,9 +11,17 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from mob.records import MemberExited
-from mob.simulation.facts import BEGINNING, KnownExit, KnownSession, Written
+from mob.simulation.facts import (
+    BEGINNING,
+    KnownExit,
+    KnownInput,
+    KnownSession,
+    Written,
+    is_context,
+    waits,
+)
 from mob.simulation.ledger import Ledger
-from runtime.messages import TASKS, ToolOutcome, ToolResult, UserMessage
+from runtime.messages import Message, SystemMessage, ToolOutcome, ToolResult, UserMessage
 from runtime.records import (
     InputAbandoned,
     InputAccepted,
@@ -90,6 +98,10 @@ def turns_say_what_was_sent(ledger: Ledger, written: Written) -> str | None:
         known = ledger.inputs.get(input_id)
         if known is None:
             return f"input {input_id} was never accepted"
+        if is_context(known.sender):  # it was taken in on the way, wherever the turn stood then
+            if not any(_is_said(known, message) for message in record.messages):
+                return f"input {input_id} says {known.text!r:.80}, and no message of the turn does"
+            continue
         said = record.messages[index] if index < len(record.messages) else None
         if (
             not isinstance(said, UserMessage)
@@ -98,6 +110,10 @@ def turns_say_what_was_sent(ledger: Ledger, written: Written) -> str | None:
         ):
             return f"input {input_id} says {known.text!r:.80}, the turn begins with {said!r:.120}"
     return None
+
+
+def _is_said(known: KnownInput, message: Message) -> bool:
+    return isinstance(message, SystemMessage) and message.text == known.text
 
 
 def an_interrupt_is_not_lost(ledger: Ledger, written: Written) -> str | None:
@@ -236,7 +252,7 @@ def nothing_is_left_behind(ledger: Ledger, _: object) -> str | None:
         if session.archived or (session.parent is not None and _given_up(ledger, session)):
             continue
         for known in session.pending.values():
-            if known.sender == TASKS:
+            if waits(known.sender):
                 continue  # what is told of children goes with the next turn, if there is one
             return (
                 f"input {known.input_id} of session {session.session_id} was never worked on:"

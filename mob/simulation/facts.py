@@ -12,7 +12,7 @@ import attrs
 
 from mob.records import MemberExited
 from mob.simulation.disk import Commit
-from runtime.messages import AssistantMessage, Message, ToolResult, Usage
+from runtime.messages import CONTEXT, TASKS, AssistantMessage, Message, ToolResult, Usage
 from runtime.records import TurnOutcome
 
 
@@ -105,6 +105,16 @@ class KnownPartial:
         return found
 
 
+def waits(sender: str | None) -> bool:
+    """Whether an input of this sender goes with any turn and begins none by itself."""
+    return sender == TASKS or is_context(sender)
+
+
+def is_context(sender: str | None) -> bool:
+    """Whether an input of this sender is what the application says to the model."""
+    return sender is not None and sender.startswith(CONTEXT)
+
+
 @attrs.define(eq=False)
 class KnownSession:
     """What is known of a session, also of one that was deleted."""
@@ -141,6 +151,7 @@ class KnownSession:
     aside: list[int] = attrs.field(factory=list)
     rewinds: int = 0
     tags: tuple[str, ...] = ()
+    external_id: str | None = None
     #: Every turn that its history ever ended with.
     heads: set[int] = attrs.field(factory=lambda: {0})
     #: Of a background child: whether it outlives its parent, how it stands, and the turn and the

@@ -18,10 +18,9 @@ from mob.records import (
     MobCreated,
     MobStateChanged,
 )
-from mob.simulation.facts import Batch, Written
+from mob.simulation.facts import Batch, Written, waits
 from mob.simulation.ledger import Ledger
 from runtime.contexts import CompactionFailed, ContextCompacted
-from runtime.messages import TASKS
 from runtime.records import (
     InputAbandoned,
     InputAccepted,
@@ -177,7 +176,7 @@ def tasks_end_with_their_last_turn(ledger: Ledger, written: Written) -> str | No
     if session.stands != "running":
         return None  # late, and dropped
     if session.partial is not None or any(
-        each.sender != TASKS for each in session.pending.values()
+        not waits(each.sender) for each in session.pending.values()
     ):
         return f"{_name(written)}: session {record.session_id} has work left"
     outcome = ledger.turns[session.head].outcome if session.head else TurnOutcome.FAILED

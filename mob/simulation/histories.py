@@ -13,7 +13,7 @@ from typing import Final
 
 import attrs
 
-from mob.simulation.facts import Written
+from mob.simulation.facts import Written, is_context
 from mob.simulation.ledger import Ledger, absolute
 from runtime.messages import AssistantMessage, Message, ToolResult, Usage, UserMessage
 from runtime.records import (
@@ -79,7 +79,9 @@ def one_turn_is_in_flight(ledger: Ledger, written: Written) -> str | None:
         return None
     if partial.run_id != record.run_id:
         return f"run {record.run_id} begins while {partial.run_id} is in flight"
-    if partial.inputs != record.input_ids:
+    later = record.input_ids[len(partial.inputs) :]
+    told = all(is_context(ledger.inputs[each].sender) for each in later if each in ledger.inputs)
+    if (*partial.inputs, *later) != record.input_ids or not told:
         return f"run {record.run_id} is on inputs {record.input_ids}, it was on {partial.inputs}"
     return None
 

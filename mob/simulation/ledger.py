@@ -48,7 +48,9 @@ from runtime.records import (
     SessionForked,
     SessionLabelled,
     SessionMended,
+    SessionRespecified,
     SessionRewound,
+    SessionTracked,
     TaskEnded,
     TaskStarted,
     TurnEnded,
@@ -117,6 +119,8 @@ class Ledger:
             SessionForked: self._forked,
             SessionRewound: self._rewound,
             SessionLabelled: self._labelled,
+            SessionTracked: self._tracked,
+            SessionRespecified: self._touch_at,
             SessionDeleted: self._deleted,
             SessionMended: lambda written, record: None,
             ModelRetried: lambda written, record: None,
@@ -261,6 +265,7 @@ class Ledger:
             record.at_ns,
             written.seq,
             lineage.forked_from,
+            external_id=record.external_id,
         )
         self.sessions[record.session_id] = session
         if record.spawn_key is not None:
@@ -340,6 +345,7 @@ class Ledger:
         session.updated_at_ns = record.at_ns
         if session.partial is None:
             session.partial = KnownPartial(record.run_id, record.input_ids, record.at_ns)
+        session.partial.inputs = record.input_ids
         session.partial.messages.extend(record.messages)
         session.partial.usage = record.usage
         session.partial.step = record.step
@@ -427,6 +433,13 @@ class Ledger:
         session.rewinds += 1
         session.failed = False
         self._move(session, record.head)
+
+    def _touch_at(self, written: Written, record: Any) -> None:
+        self._touch(written, record.session_id, record.at_ns)
+
+    def _tracked(self, written: Written, record: SessionTracked) -> None:
+        session = self._touch(written, record.session_id, record.at_ns)
+        session.external_id = record.external_id
 
     def _labelled(self, written: Written, record: SessionLabelled) -> None:
         session = self._touch(written, record.session_id, record.at_ns)

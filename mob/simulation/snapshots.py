@@ -66,6 +66,7 @@ _SAVED: Final[tuple[tuple[str, Callable[[SessionHead], Any]], ...]] = (
     *((name, lambda head, name=name: getattr(head, name)) for name in (
         "harness_id", "agent_id", "title", "locale", "lineage", "spec", "created_at_ns",
         "updated_at_ns", "status", "head", "turns", "usage", "tags", "branch",
+        "external_id",
     )),
     ("revision", lambda head: head.applied),
 )  # fmt: skip

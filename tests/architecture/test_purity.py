@@ -20,6 +20,7 @@ PURE = (
     "mob.supervision",
     "mob.tables",
     "mob.view",
+    "runtime.addenda",
     "runtime.budget",
     "runtime.chain",
     "runtime.codec",

@@ -36,7 +36,9 @@ from runtime.records import (
     SessionForked,
     SessionLabelled,
     SessionMended,
+    SessionRespecified,
     SessionRewound,
+    SessionTracked,
     TaskEnded,
     TaskStarted,
     TurnEnded,
@@ -49,6 +51,8 @@ from runtime.session import (
     Compaction,
     Lifetime,
     Lineage,
+    PeerCard,
+    Provenance,
     SessionHead,
     SessionSpec,
     TaskState,
@@ -68,6 +72,14 @@ def test_every_record_comes_back_equal(record: Record) -> None:
 
 HEAD = SessionHead(
     SessionId("s1"), HarnessId("h"), None, "t", None, NO_LINEAGE, NO_SPEC, 1, 2, head=3, turns=1
+)
+SPEC = SessionSpec(
+    "a:b",
+    peer=PeerCard("ann", "counts", {"team": "x"}, ("fyi",), -1),
+    provenance=Provenance("prod", "i1", "lmdb", 3),
+    overrides={"shell": False},
+    host_mode=True,
+    price={"input": "0.15"},
 )
 EXAMPLES: list[Any] = [
     SessionCreated(
@@ -136,6 +148,8 @@ EXAMPLES: list[Any] = [
         25,
     ),
     CompactionFailed(SessionId("s1"), "no", Usage(1, 2, 1), 26),
+    SessionTracked(SessionId("s1"), "ticket-7", 25),
+    SessionRespecified(SessionId("s1"), SPEC, 26),
 ]
 TURN = next(example for example in EXAMPLES if isinstance(example, TurnEnded))
 
@@ -254,11 +268,42 @@ VERSION_1: dict[type, tuple[int, str]] = {
             "63616c6c7300a561745f6e731a"
         ),
     ),
+    SessionTracked: (
+        18,
+        ("83aa73657373696f6e5f6964a27331ab65787465726e616c5f6964a87469636b65742d37a561745f6e7319"),
+    ),
+    SessionRespecified: (
+        19,
+        (
+            "83aa73657373696f6e5f6964a27331a4737065638aa56d6f64656ca3613a62ac696e737472756374"
+            "696f6e73c0ad6f75747075745f736368656d61c0ae6f75747075745f72657472696573c0a76f7074"
+            "696f6e7380a47065657285a46e616d65a3616e6eab6465736372697074696f6ea6636f756e7473a6"
+            "6c6162656c7381a47465616da178ae73696c656e745f696e74656e747391a3667969ac696e6c696e"
+            "655f7065657273ffaa70726f76656e616e636584a87265616c6d5f6964a470726f64ab696e737461"
+            "6e63655f6964a26931a76261636b656e64a46c6d6462b1636f6e6669675f67656e65726174696f6e"
+            "03a96f766572726964657381a57368656c6cc2a9686f73745f6d6f6465c3a5707269636581a5696e"
+            "707574a4302e3135a561745f6e731a"
+        ),
+    ),
 }
+
+#: A session that is tracked elsewhere from its beginning: a field that is stored only then.
+TRACKED = attrs.evolve(
+    next(each for each in EXAMPLES if isinstance(each, SessionCreated)), external_id="ticket-7"
+)
+
+
+def test_an_external_id_is_stored_where_there_is_one_and_only_there() -> None:
+    """CONTRACTS 2.1: what was written before there were any is read as it was."""
+    made = TYPES[SessionCreated]
+    _, without = VERSION_1[SessionCreated]
+    assert made.unpack(bytes.fromhex(without)).external_id is None
+    assert made.unpack(made.pack(TRACKED)) == TRACKED
+    assert made.pack(TRACKED).endswith(b"\xabexternal_id\xa8ticket-7")
 
 
 def test_every_kind_has_its_own_number_and_an_example() -> None:
-    assert {record_type.kind for record_type in RUNTIME_RECORDS} == set(range(1, 18))
+    assert {record_type.kind for record_type in RUNTIME_RECORDS} == set(range(1, 20))
     assert {type(example) for example in EXAMPLES} == set(TYPES) == set(VERSION_1)
 
 

@@ -348,14 +348,16 @@ async def test_a_store_that_fails_has_its_code() -> None:
 
 def test_one_table_maps_each_code_to_every_surface() -> None:
     """CONTRACTS 4.12."""
-    assert {code: (at.http, at.jsonrpc) for code, at in SURFACES.items()} == {
-        "SESSION_NOT_FOUND": (404, -32001),
-        "SESSION_BUSY": (409, -32002),
-        "SESSION_PERSISTENCE_DISABLED": (501, -32003),
-        "SESSION_COMPACTION_DISABLED": (501, -32004),
-        "SESSION_NOT_RUNNING": (409, -32005),
-        "SESSION_STORE_ERROR": (500, -32006),
-        "AGENT_ERROR": (500, -32000),
+    assert {code: (at.http, at.jsonrpc, at.exit) for code, at in SURFACES.items()} == {
+        "SESSION_NOT_FOUND": (404, -32001, 4),
+        "SESSION_BUSY": (409, -32002, 7),
+        "SESSION_PERSISTENCE_DISABLED": (501, -32003, 2),
+        "SESSION_COMPACTION_DISABLED": (501, -32004, 2),
+        "SESSION_NOT_RUNNING": (409, -32005, 7),
+        "SESSION_STORE_ERROR": (500, -32006, 1),
+        "AGENT_ERROR": (500, -32000, 1),
+        "SESSION_CONTEXT_CONFLICT": (409, -32007, 7),
+        "SESSION_NAME_TAKEN": (409, -32008, 7),
     }
     kinds = [SessionError]
     for kind in kinds:

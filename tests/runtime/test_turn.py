@@ -18,6 +18,7 @@ from runtime.messages import (
     NO_USAGE,
     AssistantMessage,
     Message,
+    SystemMessage,
     ToolCall,
     ToolOutcome,
     ToolResult,
@@ -33,6 +34,7 @@ from runtime.turn import (
     PLAIN_RULES,
     TRUNCATED,
     Began,
+    ContextGiven,
     GaveUp,
     ModelReplied,
     Phase,
@@ -80,6 +82,7 @@ INPUTS: dict[type, list[TurnInput]] = {
         Resumed((USER, AssistantMessage("", (call("a"),)), *results((call("a"),))), NO_USAGE, 1),
         Resumed((USER, AssistantMessage("", (call("a"),)), *results((call("a"),))), NO_USAGE, 24),
     ],
+    ContextGiven: [ContextGiven(()), ContextGiven((SystemMessage("now", "clock"),))],
     ModelReplied: [
         ModelReplied(ModelReply("bye")),
         ModelReplied(asking(call("c"))),

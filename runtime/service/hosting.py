@@ -1,0 +1,107 @@
+"""Hosting: sessions that stay alive between turns and work on what their peers send.
+
+Owns: the tasks of `host_mode` sessions that have work, and when they are checkpointed. Must not:
+hold a task for a session that is idle, or run a turn beside another one.
+
+The tasks run in the nursery of whoever serves the sessions. An input that arrives starts the task
+of its session, if it has none; the task ends when nothing is left. Each turn's end makes the
+session's snapshot due, which the gate saves in its own time: a slow checkpointer slows no turn.
+
+# Invariant: between "nothing left" and not being active there is no checkpoint; otherwise a message
+# that arrives in between would wait for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from runtime.checkpoint import CheckpointGate, CheckpointPolicy
+from runtime.driver import TurnAborted
+from runtime.errors import AgentError, SessionBusy, SessionNotFound, SessionQuarantined
+from runtime.ids import SessionId
+from runtime.realm import Realm
+from runtime.runner import turn_on
+from runtime.service.checkpointer import SessionCheckpointer
+from runtime.session import Session
+from runtime.store import StoredSessions
+from runtime.tasks import due
+from stores import StoreError
+
+#: A hosted session is saved after each of its turns (CONTRACTS 4.10).
+POLICY: Final = CheckpointPolicy(every_turns=1)
+
+
+class HostSnapshots(StoredSessions):
+    """Where hosted sessions are saved: with their own checkpointer, or in the realm's store."""
+
+    def __init__(
+        self, realm: Realm, own: Callable[[SessionId], SessionCheckpointer | None]
+    ) -> None:
+        super().__init__(realm.store, realm.realm_id)
+        self._own = own
+
+    async def save(self, session: Session) -> None:
+        own = self._own(session.session_id)
+        if own is None:
+            await super().save(session)
+        else:
+            await own.checkpoint(session)
+
+
+class SessionHosts:
+    """The hosted sessions of one realm, at work."""
+
+    def __init__(
+        self, realm: Realm, own: Callable[[SessionId], SessionCheckpointer | None]
+    ) -> None:
+        self._realm = realm
+        self.snapshots = HostSnapshots(realm, own)
+        self.gate = CheckpointGate(self.snapshots, realm.snapshot, POLICY, realm.recovery)
+        self._nursery: trio.Nursery | None = None
+        self._active: set[SessionId] = set()
+
+    @property
+    def served(self) -> bool:
+        """Whether there is a place for hosted sessions to work in."""
+        return self._nursery is not None
+
+    @property
+    def failures(self) -> dict[SessionId, Exception]:
+        """Sessions whose latest checkpoint failed, and how."""
+        return self.gate.failures
+
+    def serve(self, nursery: trio.Nursery) -> None:
+        """Work in `nursery` from now on, also on what an earlier process left."""
+        self._nursery = nursery
+        nursery.start_soon(self.gate.run, name="checkpointer of hosted sessions")
+        for session_id in list(self._realm.state.heads):
+            self.wake(session_id)
+
+    def wake(self, session_id: SessionId) -> None:
+        """Start the task of a hosted session that has work and no task. Cheap for all others."""
+        head = self._realm.state.heads.get(session_id)
+        if head is None or not head.spec.host_mode or head.archived or head.quarantined is not None:
+            return
+        if self._nursery is None or session_id in self._active or due(head) is None:
+            return
+        if self._realm.busy(session_id):
+            return  # whoever is in wakes it when they leave
+        self._active.add(session_id)
+        self._nursery.start_soon(self._run, session_id, name=f"host {session_id}")
+
+    async def _run(self, session_id: SessionId) -> None:
+        head = self._realm.state.heads[session_id]
+        try:
+            while not head.archived and (inputs := due(head)) is not None:
+                try:
+                    with self._realm.hold(session_id):
+                        await turn_on(self._realm, session_id, inputs)
+                except AgentError:
+                    continue  # it is in the journal, and blocks nothing behind it
+        except (SessionBusy, SessionQuarantined, SessionNotFound, TurnAborted, StoreError):
+            pass  # somebody else is in, or there is nothing left to do it with; each was told
+        finally:
+            self._active.discard(session_id)
