@@ -162,9 +162,6 @@ class RealmSessionService:
             else:
                 session_id = await self._resume(resumed, request, spec)
         self._builder.options[session_id] = options_of(build)
-        if build.scoped_event_tx is not None:
-            path = tuple(build.scoped_event_path or ())
-            self._events.scope(Scope(build.scoped_event_tx, session_id, path))
         if request.initial_turn is InitialTurnPolicy.DEFER:
             return TurnResult(session_id, None, "")
         first = StartTurnRequest(request.prompt, request.skill_references)
@@ -304,14 +301,22 @@ class RealmSessionService:
         with self._peers.joining(spec):
             made = self.realm.describe_session(HARNESS, None, request.title, None, None, spec, None)
             made = attrs.evolve(made, external_id=request.external_id)
+            self._scope(request, made.session_id)
             await self.realm.append(made, *self._peers.joined(made)).wait()
         return made.session_id
+
+    def _scope(self, request: CreateSessionRequest, session_id: SessionId) -> None:
+        build = request.build
+        if build.scoped_event_tx is not None:
+            path = tuple(build.scoped_event_path or ())
+            self._events.scope(Scope(build.scoped_event_tx, session_id, path))
 
     async def _resume(
         self, session: Session, request: CreateSessionRequest, spec: SessionSpec
     ) -> SessionId:
         """Go on from a session that is here, or came from elsewhere."""
         session_id = session.session_id
+        self._scope(request, session_id)
         realm = self.realm
         known = realm.state.heads.get(session_id)
         with self._peers.joining(spec, session_id):
