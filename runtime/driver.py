@@ -344,12 +344,11 @@ class TurnDriver:
     def _take_context(self) -> None:
         """Put what the application has said meanwhile before the model, once."""
         given = contexts_of(self._live.head, self._input_ids)
-        if not given:
-            return
-        self._state, _ = step(self._state, ContextGiven(tuple(map(message_of, given))))
-        self._input_ids = (*self._input_ids, *[each.input_id for each in given])
-        live = self._live
-        live.history.extend(self._state.messages[len(live.history) - live.base :])
+        if given:
+            self._state, _ = step(self._state, ContextGiven(tuple(map(message_of, given))))
+            self._input_ids = (*self._input_ids, *[each.input_id for each in given])
+            history = self._live.history
+            history.extend(self._state.messages[len(history) - self._live.base :])
 
     async def _guarded(
         self, hooks: TurnHooks, request: ModelRequest, step: int

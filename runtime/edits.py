@@ -19,12 +19,12 @@ from runtime.errors import SessionError
 from runtime.ids import RunId, SessionId
 from runtime.journal import Journal
 from runtime.messages import NO_USAGE, AssistantMessage, Message, Usage, UserMessage
+from runtime.particulars import SessionTracked
 from runtime.ports import Ports
 from runtime.records import (
     SessionCreated,
     SessionLabelled,
     SessionRewound,
-    SessionTracked,
     TurnEnded,
     TurnOutcome,
 )

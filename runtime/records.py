@@ -39,6 +39,7 @@ from runtime.messages import (
     unpack_message,
     unpack_usage,
 )
+from runtime.particulars import SessionRespecified, SessionTracked
 from runtime.session import Compaction, Lifetime, Lineage, SessionSpec, TaskState
 
 
@@ -248,24 +249,6 @@ class SessionLabelled:
     session_id: SessionId
     title: str | None
     tags: tuple[str, ...]
-    at_ns: int
-
-
-@attrs.frozen
-class SessionTracked:
-    """What whoever tracks the session elsewhere calls it from here on."""
-
-    session_id: SessionId
-    external_id: str | None
-    at_ns: int
-
-
-@attrs.frozen
-class SessionRespecified:
-    """The session is asked to be something else from here on: it was resumed with other options."""
-
-    session_id: SessionId
-    spec: SessionSpec
     at_ns: int
 
 

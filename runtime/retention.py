@@ -35,6 +35,7 @@ from runtime.contexts import CompactionFailed, ContextCompacted
 from runtime.errors import MobError
 from runtime.heads import unpack_row
 from runtime.journal import PAGE, Event
+from runtime.particulars import SessionRespecified, SessionTracked
 from runtime.realm import Realm
 from runtime.records import (
     HookReported,
@@ -43,9 +44,7 @@ from runtime.records import (
     ModelRetried,
     SessionArchived,
     SessionLabelled,
-    SessionRespecified,
     SessionRewound,
-    SessionTracked,
     TaskEnded,
     TaskStarted,
     TurnEnded,

@@ -26,6 +26,7 @@ from runtime.errors import SessionNotFound, SessionQuarantined
 from runtime.heads import pack_head, unpack_head
 from runtime.ids import HarnessId, InputId, SessionId
 from runtime.messages import TASKS, ToolResult, UserMessage, check_sequence, open_calls
+from runtime.particulars import particular_transitions
 from runtime.records import (
     Erased,
     HookReported,
@@ -120,6 +121,7 @@ class RealmState:
             Erased: lambda _seq, _record: None,
             **tree_transitions(self),
             **context_transitions(self),
+            **particular_transitions(self),
             **task_transitions(self),
         }
 

@@ -21,9 +21,7 @@ from runtime.records import (
     SessionForked,
     SessionLabelled,
     SessionMended,
-    SessionRespecified,
     SessionRewound,
-    SessionTracked,
 )
 from runtime.session import Branch, Lineage, SessionHead, SessionStatus
 
@@ -103,22 +101,6 @@ def labelled(state: RealmState, seq: int, record: SessionLabelled) -> None:
         head.updated_at_ns = record.at_ns
 
 
-def tracked(state: RealmState, seq: int, record: SessionTracked) -> None:
-    """The external id."""
-    head = state.touch(seq, record.session_id)
-    if head is not None:
-        head.external_id = record.external_id
-        head.updated_at_ns = record.at_ns
-
-
-def respecified(state: RealmState, seq: int, record: SessionRespecified) -> None:
-    """The spec."""
-    head = state.touch(seq, record.session_id)
-    if head is not None:
-        head.spec = record.spec
-        head.updated_at_ns = record.at_ns
-
-
 def deleted(state: RealmState, seq: int, record: SessionDeleted) -> None:
     """The head goes; the chain stays for whoever else reaches it.
 
@@ -158,8 +140,6 @@ def tree_transitions(state: RealmState) -> dict[type, Callable[[int, Any], None]
         SessionForked: partial(forked, state),
         SessionRewound: partial(rewound, state),
         SessionLabelled: partial(labelled, state),
-        SessionTracked: partial(tracked, state),
-        SessionRespecified: partial(respecified, state),
         SessionDeleted: partial(deleted, state),
         SessionMended: partial(mended, state),
     }

@@ -38,6 +38,7 @@ from mob.simulation.facts import (
 )
 from runtime.contexts import CompactionFailed, ContextCompacted
 from runtime.messages import Message, Usage
+from runtime.particulars import SessionRespecified, SessionTracked
 from runtime.records import (
     InputAbandoned,
     InputAccepted,
@@ -48,9 +49,7 @@ from runtime.records import (
     SessionForked,
     SessionLabelled,
     SessionMended,
-    SessionRespecified,
     SessionRewound,
-    SessionTracked,
     TaskEnded,
     TaskStarted,
     TurnEnded,

@@ -37,14 +37,13 @@ from runtime.journal import Event
 from runtime.live import Doing
 from runtime.manager import RealmSessions
 from runtime.messages import Message
+from runtime.particulars import SessionRespecified, SessionTracked
 from runtime.ports import Ports
 from runtime.realm import Realm
 from runtime.records import (
     SessionArchived,
     SessionCreated,
     SessionDeleted,
-    SessionRespecified,
-    SessionTracked,
     TurnEnded,
 )
 from runtime.results import TurnResult, last_text

@@ -38,6 +38,7 @@ PURE = (
     "runtime.models.recorded",
     "runtime.models.redaction",
     "runtime.models.wire",
+    "runtime.particulars",
     "runtime.prices",
     "runtime.records",
     "runtime.results",

@@ -23,6 +23,7 @@ from runtime.messages import (
     Usage,
     UserMessage,
 )
+from runtime.particulars import SessionRespecified, SessionTracked
 from runtime.records import (
     RUNTIME_RECORDS,
     HookReported,
@@ -36,9 +37,7 @@ from runtime.records import (
     SessionForked,
     SessionLabelled,
     SessionMended,
-    SessionRespecified,
     SessionRewound,
-    SessionTracked,
     TaskEnded,
     TaskStarted,
     TurnEnded,

@@ -159,19 +159,19 @@ def test_the_row_of_a_background_child_never_changes() -> None:
     assert pack_head(TASKED) == stored
 
 
-#: Heads with an external id, the only ones of layout 3: without a task, and with one.
+#: Heads with an external id, the only ones of layout 4: without a task, and with one.
 TRACKED = {
     name: attrs.evolve(head, session_id=SessionId(name), external_id="ticket-7", active_ns=5)
     for name, head in (("s4", PLAIN), ("s5", TASKED))
 }
-LAYOUT_3 = {
+LAYOUT_4 = {
     "s4": (
-        "dc001a03a27334a168c0c0c0c0c00102c00000009400000000a773746172746564c0c09090009000"
-        "05c0a87469636b65742d37"
+        "dc001c04a27334a168c0c0c0c0c00102c00000009400000000a773746172746564c0c09090009000"
+        "05c0c090a87469636b65742d37"
     ),
     "s5": (
-        "dc001a03a27335a168c0c0c0c0c00102c00000009400000000a773746172746564c0c09090009000"
-        "0595a86465746163686564a963616e63656c6c656407a26e6f09a87469636b65742d37"
+        "dc001c04a27335a168c0c0c0c0c00102c00000009400000000a773746172746564c0c09090009000"
+        "0595a86465746163686564a963616e63656c6c656407a26e6f09c090a87469636b65742d37"
     ),
 }
 
@@ -179,13 +179,13 @@ LAYOUT_3 = {
 @pytest.mark.parametrize("name", TRACKED)
 def test_the_row_of_a_session_that_is_tracked_elsewhere_never_changes(name: str) -> None:
     """CONTRACTS 2.1."""
-    stored = bytes.fromhex(LAYOUT_3[name])
+    stored = bytes.fromhex(LAYOUT_4[name])
     assert unpack_head(stored) == TRACKED[name]
     assert pack_head(TRACKED[name]) == stored
 
 
 def test_a_head_of_one_layout_with_the_fields_of_another_is_none() -> None:
-    """None is a guess: with an external id it is of layout 3, with a task of 2, else of 1."""
+    """None is a guess: with an external id it is of layout 4, with a task of 2, else of 1."""
     plain = msgpack.unpackb(pack_head(PLAIN))
     tasked = msgpack.unpackb(pack_head(TASKED))
     tracked = msgpack.unpackb(pack_head(TRACKED["s4"]))
@@ -195,9 +195,10 @@ def test_a_head_of_one_layout_with_the_fields_of_another_is_none() -> None:
         [2, *tasked[1:-1]],
         [2, *tasked[1:-1], None],
         [2, *tracked[1:]],
-        [3, *tasked[1:]],
-        [3, *tracked[1:-1], None],
-        [3, *tracked[1:-1], 7],
+        [4, *tasked[1:]],
+        [3, *tracked[1:]],
+        [4, *tracked[1:-1], None],
+        [4, *tracked[1:-1], 7],
     ):
         with pytest.raises((ValueError, TypeError)):
             unpack_head(msgpack.packb(wrong))

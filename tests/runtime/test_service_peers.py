@@ -228,7 +228,7 @@ async def test_what_a_hosted_session_had_not_worked_on_it_takes_up_in_the_next_p
 
 
 async def test_a_session_is_not_hosted_where_there_is_no_place_for_it() -> None:
-    """CONTRACTS 4.10 and 1.14: it never pretends to."""
+    """CONTRACTS 4.10, 1.14: it never pretends to."""
     service = RealmSessionService(MemoryStore())
     with pytest.raises(Unsupported, match="host_mode"):
         await made(service, "x", host_mode=True)
