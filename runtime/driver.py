@@ -33,7 +33,7 @@ from runtime.errors import ModelError
 from runtime.hooks import ALLOW, Deny, Hooks, Rewrite, TurnHooks, Verdict
 from runtime.ids import InputId, RunId
 from runtime.live import Doing, LiveSession
-from runtime.messages import SystemMessage, ToolCall, ToolOutcome, ToolResult, UserMessage
+from runtime.messages import SystemMessage, ToolCall, ToolResult, UserMessage
 from runtime.models.base import Model, ModelReply, ModelRequest
 from runtime.records import TurnEnded, TurnOutcome, TurnProgressed
 from runtime.replies import ask
@@ -42,7 +42,7 @@ from runtime.retry import DEFAULT_RETRY, RetryPolicy
 from runtime.session import PendingInput, SessionHead
 from runtime.skills import NO_SKILLS, Skills
 from runtime.tasks import is_notice
-from runtime.tools.base import Toolbox, ToolContext
+from runtime.tools.base import Toolbox, ToolContext, unknown_outcome
 from runtime.turn import (
     PLAIN_RULES,
     Began,
@@ -414,7 +414,7 @@ class TurnDriver:
             async with trio.open_nursery() as nursery:
                 for index, call in enumerate(calls):
                     if resumed and not self._config.toolbox.idempotent(call.name):
-                        results[index] = _unknown(call)
+                        results[index] = unknown_outcome(call)
                     else:
                         nursery.start_soon(run_one, index, call)
             if self._realm.failed is not None:
@@ -495,11 +495,3 @@ class TurnDriver:
 def _detail(excess: Excess) -> str:
     """A used-up budget as the JSON that `runtime.results` reads."""
     return json.dumps(attrs.asdict(excess))
-
-
-def _unknown(call: ToolCall) -> ToolResult:
-    text = (
-        "error: the process ended while this tool ran, and whether it finished is unknown; it was"
-        " not repeated because it is not declared idempotent"
-    )
-    return ToolResult(call.id, call.name, text, ToolOutcome.UNKNOWN)

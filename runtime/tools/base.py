@@ -225,6 +225,15 @@ class Toolbox:
         return _failed(context.call, f"timed out after {timeout_s:g} s")
 
 
+def unknown_outcome(call: ToolCall) -> ToolResult:
+    """What the model is told of a call that the end of a process cut off."""
+    text = (
+        "error: the process ended while this tool ran, and whether it finished is unknown; it was"
+        " not repeated because it is not declared idempotent"
+    )
+    return ToolResult(call.id, call.name, text, ToolOutcome.UNKNOWN)
+
+
 def as_text(value: Any) -> str:
     """A tool's return value as the text the model reads: strings as they are, the rest as JSON."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
