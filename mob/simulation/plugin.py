@@ -1,7 +1,7 @@
 """Tests that are simulations: each plays an async function under many seeds.
 
 Owns: what `@simulate(seeds=...)` makes of a function, and what it says when a seed fails. Must not:
-be imported before a test needs it; what pytest loads at its start is `mob_pytest`.
+be imported before a test needs it; what pytest loads at its start is `mob.pytest_plugin`.
 """
 
 from __future__ import annotations

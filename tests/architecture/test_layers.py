@@ -38,9 +38,10 @@ def test_nothing_depends_on_the_command_line() -> None:
     assert rules.stays_private(sources(), "mob.cli") == []
 
 
-def test_nothing_depends_on_the_simulation_but_the_command_line() -> None:
+def test_nothing_depends_on_the_simulation_but_the_command_line_and_pytests_plugin() -> None:
+    edges = ("mob.cli", "mob.pytest_plugin")
     library = {
-        name: module for name, module in sources().modules.items() if not name.startswith("mob.cli")
+        name: module for name, module in sources().modules.items() if not name.startswith(edges)
     }
     assert rules.stays_private(Sources(ROOT, library), "mob.simulation") == []
 

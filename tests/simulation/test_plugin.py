@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 #: Where the package is installed with its entry point, pytest finds the plugin by itself.
 INSTALLED = any(each.name == "mob-simulation" for each in entry_points(group="pytest11"))
-LOAD = () if INSTALLED else ("-p", "mob_pytest")
+LOAD = () if INSTALLED else ("-p", "mob.pytest_plugin")
 
 HEADER = """
 import pytest
@@ -153,13 +153,13 @@ async def test_my_own_world(world):
 
 def test_unused_the_plugin_loads_neither_mob_nor_trio() -> None:
     program = (
-        "import sys, mob_pytest;"
-        "print([name for name in ('mob', 'runtime', 'trio', 'attrs') if name in sys.modules])"
+        "import sys, mob.pytest_plugin\n"
+        "print({'mob.simulation', 'runtime', 'trio', 'attrs'} & set(sys.modules))"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True
     )
-    assert done.stdout.strip() == "[]"
+    assert done.stdout.strip() == "set()"
 
 
 def test_what_cannot_be_simulated_is_said_at_once() -> None:

@@ -1,7 +1,7 @@
 """The pytest plugin ``mob-simulation``: options, fixtures, and tests that take a world.
 
-Owns: what pytest has to know when it starts. Must not: import `mob` or `trio` before a test needs
-them, which is why it lies outside of the packages; `mob.simulation.plugin` does the work.
+Owns: what pytest has to know when it starts. Must not: import `trio` or our modules before a test
+needs them (the package `mob` is empty until it is asked); `mob.simulation.plugin` does the work.
 """
 
 from __future__ import annotations
