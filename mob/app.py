@@ -112,7 +112,7 @@ async def open_mob(
         nursery = await stack.enter_async_context(open_background())
         realm.checkpoints = gate
         mob = Mob(definition, realm, roster, harnesses, gate, snapshots, nursery)
-        if harnesses.bounded:
+        if harnesses.bounded or any(head.spec.budget for head in realm.state.heads.values()):
             open_budgets(mob)
         nursery.start_soon(gate.run, name="checkpointer")
         if records:

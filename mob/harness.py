@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from mob.budgets import check_run_budget, open_budgets
 from mob.context import LoadedSkills
 from mob.definition import MobDefinition, ProfileDefinition
 from mob.errors import DefinitionInvalid, Mistake
@@ -19,12 +20,13 @@ from mob.hooks import LoadedHooks
 from mob.peers import ask_peers
 from mob.tooldefs import SHELL, ShellDefinition
 from runtime.attempts import Route
-from runtime.budget import Budget
+from runtime.budget import Budget, tightest
 from runtime.compaction import Compacting
 from runtime.driver import SessionConfig
+from runtime.errors import MobError
 from runtime.ids import HarnessId
 from runtime.models.base import Model
-from runtime.session import SessionHead
+from runtime.session import NO_SPEC, SessionHead, SessionSpec
 from runtime.skills import LoadSkill
 from runtime.spawning import SpawnLimits
 from runtime.tools.agents import SpawnAgent
@@ -39,6 +41,10 @@ from runtime.turn import TurnRules
 
 if TYPE_CHECKING:
     from mob.mob import Mob
+
+
+#: What of a spec is laid over a configuration that was made for others too.
+_LAID_LATER: Final[dict[str, Any]] = {"tools": EVERY_TOOL, "output_schema": None, "budget": None}
 
 
 class Harnesses:
@@ -70,11 +76,21 @@ class Harnesses:
         return self._definition.profiles[name]
 
     def configure(self, mob: Mob, head: SessionHead) -> SessionConfig:
-        """What the session of `head` runs with."""
+        """What the session of `head` runs with: its profile, what its member says laid over that,
+        and what it was created with over both.
+
+        Raises:
+            MobError: it was created with something that this mob has not.
+        """
+        if head.spec.budget is not None:
+            check_run_budget(self._definition, head.spec.budget)
+            open_budgets(mob)
         depth = head.lineage.depth
         key = (head.harness_id, None if depth else head.agent_id, depth)
         config = self._configs.get(key)
-        if config is None:
+        if head.spec != NO_SPEC and attrs.evolve(head.spec, **_LAID_LATER) != NO_SPEC:
+            config = self._make(mob, *key, spec=head.spec)
+        elif config is None:
             config = self._configs[key] = self._make(mob, *key)
         if head.spec.output_schema is not None:  # asked for by whoever spawned it
             schema = json.loads(head.spec.output_schema)
@@ -85,16 +101,30 @@ class Harnesses:
             return config
         return attrs.evolve(config, toolbox=config.toolbox.restricted(laid))
 
-    def _make(self, mob: Mob, profile_name: str, member: str | None, depth: int) -> SessionConfig:
-        profile = self._definition.profiles[profile_name]
+    def _make(
+        self,
+        mob: Mob,
+        profile_name: str,
+        member: str | None,
+        depth: int,
+        spec: SessionSpec = NO_SPEC,
+    ) -> SessionConfig:
+        """What sessions of a profile run with, `spec` laid over it."""
+        profile = self._laid_over(self._definition.profiles[profile_name], spec)
         skills = self._skills.of(profile_name)
+        if (unknown := skills.unknown(spec.preload_skills)) is not None:
+            raise MobError(unknown)
+        skills = skills.preloading(spec.preload_skills)
         toolbox = self._toolbox(mob, profile_name, member, depth)
         told = self._told.get(member) if member is not None else None
-        own = "" if told is None else told.instructions
-        first, *fallback = self._routes(profile)
+        instructions = spec.instructions
+        if instructions is None:
+            own = "" if told is None else told.instructions
+            instructions = f"{profile.instructions}\n{own}".strip()
+        first, *fallback = self._routes(profile, spec.fallback)
         return SessionConfig(
             first.model,
-            skills.prompt(f"{profile.instructions}\n{own}".strip()),
+            skills.prompt(instructions),
             toolbox,
             TurnRules(
                 profile.output_schema,
@@ -153,8 +183,29 @@ class Harnesses:
         folder = self._definition.folder / shell.cwd
         return ShellTool(folder, shell.timeout_s, shell.max_output_bytes, shell.env)
 
-    def _routes(self, profile: ProfileDefinition) -> list[Route]:
-        """The chain of models of a profile, its own first."""
+    def _laid_over(self, profile: ProfileDefinition, spec: SessionSpec) -> ProfileDefinition:
+        """`profile` with what a session was created with in the place of what it says.
+
+        Raises `MobError` if that names what this mob has not: it fails the session's turns.
+        """
+        if spec == NO_SPEC:
+            return profile
+        compacting = spec.compaction.model if spec.compaction is not None else None
+        for alias in (spec.model, *spec.fallback, compacting):
+            if alias is not None and alias not in self._models:
+                known = ", ".join(self._models)
+                raise MobError(f"there is no model alias {alias!r} here; there are: {known}")
+        retries = spec.output_retries
+        return attrs.evolve(
+            profile,
+            model=spec.model or profile.model,
+            output_retries=profile.output_retries if retries is None else retries,
+            options={**profile.options, **spec.options},
+            compaction=spec.compaction or profile.compaction,
+        )
+
+    def _routes(self, profile: ProfileDefinition, fallback: tuple[str, ...] = ()) -> list[Route]:
+        """The chain of models of a profile, its own first, then `fallback` or the model's own."""
         models = self._definition.models
         return [
             Route(
@@ -162,7 +213,7 @@ class Harnesses:
                 models[alias].retry,
                 {**models[alias].options, **profile.options},
             )
-            for alias in (profile.model, *models[profile.model].fallback)
+            for alias in (profile.model, *(fallback or models[profile.model].fallback))
         ]
 
     def _peer_tools(self, mob: Mob, member: str) -> list[Tool]:
@@ -191,10 +242,13 @@ class Harnesses:
     def budget_of(self, head: SessionHead) -> tuple[str, Budget] | None:
         """The budget of a session's profile, and whose it is in words."""
         profile = self._definition.profiles.get(head.harness_id)
-        if profile is None or profile.budget is None:
+        of_profile = None if profile is None else profile.budget
+        given = [each for each in (of_profile, head.spec.budget) if each is not None]
+        if not given:
             return None
         kind = "member" if head.lineage.parent is None else "child"
-        return f"{kind} {head.title or head.agent_id or head.session_id!r}", profile.budget
+        whose = f"{kind} {head.title or head.agent_id or head.session_id!r}"
+        return whose, tightest(given)
 
     def forget(self) -> None:
         """Make configurations anew from now on: the roster has changed."""

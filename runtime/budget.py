@@ -17,7 +17,7 @@ calls are counted before they run and are never more than allowed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
@@ -42,6 +42,16 @@ class Budget:
     tool_calls: int | None = None
     seconds: float | None = None
     nano_usd: int | None = None
+
+
+def tightest(budgets: Iterable[Budget]) -> Budget:
+    """The least of each limit that any of `budgets` has."""
+    kept: dict[str, Any] = {}
+    for each in budgets:
+        for limit, allowed in attrs.asdict(each).items():
+            if allowed is not None:
+                kept[limit] = min(kept.get(limit, allowed), allowed)
+    return Budget(**kept)
 
 
 @attrs.frozen

@@ -80,6 +80,10 @@ class Skills:
         parts = [instructions, told, *map(self._body, self.preloaded)]
         return "\n\n".join(part for part in parts if part)
 
+    def preloading(self, names: Iterable[str]) -> Skills:
+        """These skills, the bodies of `names` in the prompt too."""
+        return attrs.evolve(self, preloaded=tuple(dict.fromkeys((*self.preloaded, *names))))
+
     def added(self, instructions: str, names: Iterable[str]) -> str:
         """`instructions` with the bodies of these skills, for one turn."""
         fresh = [name for name in dict.fromkeys(names) if name not in self.preloaded]
