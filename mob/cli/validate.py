@@ -94,12 +94,15 @@ def summary(definition: MobDefinition) -> dict[str, Any]:
             name: {
                 "model": profile.model,
                 "tools": list(profile.tools),
+                "deny": list(profile.tools_deny),
+                "shell": profile.shell is not None,
                 "subagents": profile.subagents is not None,
                 "structured": profile.output_schema is not None,
             }
             for name, profile in definition.profiles.items()
         },
         "models": {name: model.model for name, model in definition.models.items()},
+        "mcp": {name: each.url or each.command for name, each in definition.mcp.items()},
         "wiring": {name: list(peers) for name, peers in definition.peers().items()},
     }
 
@@ -113,6 +116,11 @@ def _describe(file: Path, definition: MobDefinition) -> None:
         if profile.tools:
             within = [f", of {', '.join(layer)}" for layer in profile.tools_within]
             what.append(f"tools {', '.join(profile.tools)}{''.join(within)}")
+            what.append(f"tools {', '.join(profile.tools)}")
+        if profile.tools_deny:
+            what.append(f"never {', '.join(profile.tools_deny)}")
+        if profile.shell is not None:
+            what.append(f"a shell in {profile.shell.cwd}")
         if profile.subagents is not None:
             what.append(f"children down to depth {profile.subagents.max_depth}")
         if profile.output_schema is not None:
@@ -120,6 +128,8 @@ def _describe(file: Path, definition: MobDefinition) -> None:
         result(f"profile   {name}: {'; '.join(what)}")
     for name, model in definition.models.items():
         result(f"model     {name} = {model.model}")
+    for name, server in definition.mcp.items():
+        result(f"server    {name} = {server.url or server.command}")
     edges = sum(len(peers) for peers in definition.peers().values()) // 2
     result(f"wiring    {plural(edges, 'pair')} of members may ask each other")
 
