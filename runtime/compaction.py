@@ -163,12 +163,8 @@ def _record(journal: Journal, compaction: Compaction) -> ContextCompacted:
 
 
 def due(policy: CompactionPolicy, live: LiveSession) -> bool:
-    """Whether the session's context, at rest, is as long as it may become, and is all of one turn
-    longer than when it was last compacted."""
-    head = live.head
-    if head.compaction is not None and head.turns <= head.compaction.made_at:
-        return False
-    if _to_sum_up(policy, head) is None:
+    """Whether the session's context, at rest, is as long as it may become, and can be shorter."""
+    if _to_sum_up(policy, live.head) is None:
         return False
     many = len(live.first) + len(live.history)
     if policy.at_messages is not None and many >= policy.at_messages:

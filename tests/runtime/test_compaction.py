@@ -495,3 +495,37 @@ async def test_a_late_compaction_of_another_history_is_not_in_force() -> None:
     await realm.append(late).wait()
     assert head.compaction is None
     assert head.usage == Usage(1, 1, 3)
+
+
+async def test_gc_keeps_every_compaction_that_a_rewind_may_come_back_to() -> None:
+    """Compaction: gc keeps the ones before the one in force, and those of branches."""
+    minutes, store = Minutes(iter(f"minutes {n}" for n in range(9)).__next__), MemoryStore()
+    realm = realm_of(minutes, store)
+    session_id = await new_session(realm)
+    manager = RealmSessions(realm)
+    await talk(realm, session_id, *"abcdefghij")
+    fork = await manager.fork(session_id)
+    await manager.delete(session_id)
+    await Retention(realm, 0).run()
+    await manager.rewind(fork.session_id, 5)
+    assert realm.live(fork.session_id).first[0].text.endswith("minutes 1")
+    await manager.rewind(fork.session_id, 1)
+    await realm.checkpoint()
+    await Retention(realm, 0).run()
+    again = realm_of(minutes, store, start=1000)
+    assert again.state.heads == realm.state.heads
+    await RealmSessions(again).restore(fork.session_id, 0)
+    assert again.live(fork.session_id).first[0].text.endswith("minutes 3")
+
+
+async def test_what_was_counted_is_forgotten_with_what_is_summed_up() -> None:
+    model = ScriptedModel(lambda request: "s" if ".summary." in request.key else "four" * 10)
+    policy = CompactionPolicy(at_tokens=40, keep_turns=1)
+    realm = make_realm(MemoryStore(), model)
+    realm.configure = lambda _: SessionConfig(model, compacting=Compacting(policy, model))
+    session_id = await new_session(realm)
+    counts = []
+    for _ in range(6):
+        await talk(realm, session_id, "four" * 5)
+        counts.append(count_tokens(realm.live(session_id)))
+    assert max(counts) < 50
