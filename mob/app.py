@@ -26,6 +26,7 @@ from mob.servers import open_mcp
 from runtime.checkpoint import CheckpointGate
 from runtime.ids import RealmId
 from runtime.journal import Journal
+from runtime.memory import Embedder
 from runtime.models.base import Model
 from runtime.nursery import open_background
 from runtime.ports import Ports
@@ -67,6 +68,8 @@ async def open_mob(
     ports: Ports | None = None,
     adopt: bool = False,
     grace_s: float = GRACE_S,
+    memory_index: Path | None = None,
+    embedder: Embedder | None = None,
 ) -> AsyncIterator[Mob]:
     """Open the mob of `definition`: create it, or continue the one the store holds under its id.
 
@@ -75,7 +78,9 @@ async def open_mob(
     `models` maps aliases to clients (which stay the caller's); the rest are opened from the
     definition. `tools` likewise stand in for tables ``[tools.X]``, whose files are not loaded then
     (one called ``shell`` for every profile's shell), and `mcp` for servers ``[mcp.X]``.
-    `sessions` is where snapshots go (default: the store). Leaving the block lets turns
+    `sessions` is where snapshots go (default: the store). `memory_index` is a file for the index of
+    what profiles with a memory search (default: none, it is made anew in memory), `embedder` what
+    tells meanings for it. Leaving the block lets turns
     in flight finish for `grace_s` seconds, then cancels them; they are continued next time.
 
     Raises:
@@ -95,16 +100,10 @@ async def open_mob(
             open_models(definition.models, models or {}, definition.folder)
         )
         sources = await stack.enter_async_context(open_mcp(definition, mcp or {}))
-        harnesses = Harnesses(definition, clients, loaded, sources)
-        realm = Realm(
-            store,
-            RealmId(definition.id),
-            ports=ports,
-            record_types=MOB_RECORDS,
-            limits=harnesses.limits,
-        )
-        roster = Roster(realm.state)
-        realm.recovery.add(_rows(roster))
+        remembers = (memory_index, embedder)
+        harnesses = Harnesses(definition, clients, loaded, sources, remembers)
+        stack.push_async_callback(harnesses.aclose)
+        realm, roster = _realm_of(definition, store, ports, harnesses)
         records = realm.recover()
         await _same_blueprint(definition, realm, roster, adopt=adopt)
         snapshots = sessions or StoredSessions(store, realm.realm_id)
@@ -126,6 +125,22 @@ async def open_mob(
                 # Shielded so that whoever leaves by cancellation leaves as tidily.
                 await mob.close(grace_s)
                 await realm.checkpoint()
+
+
+def _realm_of(
+    definition: MobDefinition, store: Store, ports: Ports | None, harnesses: Harnesses
+) -> tuple[Realm, Roster]:
+    """The mob's realm and roster, not recovered yet."""
+    realm = Realm(
+        store,
+        RealmId(definition.id),
+        ports=ports,
+        record_types=MOB_RECORDS,
+        limits=harnesses.limits,
+    )
+    roster = Roster(realm.state)
+    realm.recovery.add(_rows(roster))
+    return realm, roster
 
 
 def _rows(roster: Roster) -> WholeRows:

@@ -18,6 +18,7 @@ from mob.tables import nearest
 from mob.tooldefs import (
     ASK_PREFIX,
     LOAD_SKILL,
+    SEARCH_MEMORY,
     SHELL,
     SPAWN_AGENT,
     TASK_TOOLS,
@@ -174,6 +175,8 @@ def _check_choices(
         offered.add(SHELL)
     if profile.skills.allow or profile.skills.preload:
         offered.add(LOAD_SKILL)
+    if profile.memory is not None:
+        offered.add(SEARCH_MEMORY)
     offered.update(f"{ASK_PREFIX}{other}" for other in definition.profiles)
     for choice in profile.tool_choice:
         server = choice.removeprefix(MCP_PREFIX).partition(".")[0]

@@ -1,4 +1,4 @@
-"""What a mob file says about the context of a model's calls: skills, compaction.
+"""What a mob file says about the context of a model's calls: skills, compaction, memory.
 
 Owns: the definition types, reading them, what is wrong with them, and loading the skills. Must not:
 read a skill's other files, ask a model, search.
@@ -33,7 +33,10 @@ class SkillLists:
 NO_SKILL_LISTS: Final = SkillLists()
 
 #: What a blueprint does not say, because it was not given.
-UNGIVEN: Final = {"skills": attrs.asdict(NO_SKILL_LISTS)}
+UNGIVEN: Final = {"skills": attrs.asdict(NO_SKILL_LISTS), "memory": None}
+
+#: Whose turns a profile with a memory may search.
+SCOPES: Final = ("session", "mob")
 
 
 def read_skill_folders(top: TableReader) -> tuple[str, ...]:
@@ -70,9 +73,24 @@ def read_compaction(owner: TableReader) -> CompactionPolicy | None:
     return policy
 
 
+def read_memory(owner: TableReader) -> str | None:
+    """The value of `memory` in a profile: its scope; None if it has no memory."""
+    given = owner.raw("memory")
+    if given is None or isinstance(given, bool):
+        return SCOPES[0] if given else None
+    table = owner.table("memory")
+    scope = table.choice("scope", SCOPES[0], SCOPES)
+    table.done()
+    return scope
+
+
 def context_mistakes(definition: MobDefinition) -> Iterable[Mistake]:
-    """What does not hold of compactions, each with its path."""
+    """What does not hold of compactions and memories, each with its path."""
     for name, profile in definition.profiles.items():
+        if profile.memory not in (None, *SCOPES):
+            hint = nearest(str(profile.memory), SCOPES)
+            why = f"{profile.memory!r} is not possible"
+            yield Mistake(f"profiles.{name}.memory.scope", why, hint)
         policy, path = profile.compaction, f"profiles.{name}.compaction"
         if policy is None:
             continue

@@ -29,6 +29,7 @@ from mob.context import (
     UNGIVEN,
     SkillLists,
     read_compaction,
+    read_memory,
     read_skill_folders,
     read_skill_lists,
 )
@@ -100,6 +101,7 @@ class ProfileDefinition:
     shell: ShellDefinition | None = None
     skills: SkillLists = NO_SKILL_LISTS
     compaction: CompactionPolicy | None = None
+    memory: str | None = None
     tools_within: tuple[tuple[str, ...], ...] = ()
 
     @property
@@ -324,6 +326,7 @@ def _read_profile(folder: Path, table: TableReader) -> tuple[ProfileDefinition, 
         shell=read_shell(table),
         skills=read_skill_lists(table),
         compaction=read_compaction(table),
+        memory=read_memory(table),
     )
     table.done()
     return profile, lists.allow is not None

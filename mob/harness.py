@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -24,7 +25,8 @@ from runtime.budget import Budget, tightest
 from runtime.compaction import Compacting
 from runtime.driver import SessionConfig
 from runtime.errors import MobError
-from runtime.ids import HarnessId
+from runtime.ids import HarnessId, SessionId
+from runtime.memory import Embedder, Found, Memory, SearchMemory
 from runtime.models.base import Model
 from runtime.session import NO_SPEC, SessionHead, SessionSpec
 from runtime.skills import LoadSkill
@@ -60,12 +62,15 @@ class Harnesses:
         models: Mapping[str, Model],
         tools: Mapping[str, Tool],
         sources: Mapping[str, ToolSource],
+        remembers: tuple[Path | None, Embedder | None] = (None, None),
     ) -> None:
         self._definition = definition
         self._models = models
         self._tools = tools
         self._hooks = LoadedHooks(definition)
         self._skills = LoadedSkills(definition)
+        self._remembers = remembers
+        self._memory: Memory | None = None
         self._sources = sources
         self._peers = definition.peers()
         self._told = definition.member_details()
@@ -141,6 +146,32 @@ class Harnesses:
             self._compacting(profile, first),
         )
 
+    def memory(self, mob: Mob) -> Memory:
+        """The memory of the mob, made when it is first asked for."""
+        if self._memory is None:
+            self._memory = Memory(mob.realm, *self._remembers)
+        return self._memory
+
+    async def search(self, mob: Mob, query: str, asker: SessionId | None, limit: int) -> Found:
+        """Past turns that fit `query`, of those that `asker` may read, or with None of all."""
+        heads = list(mob.realm.state.heads)
+        readable = heads if asker is None else self.readable(mob, asker)
+        return await self.memory(mob).search(query, readable, limit)
+
+    def readable(self, mob: Mob, asker: SessionId) -> list[SessionId]:
+        """Whose turns a session may search: its own, and with the scope ``mob`` those of all
+        sessions whose profile has that scope too."""
+        profiles, heads = self._definition.profiles, mob.realm.state.heads
+        shares = {name for name, profile in profiles.items() if profile.memory == "mob"}
+        if asker not in heads or heads[asker].harness_id not in shares:
+            return [asker]
+        return [each for each, head in heads.items() if head.harness_id in shares]
+
+    async def aclose(self) -> None:
+        """Close the index of the memory."""
+        if self._memory is not None:
+            await self._memory.aclose()
+
     def _compacting(self, profile: ProfileDefinition, own: Route) -> Compacting | None:
         policy = profile.compaction
         if policy is None:
@@ -166,6 +197,8 @@ class Harnesses:
             own.append(self._tools.get(SHELL) or self._shell(profile.shell))
         if (skills := self._skills.of(profile_name)).offered:
             own.append(LoadSkill(skills))
+        if profile.memory is not None:
+            own.append(SearchMemory(self.memory(mob), lambda asker: self.readable(mob, asker)))
         if member is not None:
             own.extend(self._peer_tools(mob, member))
         library = [each for name, each in self._tools.items() if name != SHELL]

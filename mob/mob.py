@@ -34,6 +34,7 @@ from runtime.ids import AgentId, HarnessId, SessionId
 from runtime.inputs import Admission
 from runtime.journal import Event
 from runtime.manager import SessionManager
+from runtime.memory import Found
 from runtime.realm import Realm
 from runtime.records import SessionArchived, SessionCreated, SessionDeleted, TurnEnded
 from runtime.results import TurnResult
@@ -116,6 +117,11 @@ class Mob:
     def budget_of(self, head: SessionHead) -> tuple[str, Budget] | None:
         """The budget of one session of this mob, and whose it is in words."""
         return self._harnesses.budget_of(head)
+
+    async def search(self, query: str, member: str | None = None, limit: int = 5) -> Found:
+        """The past turns that fit `query`, best first: of those a member may read, or of all."""
+        asker = None if member is None else self.session_of(member)
+        return await self._harnesses.search(self, query, asker, limit)
 
     def events(self, after: int = 0) -> AsyncGenerator[Event, None]:
         """Every committed record above the cursor `after`, then the future, without end.

@@ -26,6 +26,7 @@ SHELL: Final = "shell"
 #: What comes with `SPAWN_AGENT` if children may work in the background.
 TASK_TOOLS: Final = ("list_tasks", "get_task", "message_task", "wait_task", "cancel_task")
 LOAD_SKILL: Final = "load_skill"
+SEARCH_MEMORY: Final = "search_memory"
 ASK_PREFIX: Final = "ask_"
 
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -173,6 +174,8 @@ def _taken(definition: MobDefinition) -> list[str]:
         taken += TASK_TOOLS
     if definition.skills:
         taken.append(LOAD_SKILL)
+    if any(profile.memory is not None for profile in definition.profiles.values()):
+        taken.append(SEARCH_MEMORY)
     return taken
 
 

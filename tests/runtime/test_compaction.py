@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,85 +16,22 @@ from runtime.compaction import SUMMARY, TIMEOUT_S, Compacting, Context, count_to
 from runtime.contexts import CompactionFailed, ContextCompacted
 from runtime.driver import SessionConfig
 from runtime.errors import CompactionDisabled, ModelError, SessionBusy, TurnInterrupted
-from runtime.ids import SessionId
 from runtime.manager import RealmSessions
 from runtime.messages import (
     AssistantMessage,
-    Message,
     SystemMessage,
     ToolResult,
     Usage,
     UserMessage,
     check_sequence,
 )
-from runtime.models.base import ModelReply, ModelRequest, StopReason
 from runtime.models.scripted import ScriptedModel, calling
-from runtime.realm import Realm
-from runtime.retention import Retention
 from runtime.service import CreateSessionRequest, InitialTurnPolicy, SessionBuildOptions
-from runtime.session import CompactionPolicy, SessionHead, SessionSpec
+from runtime.session import CompactionPolicy, SessionSpec
 from runtime.spending import Budgets
-from runtime.tools.base import Tool, Toolbox
-from stores import MemoryStore, open_lmdb
-from tests.runtime.fakes import Doing, counting_ports, make_realm, new_session
-
-POLICY = CompactionPolicy(at_messages=6, keep_turns=1)
-
-
-class Minutes:
-    """A model that answers turns, and writes summaries or fails to."""
-
-    def __init__(self, summary: Callable[[], Any] = lambda: "the minutes") -> None:
-        self.summary = summary
-        self.contexts: list[list[Message]] = []
-        self.asked: list[str] = []
-        self.model = ScriptedModel(self.answer)
-
-    async def answer(self, request: ModelRequest) -> ModelReply | str | Exception:
-        if ".summary." in request.key:
-            assert (request.tools, len(request.messages)) == ((), 1)
-            self.asked.append(request.messages[0].text)
-            said = self.summary()
-            said = await said if hasattr(said, "__await__") else said
-            usage = Usage(50, 5, 1)
-            return ModelReply(said, usage=usage) if isinstance(said, str) else said
-        self.contexts.append(list(request.messages))
-        if request.messages[-1].text == "work":
-            return calling(("work", {}))
-        return ModelReply("done", (), StopReason.END, Usage(10, 1, 1))
-
-
-def realm_of(
-    minutes: Minutes,
-    store: Any = None,
-    policy: CompactionPolicy | None = POLICY,
-    tools: tuple[Tool, ...] = (),
-    start: int = 1,
-) -> Realm:
-    realm = make_realm(store or MemoryStore(), minutes.model, ports=counting_ports(start))
-    how = None if policy is None else Compacting(policy, minutes.model)
-
-    def configure(_: SessionHead) -> SessionConfig:
-        return SessionConfig(minutes.model, toolbox=Toolbox(tools), compacting=how)
-
-    realm.configure = configure
-    return realm
-
-
-async def talk(realm: Realm, session_id: SessionId, *texts: str) -> None:
-    for text in texts:
-        await realm.runner.send_message(session_id, text)
-
-
-def texts_of(messages: list[Message]) -> list[str]:
-    return [message.text for message in messages]
-
-
-def of_kind(realm: Realm, kind: type) -> list[Any]:
-    return [e.record for e in realm.journal.read(limit=10_000) if isinstance(e.record, kind)]
-
-
-MINUTES = "What was said before, in short:\n\nthe minutes"
+from stores import MemoryStore
+from tests.runtime.fakes import Doing, make_realm, new_session
+from tests.runtime.minutes import MINUTES, Minutes, hang, of_kind, realm_of, talk, texts_of
 
 
 async def test_a_context_at_its_threshold_begins_with_a_summary() -> None:
@@ -145,72 +81,6 @@ async def test_the_whole_history_is_readable() -> None:
     assert realm.snapshot(session_id).messages[-2].text == "e"
 
 
-@pytest.mark.parametrize("checkpoint", [False, True])
-async def test_it_survives_the_process(checkpoint: bool) -> None:
-    """Compaction: survives a restart, from the journal and from rows."""
-    minutes, store = Minutes(), MemoryStore()
-    realm = realm_of(minutes, store)
-    session_id = await new_session(realm)
-    await talk(realm, session_id, *"abcd")
-    if checkpoint:
-        await realm.checkpoint()
-    again = realm_of(minutes, store, start=1000)
-    assert again.state.heads == realm.state.heads
-    assert again.live(session_id).history == realm.messages(session_id, 4, "oldest")
-    await talk(again, session_id, "e")
-    assert texts_of(minutes.contexts[-1]) == [MINUTES, "c", "done", "d", "done", "e"]
-
-
-async def test_a_rewind_to_before_it_undoes_it_and_a_restore_brings_it_back() -> None:
-    """Compaction: rewind to before it and it is undone; to after it and it stays."""
-    minutes = Minutes()
-    realm = realm_of(minutes)
-    session_id = await new_session(realm)
-    manager = RealmSessions(realm)
-    await talk(realm, session_id, *"abcd")
-    await manager.rewind(session_id, 2)
-    assert realm.live(session_id).first == (UserMessage(MINUTES, SUMMARY),)
-    await manager.rewind(session_id, 1)
-    assert realm.live(session_id).first == ()
-    await talk(realm, session_id, "x")
-    assert texts_of(minutes.contexts[-1]) == ["a", "done", "b", "done", "x"]
-    await manager.restore(session_id, 0)
-    await talk(realm, session_id, "e")
-    assert texts_of(minutes.contexts[-1]) == [MINUTES, "c", "done", "d", "done", "e"]
-
-
-async def test_of_several_a_rewind_finds_the_one_that_was_in_force() -> None:
-    """Compaction: the history after a rewind is that of back then."""
-    minutes = Minutes(iter(f"minutes {n}" for n in range(9)).__next__)
-    realm = realm_of(minutes)
-    session_id = await new_session(realm)
-    await talk(realm, session_id, *"abcdefghij")
-    assert len(minutes.asked) == 4
-    assert realm.live(session_id).first[0].text.endswith("minutes 3")
-    await RealmSessions(realm).rewind(session_id, 5)
-    assert realm.live(session_id).first[0].text.endswith("minutes 1")
-    assert realm.live(session_id).skipped == 8
-
-
-async def test_a_fork_takes_it_along_and_gc_keeps_it_for_the_fork() -> None:
-    """Compaction: survives fork and gc, also without the session that made it."""
-    minutes, store = Minutes(), MemoryStore()
-    realm = realm_of(minutes, store)
-    session_id = await new_session(realm)
-    manager = RealmSessions(realm)
-    await talk(realm, session_id, *"abcd")
-    fork = await manager.fork(session_id)
-    await manager.delete(session_id)
-    await Retention(realm, 0).run()
-    again = realm_of(minutes, store, start=1000)
-    await talk(again, fork.session_id, "e")
-    assert texts_of(minutes.contexts[-1]) == [MINUTES, "c", "done", "d", "done", "e"]
-    assert fork.usage == Usage()
-    await RealmSessions(again).delete(fork.session_id)
-    await Retention(again, 0).run()
-    assert of_kind(again, ContextCompacted) == []
-
-
 async def test_what_it_costs_is_counted_up_to_the_root() -> None:
     """Compaction: usage counted, to the budget root."""
     minutes = Minutes()
@@ -235,11 +105,6 @@ async def test_a_used_up_budget_pays_for_no_summary() -> None:
     with pytest.raises(Exception, match="is used up"):
         await talk(realm, session_id, "d")
     assert minutes.asked == []
-
-
-async def hang() -> str:
-    await trio.sleep_forever()
-    raise AssertionError
 
 
 @pytest.mark.parametrize(
@@ -369,38 +234,6 @@ async def test_an_interrupt_ends_a_summary_too(autojump_clock: MockClock) -> Non
     assert texts_of(minutes.contexts[-1])[0] == MINUTES
 
 
-async def test_a_crash_during_a_summary_costs_the_summary_only(autojump_clock: MockClock) -> None:
-    """Compaction: a process that dies while a summary is made leaves the context as it was."""
-    minutes, store = Minutes(hang), MemoryStore()
-    realm = realm_of(minutes, store)
-    session_id = await new_session(realm)
-    await talk(realm, session_id, *"abc")
-    with trio.move_on_after(1):
-        await talk(realm, session_id, "d")
-    minutes.summary = lambda: "the minutes"
-    again = realm_of(minutes, store, start=1000)
-    assert again.state.head(session_id).compaction is None
-    await talk(again, session_id, "e")
-    assert [texts_of(each)[0] for each in minutes.contexts[-2:]] == [MINUTES, MINUTES]
-
-
-async def test_a_summary_that_is_damaged_is_not_in_force(tmp_path: Path) -> None:
-    """Compaction: the history is whole without it, so its loss takes nothing away."""
-    minutes = Minutes()
-    async with open_lmdb(tmp_path / "store") as store:
-        realm = realm_of(minutes, store)
-        session_id = await new_session(realm)
-        await talk(realm, session_id, *"abcd")
-        head = realm.state.head(session_id)
-        assert head.compaction is not None
-        await store.commit([realm.journal.erasure(head.compaction.seq)])
-        realm.discard_live(session_id)
-        assert realm.live(session_id).first == ()
-        await talk(realm, session_id, "e")
-        assert texts_of(minutes.contexts[-1])[0] in (MINUTES, "a")
-        assert realm.state.quarantined == {}
-
-
 async def test_a_turn_costs_the_same_however_long_the_history_is() -> None:
     """CONTRACTS 6.14: the live copy holds what is behind the summary, and nothing is read again."""
     minutes = Minutes()
@@ -481,41 +314,6 @@ def test_a_context_is_a_sequence() -> None:
     assert [each.text for each in reversed(context)] == ["d", "c", "b", "a"]
     with pytest.raises(IndexError):
         context[4]
-
-
-async def test_a_late_compaction_of_another_history_is_not_in_force() -> None:
-    """Compaction: one that was made of a history that is not there any more changes nothing."""
-    realm = make_realm(MemoryStore(), ScriptedModel(lambda _: "ok"))
-    session_id = await new_session(realm)
-    await talk(realm, session_id, "a", "b")
-    head = realm.state.head(session_id)
-    late = ContextCompacted(
-        session_id, head.head - 1, 2, 1, 2, (), "s", None, Usage(1, 1, 1), None, 9
-    )
-    await realm.append(late).wait()
-    assert head.compaction is None
-    assert head.usage == Usage(1, 1, 3)
-
-
-async def test_gc_keeps_every_compaction_that_a_rewind_may_come_back_to() -> None:
-    """Compaction: gc keeps the ones before the one in force, and those of branches."""
-    minutes, store = Minutes(iter(f"minutes {n}" for n in range(9)).__next__), MemoryStore()
-    realm = realm_of(minutes, store)
-    session_id = await new_session(realm)
-    manager = RealmSessions(realm)
-    await talk(realm, session_id, *"abcdefghij")
-    fork = await manager.fork(session_id)
-    await manager.delete(session_id)
-    await Retention(realm, 0).run()
-    await manager.rewind(fork.session_id, 5)
-    assert realm.live(fork.session_id).first[0].text.endswith("minutes 1")
-    await manager.rewind(fork.session_id, 1)
-    await realm.checkpoint()
-    await Retention(realm, 0).run()
-    again = realm_of(minutes, store, start=1000)
-    assert again.state.heads == realm.state.heads
-    await RealmSessions(again).restore(fork.session_id, 0)
-    assert again.live(fork.session_id).first[0].text.endswith("minutes 3")
 
 
 async def test_what_was_counted_is_forgotten_with_what_is_summed_up() -> None:
