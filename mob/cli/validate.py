@@ -116,7 +116,6 @@ def _describe(file: Path, definition: MobDefinition) -> None:
         if profile.tools:
             within = [f", of {', '.join(layer)}" for layer in profile.tools_within]
             what.append(f"tools {', '.join(profile.tools)}{''.join(within)}")
-            what.append(f"tools {', '.join(profile.tools)}")
         if profile.tools_deny:
             what.append(f"never {', '.join(profile.tools_deny)}")
         if profile.shell is not None:

@@ -75,6 +75,17 @@ def test_a_valid_file_is_summed_up(tmp_path: Path) -> None:
     assert report["wiring"]["lead"] == ["worker-0", "worker-1"]
 
 
+def test_validate_says_once_what_a_profile_may_call(tmp_path: Path) -> None:
+    tools = 'tools = { allow = ["mcp.web.*"], deny = ["mcp.web.x"] }\nshell = { cwd = "desk" }\n'
+    server = '[mcp.web]\nurl = "http://127.0.0.1/mcp"\n'
+    text = ECHO.replace('model = "main"\n', f'model = "main"\n{tools}') + server
+    (tmp_path / "mob.toml").write_text(text)
+    said = mob("validate", "mob.toml", cwd=tmp_path).stdout
+    assert said.count("tools mcp.web.*; never mcp.web.x; a shell in desk") == 1
+    assert said.count("tools ") == 1
+    assert "server    web = http://127.0.0.1/mcp" in said
+
+
 def test_a_tool_that_cannot_be_loaded_is_a_mistake(tmp_path: Path) -> None:
     table = '[tools.look]\nfunction = "tools.py:look"\n'
     (tmp_path / "mob.toml").write_text(ECHO + table)
