@@ -86,7 +86,10 @@ async def test_what_was_rewound_is_not_found_and_a_restore_brings_it_back() -> N
     memory, manager = Memory(realm), RealmSessions(realm)
     await manager.rewind(session_id, 0)
     assert await turns(memory, "code", session_id) == [(session_id, 1)]
-    await manager.restore(session_id)
+    await realm.runner.send_message(session_id, "a dog")
+    assert await turns(memory, "cat", session_id) == []
+    assert await turns(memory, "dog", session_id) == [(session_id, 2)]
+    await manager.restore(session_id, 0)
     assert await turns(memory, "code", session_id) == [(session_id, 3), (session_id, 1)]
 
 
@@ -127,9 +130,11 @@ async def test_an_index_is_continued_and_made_anew_when_it_is_no_good(tmp_path: 
     assert await found(realm_of(store)) == (expected, [0])
     path.unlink()
     assert await found(realm_of(store)) == (expected, [0])
-    other = realm_of(MemoryStore())
-    await told(other, "one")
-    assert (await found(other))[0] == []
+    shorter, same = realm_of(), realm_of()
+    assert await told(shorter, "one") == await told(same, *("a code", "b", "c")) == session_id
+    assert (await found(shorter))[0] == []
+    assert await found(realm_of(store)) == (expected, [0])
+    assert await found(same) == ([(session_id, 1)], [0])
 
 
 async def test_an_embedder_adds_meaning_and_may_fail() -> None:
