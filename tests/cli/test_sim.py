@@ -109,9 +109,9 @@ def test_tools_and_the_shell_of_a_mob_file_are_doubled(folder: Path) -> None:
     replay = ("sim", "replay", "mob.toml", "--faults", "none", "--json")
     done = mob(*replay, cwd=folder)
     assert done.returncode == 0, done.stdout
-    assert "calls count" in done.stdout
-    assert "calls shell" in done.stdout
-    assert "shell: shell did" in done.stdout
+    said = [json.loads(line).get("what", "") for line in done.stdout.splitlines()]
+    called = {name for what in said if what.startswith("calls ") for name in what[6:].split(", ")}
+    assert called == {"count", "shell"}
     assert "division" not in done.stdout
 
 
@@ -186,10 +186,14 @@ def test_a_replay_goes_as_far_as_asked_and_speaks_json(folder: Path) -> None:
 
 
 def test_faults_and_steps_can_be_named_one_by_one(folder: Path) -> None:
-    given = ("--only", "model.error@main/echo/lead/1.1#1", "--keep", "0,1,2,3,4,5")
-    done = mob("sim", "replay", "mob.toml", "--seed", "3", *given, cwd=folder)
+    replay = ("sim", "replay", "mob.toml", "--seed", "3")
+    whole = mob(*replay, "--faults", "heavy", "--json", cwd=folder)
+    *lines, result = map(json.loads, whole.stdout.splitlines())
+    fault = next(line["what"] for line in lines if line["who"] == "fault")
+    steps = ",".join(map(str, range(result["steps"])))
+    done = mob(*replay, "--only", fault, "--keep", steps, cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert "1 fault, 6 of" in done.stdout
+    assert f"1 fault, {result['steps']} of" in done.stdout
     none = mob("sim", "replay", "mob.toml", "--only", "none", "--keep", "none", cwd=folder)
     assert "0 faults, 0 of" in none.stdout
 
