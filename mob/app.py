@@ -23,6 +23,7 @@ from mob.models import open_models
 from mob.records import MOB_RECORDS, BlueprintAdopted
 from mob.roster import Roster
 from mob.servers import open_mcp
+from mob.service import check_durable
 from runtime.checkpoint import CheckpointGate
 from runtime.ids import RealmId
 from runtime.journal import Journal
@@ -67,6 +68,7 @@ async def open_mob(
     sessions: SessionStore | None = None,
     ports: Ports | None = None,
     adopt: bool = False,
+    durable: bool = False,
     grace_s: float = GRACE_S,
     memory_index: Path | None = None,
     embedder: Embedder | None = None,
@@ -83,7 +85,10 @@ async def open_mob(
     tells meanings for it. Leaving the block lets turns
     in flight finish for `grace_s` seconds, then cancels them; they are continued next time.
 
+    With `durable` a store that ends with the process is refused.
+
     Raises:
+        runtime.errors.PersistenceDisabled: `durable`, and the store is not.
         DefinitionInvalid: the definition does not hold together, or a tool cannot be loaded.
         DefinitionChanged: the stored mob has another blueprint and `adopt` is false.
         ModelUnavailable: an alias cannot be served.
@@ -95,6 +100,8 @@ async def open_mob(
     async with AsyncExitStack() as stack:
         if store is None:
             store = await stack.enter_async_context(open_memory())
+        if durable:
+            check_durable(store, f"mob {definition.id!r}")
         stack.enter_context(sole_handle(store, definition.id, f"mob {definition.id!r}"))
         clients = await stack.enter_async_context(
             open_models(definition.models, models or {}, definition.folder)

@@ -1,0 +1,133 @@
+"""MobSessionService: the sessions of a mob, by id.
+
+Owns: the protocol (seed: meerkat-mob, `MobSessionService`) and its two implementations: ephemeral
+(memory) and persistent (a durable store). Must not: run a member's turn beside its queue: what is
+asked of a member here goes the way of all that is asked of it.
+
+Whose a session is, is what the roster's records say, for members and those who left, and for what
+was started below them. A name decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from mob.mob import Mob
+from runtime.driver import SessionConfig
+from runtime.errors import PersistenceDisabled, SessionBusy
+from runtime.ids import SessionId
+from runtime.results import TurnResult
+from runtime.service import (
+    HARNESS,
+    RealmSessionService,
+    SessionService,
+    StartTurnRequest,
+)
+from runtime.session import SessionHead
+
+
+class MobSessionService(SessionService, Protocol):
+    """What a mob needs of sessions besides `SessionService`."""
+
+    def session_belongs_to_mob(self, session_id: SessionId, mob_id: str) -> bool:
+        """Whether the session is, or was, that of a member of the mob, or was started below one."""
+        ...
+
+    async def cancel_all_checkpointers(self) -> None:
+        """Let the save in flight finish; every later checkpoint of this mob is a no-op."""
+        ...
+
+    async def rearm_all_checkpointers(self) -> None:
+        """Save again from now on, also what was turned away meanwhile."""
+        ...
+
+
+class MobSessions(RealmSessionService):
+    """`MobSessionService` over one mob. Get one from `sessions_of`.
+
+    Sessions that are created here belong to no member; they live in the mob's journal.
+    """
+
+    def __init__(self, mob: Mob, **given: Any) -> None:
+        self._mob = mob
+        super().__init__(mob.realm.store, realm=mob.realm, **given)
+        mob.realm.configure = self._configure
+
+    def session_belongs_to_mob(self, session_id: SessionId, mob_id: str) -> bool:
+        if mob_id != self._mob.id:
+            return False
+        theirs = {row.session_id for row in self._mob.roster.members.values()}
+        theirs.update(self._mob.roster.retired.values())
+        heads = self.realm.state.heads
+        here: SessionId | None = session_id
+        while here is not None and here not in theirs:
+            head = heads.get(here)
+            here = None if head is None else head.lineage.parent
+        return here is not None
+
+    async def cancel_all_checkpointers(self) -> None:
+        for gate in (self._mob.realm.checkpoints, self.hosts.gate):
+            if gate is not None:
+                await gate.cancel()
+
+    async def rearm_all_checkpointers(self) -> None:
+        for gate in (self._mob.realm.checkpoints, self.hosts.gate):
+            if gate is not None:
+                gate.rearm()
+
+    async def start_turn(self, session_id: SessionId, request: StartTurnRequest) -> TurnResult:
+        """As its base; of a member's session by way of the member's queue, which must be empty."""
+        name = self._member(session_id)
+        if name is None:
+            return await super().start_turn(session_id, request)
+        if self.realm.busy(session_id) or name in self._mob.at_work:
+            raise SessionBusy(session_id)
+        return await self._mob.ask(name, request.prompt)
+
+    async def archive(self, session_id: SessionId) -> None:
+        """As its base; a member is retired."""
+        name = self._member(session_id)
+        if name is None:
+            await super().archive(session_id)
+        else:
+            await self._mob.retire(name, "archived")
+
+    def _member(self, session_id: SessionId) -> str | None:
+        """The name of the present member whose session this is."""
+        head = self.realm.state.heads.get(session_id)
+        row = None if head is None else self._mob.roster.members.get(head.agent_id or "")
+        return None if row is None or row.session_id != session_id else row.name
+
+    def _configure(self, head: SessionHead) -> SessionConfig:
+        if head.harness_id == HARNESS:
+            return super()._configure(head)
+        return self._mob.configure(head)
+
+
+class EphemeralMobSessions(MobSessions):
+    """The sessions of a mob that ends with its process."""
+
+
+class PersistentMobSessions(MobSessions):
+    """The sessions of a mob that survives its process."""
+
+    def __init__(self, mob: Mob, **given: Any) -> None:
+        """Raises `PersistenceDisabled` for a mob in a store that is not durable."""
+        check_durable(mob.realm.store, f"mob {mob.id!r}")
+        super().__init__(mob, **given)
+
+
+def sessions_of(mob: Mob, **given: Any) -> MobSessions:
+    """The service of a mob's sessions, persistent if its store is. Make one for each handle."""
+    kind: Sequence[type[MobSessions]] = (EphemeralMobSessions, PersistentMobSessions)
+    return kind[mob.realm.store.durable](mob, **given)
+
+
+def check_durable(store: Any, who: str) -> None:
+    """Raises `PersistenceDisabled` if what `who` does in `store` ends with the process."""
+    if not store.durable:
+        raise PersistenceDisabled(
+            f"{who} asks for sessions that survive the process, and {store.location} keeps none:"
+            " open it with a durable store, such as `stores.open_lmdb(path)`"
+        )
