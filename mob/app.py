@@ -98,17 +98,13 @@ async def open_mob(
     definition.check()
     loaded = load_tools(definition, tools or {})
     async with AsyncExitStack() as stack:
-        if store is None:
-            store = await stack.enter_async_context(open_memory())
-        if durable:
-            check_durable(store, f"mob {definition.id!r}")
+        store = await _opened(store, stack, definition.id, durable=durable)
         stack.enter_context(sole_handle(store, definition.id, f"mob {definition.id!r}"))
         clients = await stack.enter_async_context(
             open_models(definition.models, models or {}, definition.folder)
         )
         sources = await stack.enter_async_context(open_mcp(definition, mcp or {}))
-        remembers = (memory_index, embedder)
-        harnesses = Harnesses(definition, clients, loaded, sources, remembers)
+        harnesses = Harnesses(definition, clients, loaded, sources, (memory_index, embedder))
         stack.push_async_callback(harnesses.aclose)
         realm, roster = _realm_of(definition, store, ports, harnesses)
         records = realm.recover()
@@ -132,6 +128,17 @@ async def open_mob(
                 # Shielded so that whoever leaves by cancellation leaves as tidily.
                 await mob.close(grace_s)
                 await realm.checkpoint()
+
+
+async def _opened(
+    store: Store | None, stack: AsyncExitStack, mob_id: str, *, durable: bool
+) -> Store:
+    """The store given, or one in memory. Raises `PersistenceDisabled` as `open_mob`."""
+    if store is None:
+        store = await stack.enter_async_context(open_memory())
+    if durable:
+        check_durable(store, f"mob {mob_id!r}")
+    return store
 
 
 def _realm_of(

@@ -19,9 +19,10 @@ import attrs
 from runtime.attempts import Route
 from runtime.compaction import Compacting
 from runtime.driver import SessionConfig
-from runtime.errors import SessionError, Unsupported
+from runtime.errors import SessionError
 from runtime.hooks import NO_HOOKS
 from runtime.ids import SessionId
+from runtime.memory import Memory, SearchMemory
 from runtime.models.base import Emit, Model, ModelReply, ModelRequest
 from runtime.models.registry import open_model
 from runtime.models.watched import watched
@@ -87,7 +88,6 @@ def spec_of(request: CreateSessionRequest) -> SessionSpec:
 
     Raises:
         SessionError: an option cannot be used.
-        Unsupported: an option asks for what there is not.
     """
     build = request.build
     _check(build)
@@ -149,8 +149,6 @@ def _check(build: SessionBuildOptions) -> None:
             "peer_meta, silent_comms_intents and override_mob are for a session with a comms_name;"
             " nothing was created"
         )
-    if build.override_memory:
-        raise Unsupported("override_memory: there is no memory of past turns", "a session service")
 
 
 def _as_texts(price: Price) -> dict[str, str]:
@@ -208,6 +206,7 @@ class Builder:
         self._defaults = defaults
         self._peers = peers
         self._models: dict[str, Model] = {}
+        self._memory: Memory | None = None
         #: Whether children may go on beside the turns that started them.
         self.background = False
         #: The live objects of sessions that were built in this process.
@@ -271,7 +270,9 @@ class Builder:
         return self._models[reference]
 
     async def aclose(self) -> None:
-        """Close the model clients that were opened here."""
+        """Close what was opened here: model clients, and the index of past turns."""
+        if self._memory is not None:
+            await self._memory.aclose()
         for model in self._models.values():
             await model.aclose()
 
@@ -301,9 +302,17 @@ class Builder:
         if self._has("subagents", spec) and self._may_spawn(head):
             tools.append(SpawnAgent(background=self.background))
             tools += task_tools() if self.background else ()
+        if self._has("memory", spec):
+            tools.append(SearchMemory(self._remembering(), lambda asker: [asker]))
         if self._has("mob", spec) and head is origin:
             tools += self._peers(spec)
         return [*tools, *build.external_tools]
+
+    def _remembering(self) -> Memory:
+        """The index of past turns, made when the first session may search its own."""
+        if self._memory is None:
+            self._memory = Memory(self._realm)
+        return self._memory
 
     def _may_spawn(self, head: SessionHead) -> bool:
         limits = self._realm.spawning.limits(head, head)

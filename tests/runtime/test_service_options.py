@@ -16,7 +16,6 @@ from runtime.errors import (
     OutputInvalid,
     SessionError,
     StaleRevision,
-    Unsupported,
 )
 from runtime.hooks import Hook, HookPoint
 from runtime.manager import RealmSessions
@@ -60,7 +59,7 @@ SHOWN = {
     "override_builtins": "test_a_group_of_tools_is_inherited_or_forced",
     "override_shell": "test_a_group_of_tools_is_inherited_or_forced",
     "override_subagents": "test_a_group_of_tools_is_inherited_or_forced",
-    "override_memory": "test_what_there_is_not_is_refused_by_name",
+    "override_memory": "test_a_group_of_tools_is_inherited_or_forced",
     "override_mob": "test_service_peers",
     "preload_skills": "test_skills_are_in_the_prompt_of_the_session_or_of_one_turn",
     "realm_id": "test_where_a_session_comes_from_is_kept_and_isolates",
@@ -225,6 +224,7 @@ GROUPS = {
     "builtins": {"current_time"},
     "shell": {"shell"},
     "subagents": {"spawn_agent"},
+    "memory": {"search_memory"},
 }
 
 
@@ -277,14 +277,24 @@ async def test_children_may_work_in_the_background_where_there_is_a_place_for_th
     assert await tools_of(alone) == {"spawn_agent"}
 
 
-@pytest.mark.parametrize("option", ["override_memory"])
-async def test_what_there_is_not_is_refused_by_name(option: str) -> None:
-    """CONTRACTS 1.14, 4.9: it never pretends to."""
+async def test_a_session_with_a_memory_searches_its_own_past_turns() -> None:
+    """CONTRACTS 4.9: override_memory."""
     service = RealmSessionService(MemoryStore())
-    with pytest.raises(Unsupported, match=option):
-        await made(service, "x", **{option: True})
-    assert list(await service.list()) == []
-    assert await made(service, "x", **{option: False})
+
+    def answer(request: ModelRequest) -> Any:
+        last = request.messages[-1]
+        if isinstance(last, UserMessage) and last.text.startswith("what"):
+            return calling(("search_memory", {"query": "giraffe"}))
+        return last.text
+
+    session = await made(service, answer, override_memory=True)
+    other = await made(service, answer)
+    await say(service, session, "the giraffe is tall")
+    await say(service, other, "the giraffe is secret")
+    found = await say(service, session, "what was it?")
+    assert "tall" in found
+    assert "secret" not in found
+    await service.aclose()
 
 
 async def test_skills_are_in_the_prompt_of_the_session_or_of_one_turn() -> None:
