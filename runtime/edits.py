@@ -1,7 +1,7 @@
 """Edits: the records that make a stored session what a caller says it is.
 
-Owns: the turns of a given history, and the records of a session that is made or changed from
-outside a turn. Must not: append them.
+Owns: the turns of a given history, which lineages can be, and the records of a session that is made
+or changed from outside a turn. Must not: append them.
 
 Turns that are in both histories stay as they are, shared with whoever else reaches them; what
 follows is cut off, as by a rewind, and what is new is recorded behind that. The records are
@@ -10,12 +10,12 @@ committed together, so what links them to each other is relative: they do not kn
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from runtime.chain import Links, extend, next_skip
 from runtime.compaction import in_force
-from runtime.errors import SessionError
+from runtime.errors import LineageCycle, SessionError, SessionNotFound
 from runtime.ids import RunId, SessionId
 from runtime.journal import Journal
 from runtime.messages import NO_USAGE, AssistantMessage, Message, Usage, UserMessage
@@ -32,6 +32,42 @@ from runtime.session import Session, SessionHead
 
 #: What a session is made with and keeps.
 _FIXED = ("harness_id", "agent_id", "locale", "lineage", "spec")
+
+
+def check_lineage(session: Session, heads: Mapping[SessionId, SessionHead]) -> None:
+    """Refuse the lineage of a session that is not there yet, if it cannot be.
+
+    Others may name a session that is not there: one that was deleted. So it may come to be its own
+    ancestor, and whoever follows the links would do so for ever.
+
+    Raises:
+        LineageCycle: by some of the links it is its own ancestor.
+        SessionNotFound: its parent is not there.
+        SessionError: as a child it is not as deep as it says, or charged to another root.
+    """
+    mine, given = session.session_id, session.lineage
+    for name in ("parent", "forked_from", "budget_root"):
+        way: list[SessionId] = []
+        here: SessionId | None = getattr(given, name)
+        while here is not None and here not in way and here != mine:
+            way.append(here)
+            head = heads.get(here)
+            here = None if head is None else getattr(head.lineage, name)
+        if here == mine and not (name == "parent" and not way):
+            told = " -> ".join((mine, *way, mine))
+            raise LineageCycle(f"{name} would make session {mine} its own ancestor: {told}")
+    if given.parent is None:
+        return
+    above = heads.get(given.parent)
+    if above is None:
+        raise SessionNotFound(given.parent)
+    depth, root = above.lineage.depth + 1, above.lineage.budget_root or given.parent
+    if (given.depth, given.budget_root) != (depth, root):
+        raise SessionError(
+            f"a child of session {given.parent} is at depth {depth} and charged to session {root},"
+            f" not at {given.depth} and charged to {given.budget_root}",
+            mine,
+        )
 
 
 def creation(session: Session, ports: Ports) -> list[Any]:

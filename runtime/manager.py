@@ -19,7 +19,7 @@ import attrs
 
 from runtime.compaction import in_force
 from runtime.damage import broken_turn, idle
-from runtime.edits import creation, update
+from runtime.edits import check_lineage, creation, update
 from runtime.errors import MobError, SessionBusy, SessionError, SessionQuarantined, StaleRevision
 from runtime.heads import pack_head
 from runtime.ids import SessionId
@@ -295,6 +295,7 @@ class RealmSessions:
         if head is None:
             if self._realm.busy(session.session_id):  # it is being made
                 raise SessionBusy(session.session_id)
+            check_lineage(session, self._realm.state.heads)
             if session.lineage.parent is not None:
                 self._realm.state.head(session.lineage.parent)
         else:

@@ -13,7 +13,7 @@ import pytest
 import trio
 from hypothesis import settings
 
-from runtime.errors import MobError, SessionBusy, SessionError, SessionNotFound
+from runtime.errors import LineageCycle, MobError, SessionBusy, SessionError, SessionNotFound
 from runtime.ids import HarnessId, SessionId
 from runtime.manager import RealmSessions, RewindOutOfRange
 from runtime.messages import AssistantMessage, Message, SystemMessage, Usage, UserMessage
@@ -21,7 +21,7 @@ from runtime.models.scripted import ScriptedModel
 from runtime.models.sim import EchoModel
 from runtime.ports import Ports
 from runtime.records import SessionRewound, TurnEnded
-from runtime.session import SessionStatus
+from runtime.session import NO_LINEAGE, Lineage, SessionStatus
 from runtime.store import StoredSessions
 from stores import Batch, Committed, MemoryStore, Ticket
 from tests.mob.held import HeldStore
@@ -153,6 +153,47 @@ async def test_a_saved_copy_under_a_new_id_is_a_new_session() -> None:
     assert (await manager.resume(SessionId("imported"))).messages == value.messages
 
 
+async def test_a_lineage_in_a_circle_is_refused() -> None:
+    """CONTRACTS 1.7: in each of the three links, and named; charging would go round for ever.
+
+    A circle takes a session that others still name: one that was deleted and comes back.
+    """
+    realm = make_realm(MemoryStore(), EchoModel())
+    manager = RealmSessions(realm)
+    session = await new_session(realm, title="x")
+    await realm.runner.send_message(session, "one")
+    copy = (await manager.fork(session)).session_id
+    child = await new_session(realm, parent=copy)
+    gone = attrs.evolve(await manager.resume(session), session_id=SessionId("back"))
+    again = attrs.evolve(await manager.resume(session), lineage=NO_LINEAGE)
+    await manager.delete(session)
+    for lineage in (
+        Lineage(forked_from=copy),
+        Lineage(budget_root=copy),
+        Lineage(parent=copy, budget_root=session, depth=1),
+        Lineage(parent=child, budget_root=session, depth=2),
+        Lineage(forked_from=session),
+        Lineage(budget_root=session),
+    ):
+        with pytest.raises(LineageCycle, match=session):
+            await manager.save(attrs.evolve(again, lineage=lineage))
+    with pytest.raises(SessionNotFound):
+        await manager.save(attrs.evolve(again, lineage=Lineage(parent=session)))
+    for lineage in (
+        Lineage(parent=copy, budget_root=session, depth=2),
+        Lineage(parent=copy, budget_root=copy, depth=1),
+        Lineage(parent=copy, depth=1),
+    ):
+        with pytest.raises(SessionError, match="depth 1 and charged to"):
+            await manager.save(attrs.evolve(gone, lineage=lineage))
+    assert session not in realm.state.heads
+    assert "back" not in realm.state.heads
+    await manager.save(again)
+    lineage = Lineage(parent=copy, budget_root=session, depth=1)
+    await manager.save(attrs.evolve(gone, lineage=lineage))
+    assert realm.state.heads[SessionId("back")].lineage == lineage
+
+
 async def test_turns_are_counted_by_user_messages_also_in_what_is_saved() -> None:
     """CONTRACTS 3.5: what no user asked is part of a turn, never a turn of its own."""
     realm = make_realm(MemoryStore(), EchoModel())
@@ -186,6 +227,21 @@ async def test_sessions_of_one_moment_are_listed_by_id() -> None:
     for _ in range(4):
         await realm.create(HarnessId("plain"))
     assert [row.session_id for row in await RealmSessions(realm).list()] == ["a", "b", "c", "d"]
+
+
+async def test_listing_reads_no_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CONTRACTS 3.1: nor does it bring a session into memory."""
+    realm = make_realm(MemoryStore(), EchoModel())
+    for _ in range(3):
+        await realm.runner.send_message(await new_session(realm), "x")
+
+    def read(*_: object) -> None:
+        raise AssertionError("a list is made of rows alone")
+
+    for name in ("turn", "messages", "read", "get"):
+        monkeypatch.setattr(realm.journal, name, read)
+    rows = await RealmSessions(realm).list()
+    assert [row.message_count for row in rows] == [2, 2, 2]
 
 
 async def test_a_fork_knows_whose_copy_it_is_and_from_where() -> None:

@@ -197,6 +197,9 @@ async def test_sessions_are_listed_newest_first_ties_by_id_filtered_before_the_l
     assert await listed(None, AgentId("b")) == ["5", "2", "4"]
     assert await listed(2, AgentId("b")) == ["5", "2"]
     assert await listed(0) == []
+    # A clock that was set back, or sessions that were saved here: made in another order than by id.
+    realm.state.heads = dict(reversed(realm.state.heads.items()))
+    assert await listed() == ["3", "5", "1", "2", "4"]
 
 
 def test_statuses_are_a_closed_enumeration() -> None:
