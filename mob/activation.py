@@ -26,6 +26,7 @@ from mob.errors import MemberFailed
 from mob.records import MemberExited
 from mob.roster import Member, Roster
 from mob.supervision import Exit, GiveUp, decide
+from runtime.asking import TurnWaits
 from runtime.driver import TurnAborted
 from runtime.errors import ModelError, SessionError, SessionQuarantined, describe
 from runtime.ids import SessionId
@@ -85,6 +86,7 @@ class LiveMember:
         "farewell",
         "gone",
         "jobs",
+        "parked",
         "recent",
         "row",
         "told",
@@ -98,6 +100,8 @@ class LiveMember:
         #: because a session has one turn in flight, which may be there from an earlier activation.
         self.current: Job | None = None
         self.active = False
+        #: Whether its turn waits for a decision: it is left alone until there is one.
+        self.parked = False
         #: Whether the member leaves: its queue is not worked on any more.
         self.gone = False
         #: What its jobs are told; None until its leaving is on disk.
@@ -128,6 +132,7 @@ class Activations:
         self._profile = profile
         realm.background.serve(nursery)
         realm.background.noticed = self._noticed
+        realm.decisions.woken.append(self._decided)
         self.members: dict[str, LiveMember] = {}
         self.active = 0
         self._quiet: trio.Event | None = None
@@ -158,6 +163,7 @@ class Activations:
         live.jobs.extend(Job(pending, nested=False) for pending in inputs)
         if head.partial is not None:
             live.current = live.jobs[0]
+            live.parked = self._realm.decisions.parked(row.session_id)
 
     def enqueue(self, live: LiveMember, job: Job) -> None:
         """Queue `job`, and start the member's activation if it has none."""
@@ -233,6 +239,13 @@ class Activations:
                     self._quiet = trio.Event()
                 await self._quiet.wait()
 
+    def only_wait(self) -> bool:
+        """Whether all who are at work wait for other sessions, and those for decisions."""
+        running = self._realm.running
+        if any(live.active and not running(live.row.session_id) for live in self.members.values()):
+            return False  # it begins, or is to be restarted
+        return self._realm.background.only_wait() and self._realm.decisions.only_wait()
+
     def waits_for(self, name: str, target: str) -> bool:
         """Whether `name`'s turn waits, over however many others, for `target`."""
         seen: set[str] = set()
@@ -265,6 +278,15 @@ class Activations:
             if pending.input_id not in queued:
                 self.enqueue(live, Job(pending, nested=False))
 
+    def _decided(self, session_id: SessionId) -> None:
+        """The session's turn, which waited, has something to go on with."""
+        head = self._realm.state.heads.get(session_id)
+        row = None if head is None else self._roster.members.get(head.agent_id or "")
+        live = None if row is None else self.members.get(row.name)
+        if live is not None and live.row.session_id == session_id:
+            live.parked = False
+            self.start(live)
+
     def start(self, live: LiveMember) -> None:
         """Start the member's activation if it has none and there is work it may begin."""
         if live.active or self._next(live) is None:
@@ -278,7 +300,7 @@ class Activations:
         if self.halted or self._over or live.gone:
             return None
         if live.current is not None:
-            return live.current
+            return None if live.parked else live.current
         if not self.draining:
             return live.jobs[0] if live.jobs else None
         # With a nested job goes what its sender sent before it: messages of one sender keep their
@@ -301,6 +323,7 @@ class Activations:
             if self._quiet is not None and not self.active:
                 self._quiet.set()
                 self._quiet = None
+            self._realm.decisions.stir()
 
     async def _work(self, live: LiveMember, job: Job) -> None:
         await self._realm.unchanging(live.row.session_id)
@@ -314,6 +337,8 @@ class Activations:
             raise
         except SessionQuarantined as error:  # nothing to continue, and trying again cannot help
             self._tell_all(live, error)
+        except TurnWaits:  # no checkpoint may come between this and the end of the activation
+            live.parked = self._realm.decisions.parked(live.row.session_id)
         except TurnAborted as aborted:
             if not self.halted:
                 await self._exited(live, job, str(aborted), retryable=True)

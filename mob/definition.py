@@ -42,6 +42,7 @@ from mob.supervision import DEFAULT_POLICY, RestartPolicy, RestartWhen
 from mob.tables import TableReader
 from mob.tooldefs import (
     NO_LISTS,
+    UNASKED,
     McpDefinition,
     ShellDefinition,
     ToolDefinition,
@@ -81,8 +82,9 @@ class SubagentDefinition:
 class ProfileDefinition:
     """What members and children of one kind have in common. `budget` is for each session of it with
     everything below it. `tools` are patterns of what it is offered of the tables ``[tools.X]`` and
-    ``[mcp.X]``, `tools_deny` of what it may not call, whatever offers it. `tools_within` are the
-    lists of the profiles that it extends: what it is offered is in each of them as well."""
+    ``[mcp.X]``, `tools_deny` of what it may not call, whatever offers it, `approve` of what waits
+    for an approval when it calls it. `tools_within` are the lists of the profiles that it extends:
+    what it is offered is in each of them as well."""
 
     model: str
     instructions: str = ""
@@ -101,6 +103,7 @@ class ProfileDefinition:
     shell: ShellDefinition | None = None
     skills: SkillLists = NO_SKILL_LISTS
     compaction: CompactionPolicy | None = None
+    approve: tuple[str, ...] = ()
     memory: str | None = None
     tools_within: tuple[tuple[str, ...], ...] = ()
 
@@ -243,7 +246,9 @@ class MobDefinition:
             del profile["budget"], profile["hooks"], profile["compaction"]
             if profile["subagents"] is not None:
                 _only_given(profile["subagents"], background=False, notify=NEXT_TURN)
-            _only_given(profile, tools_deny=(), tools_within=(), shell=None, **UNGIVEN)
+            _only_given(profile, tools_deny=(), tools_within=(), shell=None, approve=(), **UNGIVEN)
+        for tool in table["tools"].values():
+            _only_given(tool, approve=UNASKED)
         for member in table["members"].values():
             _only_given(member, tools={"allow": None, "deny": ()})
         _only_given(table, skills=())
@@ -327,6 +332,7 @@ def _read_profile(folder: Path, table: TableReader) -> tuple[ProfileDefinition, 
         skills=read_skill_lists(table),
         compaction=read_compaction(table),
         memory=read_memory(table),
+        approve=table.texts("approve"),
     )
     table.done()
     return profile, lists.allow is not None

@@ -19,7 +19,7 @@ from mob.definition import MobDefinition, ProfileDefinition
 from mob.errors import DefinitionInvalid, Mistake
 from mob.hooks import LoadedHooks
 from mob.peers import ask_peers
-from mob.tooldefs import SHELL, ShellDefinition
+from mob.tooldefs import ASK, SHELL, ShellDefinition
 from runtime.attempts import Route
 from runtime.budget import Budget, tightest
 from runtime.compaction import Compacting
@@ -209,8 +209,13 @@ class Harnesses:
             if all(_may_have(layer, name) for layer in profile.allowed)
         ]
         layers = tuple((*layer, *turned_on) for layer in profile.allowed)
-        policy = ToolPolicy(layers, profile.tools_deny)
-        return Toolbox([*library, *own], policy=policy, sources=wanted)
+        asked = [name for name, each in self._definition.tools.items() if each.approve == ASK]
+        return Toolbox(
+            [*library, *own],
+            policy=ToolPolicy(layers, profile.tools_deny),
+            sources=wanted,
+            approve=(*profile.approve, *asked),
+        )
 
     def _shell(self, shell: ShellDefinition) -> ShellTool:
         folder = self._definition.folder / shell.cwd

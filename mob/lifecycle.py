@@ -34,8 +34,10 @@ TRANSITIONS: Final[dict[tuple[MobState, str], MobState]] = {
 #: The verbs that leave the state alone, by the states that admit them.
 ADMITS: Final[dict[MobState, frozenset[str]]] = {
     MobState.CREATING: frozenset({"spawn"}),
-    MobState.RUNNING: frozenset({"ask", "send", "spawn", "retire", "interrupt", "kill", "work"}),
-    MobState.STOPPED: frozenset({"retire"}),
+    MobState.RUNNING: frozenset(
+        {"ask", "send", "spawn", "retire", "interrupt", "kill", "work", "decide"}
+    ),
+    MobState.STOPPED: frozenset({"retire", "decide"}),
 }
 
 

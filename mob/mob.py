@@ -16,6 +16,7 @@ from typing import Any, Final
 import trio
 
 from mob.activation import Activations, Job
+from mob.approvals import ApprovalVerbs
 from mob.checks import NAME
 from mob.definition import MobDefinition
 from mob.errors import AskCycle, MemberExists, MemberNotFound, MobClosed
@@ -48,7 +49,7 @@ from stores import StoreError, Ticket
 DRAIN_S: Final = 10.0
 
 
-class Mob:
+class Mob(ApprovalVerbs):
     """A supervised team of members. Get one from `mob.open_mob`; not safe across threads."""
 
     def __init__(
@@ -341,7 +342,7 @@ class Mob:
         activations.draining = True
         try:
             with trio.move_on_after(deadline_s):
-                await activations.quiet()
+                await self._settled()
             late = activations.in_flight()
             activations.halt()
             await activations.quiet()
@@ -383,7 +384,7 @@ class Mob:
         self._closed = self._activations.draining = True
         try:
             with trio.move_on_after(grace_s):
-                await self._activations.quiet()
+                await self._settled()
             self._activations.halt()
             await self._activations.quiet()
             await self._gate.cancel()

@@ -64,6 +64,7 @@ class AskPeers:
     spec: ToolSpec
     idempotent: bool = True
     timeout_s: float | None = None
+    waits_for_others: bool = True
 
     async def run(self, arguments: Mapping[str, Any], context: ToolContext) -> str:
         """Raises `ToolFailed` if the only peer has failed, or if asking would wait in a circle."""

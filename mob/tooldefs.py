@@ -29,6 +29,10 @@ LOAD_SKILL: Final = "load_skill"
 SEARCH_MEMORY: Final = "search_memory"
 ASK_PREFIX: Final = "ask_"
 
+#: Whether a call of a tool waits for somebody's approval (`runtime.approvals`).
+UNASKED: Final = "never"
+ASK: Final = "ask"
+
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 #: The names that HTTP allows for headers (RFC 9110, 5.6.2).
 _HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -36,11 +40,13 @@ _HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 @attrs.frozen
 class ToolDefinition:
-    """A Python function as a tool: ``function = "file.py:name"``, the file beside the mob file."""
+    """A Python function as a tool: ``function = "file.py:name"``, the file beside the mob file.
+    With `approve` of ``ask`` each call of it waits for an approval, whoever makes it."""
 
     function: str
     idempotent: bool = False
     timeout_s: float | None = None
+    approve: str = UNASKED
 
 
 @attrs.frozen
@@ -95,6 +101,7 @@ def read_tool(table: TableReader) -> ToolDefinition:
         table.required("function", str, "tools.py:tool"),
         table.take("idempotent", bool, False),
         table.take("timeout_s", float),
+        table.choice("approve", UNASKED, (UNASKED, ASK)),
     )
     table.done()
     return tool
@@ -199,6 +206,8 @@ def check_tools(definition: MobDefinition) -> Iterable[Mistake]:
     for name, profile in definition.profiles.items():
         allowed = [*definition.tools]
         yield from _check_list(definition, f"profiles.{name}.tools", profile.tools, allowed)
+        asked = f"profiles.{name}.approve"
+        yield from _check_list(definition, asked, profile.approve, known)
         denied = f"profiles.{name}.tools.deny"
         yield from _check_list(definition, denied, profile.tools_deny, known)
         if profile.shell is not None:

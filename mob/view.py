@@ -17,7 +17,7 @@ import attrs
 from mob.roster import Roster
 from runtime.ids import SessionId
 from runtime.messages import NO_USAGE, AssistantMessage, Message, Usage
-from runtime.session import Lifetime, SessionHead
+from runtime.session import Lifetime, SessionHead, SessionStatus
 from runtime.state import RealmState
 from runtime.tasks import waits
 
@@ -49,7 +49,8 @@ class Activity:
 @attrs.frozen
 class Node:
     """A session. `state` is its activity's `doing`, or ``idle``, ``queued`` (has work it has not
-    begun), ``unfinished`` (a turn is in flight on disk), ``failed``,
+    begun), ``waiting`` (for approval of the calls in `detail`), ``unfinished`` (a turn is in flight
+    on disk), ``failed``,
     ``quarantined`` (`detail` says what is damaged) or ``archived``.
 
     `usage` is its own with the turn in flight as far as it is journalled; `total` adds all below,
@@ -213,7 +214,7 @@ def _node(
         head.title or head.agent_id or head.session_id,
         head.harness_id,
         _resting(head) if now is None else now.doing,
-        (head.quarantined or "") if now is None else now.detail,
+        _resting_detail(state, head) if now is None else now.detail,
         None if now is None else now.since_s,
         head.turns,
         own,
@@ -254,11 +255,20 @@ def _resting(head: SessionHead) -> str:
         return "quarantined"
     if head.archived:
         return "archived"
+    if head.status is SessionStatus.WAITING:
+        return "waiting"
     if head.partial is not None:
         return "unfinished"
     if head.inputs and not all(map(waits, head.inputs.values())):
         return "queued"
     return "failed" if head.status.value == "failed" else "idle"
+
+
+def _resting_detail(state: RealmState, head: SessionHead) -> str:
+    if head.quarantined is not None:
+        return head.quarantined
+    waiting = [each.tool for each in state.approvals.current(head.session_id) if each.waits]
+    return ", ".join(dict.fromkeys(waiting))
 
 
 def _own_usage(head: SessionHead) -> Usage:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 import trio
 
+from runtime.asking import TurnWaits
 from runtime.driver import TurnAborted
 from runtime.errors import (
     AgentError,
@@ -98,6 +99,7 @@ class BackgroundChildren:
         self.halted = False
         #: Told of a session for which a notice has arrived.
         self.noticed: Callable[[SessionId], None] = lambda _: None
+        realm.decisions.woken.append(self._begin)
         self._watch_the_fold()
 
     # -- life ------------------------------------------------------------------------------
@@ -130,6 +132,10 @@ class BackgroundChildren:
     def running(self) -> int:
         """How many children have a task now."""
         return len(self._running)
+
+    def only_wait(self) -> bool:
+        """Whether no child is between two turns."""
+        return all(self._realm.running(session_id) for session_id in self._running)
 
     # -- verbs -----------------------------------------------------------------------------
 
@@ -318,6 +324,7 @@ class BackgroundChildren:
             self._nursery.start_soon(self._run, session_id, runner, name=f"task {head.title}")
 
     async def _run(self, session_id: SessionId, runner: _Runner) -> None:
+        waits = False
         try:
             with runner.scope:
                 if runner.again:  # what an earlier task of it queued must be known first
@@ -327,6 +334,8 @@ class BackgroundChildren:
                     await self._work(session_id, runner)
         except (SessionBusy, SessionNotFound, SessionQuarantined):
             pass  # somebody else has it, or it is gone: nothing is lost, the row says what it is
+        except TurnWaits:
+            waits = True
         finally:
             del self._running[session_id]
             runner.gone.set()
@@ -334,8 +343,10 @@ class BackgroundChildren:
             if self._quiet is not None and not self._running:
                 self._quiet.set()
                 self._quiet = None
-            if runner.halted:
-                self._begin(session_id, again=True)  # if that was taken back before it was gone
+            # If halting was taken back before it was gone; if a decision came in the last instant.
+            if runner.halted or (waits and not self._realm.decisions.parked(session_id)):
+                self._begin(session_id, again=True)
+            self._realm.decisions.stir()
 
     async def _work(self, session_id: SessionId, runner: _Runner) -> None:
         """Run the child's turns until no input is left, then end it."""

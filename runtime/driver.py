@@ -24,8 +24,11 @@ import attrs
 import trio
 
 from runtime.addenda import contexts_of, message_of
+from runtime.approvals import ApprovalAsked
+from runtime.asking import Asking, TurnWaits
 from runtime.attempts import Attempts, Route
 from runtime.budget import Excess
+from runtime.calls import Calls
 from runtime.chain import next_skip
 from runtime.compaction import Compacting, Context, compact, due
 from runtime.effects import CallModel, EndTurn, RunTools, SaveProgress
@@ -33,7 +36,13 @@ from runtime.errors import ModelError
 from runtime.hooks import ALLOW, Deny, Hooks, Rewrite, TurnHooks, Verdict
 from runtime.ids import InputId, RunId
 from runtime.live import Doing, LiveSession
-from runtime.messages import SystemMessage, ToolCall, ToolResult, UserMessage
+from runtime.messages import (
+    AssistantMessage,
+    SystemMessage,
+    ToolCall,
+    ToolResult,
+    UserMessage,
+)
 from runtime.models.base import Model, ModelReply, ModelRequest
 from runtime.records import TurnEnded, TurnOutcome, TurnProgressed
 from runtime.replies import ask
@@ -42,7 +51,7 @@ from runtime.retry import DEFAULT_RETRY, RetryPolicy
 from runtime.session import PendingInput, SessionHead
 from runtime.skills import NO_SKILLS, Skills
 from runtime.tasks import is_notice
-from runtime.tools.base import Toolbox, ToolContext, unknown_outcome
+from runtime.tools.base import Toolbox
 from runtime.turn import (
     PLAIN_RULES,
     Began,
@@ -182,8 +191,9 @@ class TurnDriver:
         """Run the turn to its committed record.
 
         Returns the record whatever its outcome was (an interrupt is an outcome). Raises whatever
-        the model client raised, `TurnAborted`, or `Cancelled`: then nothing is committed, the turn
-        stays in flight in the journal as far as it came, and a new driver continues it.
+        the model client raised, `TurnAborted`, `TurnWaits`, or `Cancelled`: then nothing is
+        committed, the turn stays in flight in the journal as far as it came, and a new driver
+        continues it.
         """
         live = self._live
         scope = live.scope
@@ -290,7 +300,7 @@ class TurnDriver:
                     return effect  # type: ignore[return-value]
                 elif isinstance(effect, RunTools):
                     event = self._barred() or ToolsFinished(
-                        await self._run_tools(effect.calls, resumed)
+                        await self._batch(effect.calls, resumed)
                     )
                 else:
                     assert isinstance(effect, SaveProgress)
@@ -388,59 +398,68 @@ class TurnDriver:
         self._attempts = Attempts(self._realm, live, self._run_id, config.routes)
         return await self._attempts.call(request, step, failed)
 
-    async def _run_tools(
-        self, calls: tuple[ToolCall, ...], resumed: bool
-    ) -> tuple[ToolResult, ...]:
-        """Run `calls` at the same time; results in the order of the calls."""
-        live = self._live
-        live.now_doing(Doing.TOOL, ", ".join(dict.fromkeys(call.name for call in calls)))
-        results: list[ToolResult | None] = [None] * len(calls)
+    async def _batch(self, calls: tuple[ToolCall, ...], resumed: bool) -> tuple[ToolResult, ...]:
+        """Run a batch: at once what needs no approval, the rest when it is decided. Raises
+        `TurnWaits` when nothing is left but calls that wait, and what has finished is on disk."""
+        toolbox = self._config.toolbox
+        if not (toolbox.approve or self._realm.state.approvals):
+            return await self._calls().run(calls, calls, resumed)
+        asking = self._asking(toolbox)
+        while True:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            ready, waiting = asking.sort(calls)
+            if not ready:
+                raise TurnWaits
+            does = await asking.begin(ready, resumed)
+            results = await self._calls(asking).run(ready, does)
+            if not waiting:
+                return results
+            ticket = self._keep(results)
+            assert ticket is not None
+            await ticket.wait()
+            calls, resumed = waiting, False
 
-        async def run_tool(call: ToolCall) -> ToolResult:
-            context = ToolContext(live.head.session_id, self._run_id, call, self._realm.runner)
-            return await self._config.toolbox.run(context)
+    def _asking(self, toolbox: Toolbox) -> Asking:
+        return Asking(self._realm, self._live, self._run_id, toolbox, self._queue)
 
-        async def run_one(index: int, call: ToolCall) -> None:
-            if self._hooks is not None:
-                results[index] = await self._hooks.around_tool(call, run_tool)
-            else:
-                results[index] = await run_tool(call)
-            if self._realm.failed is not None:
-                results[index] = None
-                nursery.cancel_scope.cancel()
+    def _calls(self, asking: Asking | None = None) -> Calls:
+        return Calls(
+            self._realm,
+            self._live,
+            self._run_id,
+            self._config.toolbox,
+            self._hooks,
+            asking,
+            self._keep_what_finished,
+        )
 
-        whole = False
+    def _keep(self, results: tuple[ToolResult, ...]) -> Ticket | None:
+        """Journal what has finished of a batch that is not whole, so that it is never repeated."""
+        if not results:
+            return None
+        self._state, (save,) = step(self._state, ToolsCut(results))
+        assert isinstance(save, SaveProgress)
+        return self._journal(save)
+
+    def _keep_what_finished(self, results: tuple[ToolResult, ...]) -> None:
         try:
-            async with trio.open_nursery() as nursery:
-                for index, call in enumerate(calls):
-                    if resumed and not self._config.toolbox.idempotent(call.name):
-                        results[index] = unknown_outcome(call)
-                    else:
-                        nursery.start_soon(run_one, index, call)
-            if self._realm.failed is not None:
-                raise self._realm.failed
-            whole = True
-        finally:
-            if not whole:
-                self._keep(tuple([result for result in results if result is not None]))
-        return tuple([result for result in results if result is not None])
-
-    def _keep(self, results: tuple[ToolResult, ...]) -> None:
-        """Journal what had finished of a batch that is cut off, so that it is never repeated."""
-        if results:
-            self._state, (save,) = step(self._state, ToolsCut(results))
-            assert isinstance(save, SaveProgress)
-            try:
-                self._journal(save)
-            except StoreError:
-                pass  # the store is gone, and whatever cut the batch off goes on
+            self._keep(results)
+        except StoreError:
+            pass  # the store is gone, and whatever cut the batch off goes on
 
     async def _save(self, effect: SaveProgress) -> None:
-        ticket = self._journal(effect)
+        toolbox = self._config.toolbox
+        asked: list[ApprovalAsked] = []
+        if effect.durable and toolbox.approve:
+            reply = effect.messages[-1]
+            assert isinstance(reply, AssistantMessage)
+            asking = self._asking(toolbox)
+            asked = asking.questions(reply.tool_calls)
+        ticket = self._journal(effect, *asked)
         if effect.durable:
             await ticket.wait()
 
-    def _journal(self, effect: SaveProgress) -> Ticket:
+    def _journal(self, effect: SaveProgress, *asked: ApprovalAsked) -> Ticket:
         return self._queue(
             TurnProgressed(
                 self._live.head.session_id,
@@ -450,7 +469,8 @@ class TurnDriver:
                 effect.usage,
                 effect.step,
                 self._realm.ports.clock.now_ns(),
-            )
+            ),
+            *asked,
         )
 
     async def _commit(self, ending: EndTurn) -> TurnEnded:

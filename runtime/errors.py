@@ -22,6 +22,8 @@
     |   |   +-- NotRecorded             the request is not in the recording that is replayed
     |   +-- ModelRefused                the provider declined the content
     +-- LimitExceeded                   a depth, count or length limit stands in the way
+    +-- ApprovalNotFound                no call waits under this key, or none does any more
+    +-- ApprovalRefused                 the call was decided otherwise, or the arguments do not fit
     +-- TaskNotFound                    a session has no such background child
     +-- LineageCycle                    a parent, fork or budget link would form a circle
     +-- Unsupported                     the implementation does not offer this operation
@@ -273,6 +275,28 @@ class TaskNotFound(MobError):
         super().__init__(f"there is no task {task_id!r}; {yours}")
         self.task_id = task_id
         self.known = known
+
+
+class ApprovalNotFound(MobError):
+    """No call of a turn in flight waits under this key; `waiting` are the keys of those that do."""
+
+    def __init__(self, key: str, waiting: tuple[str, ...]) -> None:
+        waits = f"waiting are: {', '.join(waiting)}" if waiting else "nothing waits"
+        super().__init__(
+            f"no call {key!r} waits for a decision: there never was one, or its turn has ended;"
+            f" {waits}"
+        )
+        self.key = key
+        self.waiting = waiting
+
+
+class ApprovalRefused(MobError):
+    """The decision about the call `key` is not taken, `reason` says why."""
+
+    def __init__(self, key: str, reason: str) -> None:
+        super().__init__(f"call {key!r} was not decided: {reason}")
+        self.key = key
+        self.reason = reason
 
 
 class LineageCycle(MobError):

@@ -44,6 +44,7 @@ class LiveSession:
         "aborted",
         "activity",
         "base",
+        "calls",
         "detail",
         "doing",
         "emit",
@@ -87,6 +88,8 @@ class LiveSession:
         #: Receives the text of model calls that begin from now on; None while nobody watches.
         self.emit: Emit | None = None
         self.doing = Doing.IDLE
+        #: Tool calls that run now, but for those that only wait for other sessions.
+        self.calls = 0
         self.detail = ""
         #: When it began what it does, and when it will end it if that is known, on Trio's clock.
         self.since = 0.0

@@ -20,6 +20,7 @@ from runtime.background import BackgroundChildren
 from runtime.checkpoint import CheckpointGate
 from runtime.compaction import beginning
 from runtime.damage import broken_turn
+from runtime.deciding import Decisions
 from runtime.driver import SessionConfig, TurnDriver, to_give_up
 from runtime.errors import MobError, RecordUnreadable, SessionBusy, SessionError, SessionQuarantined
 from runtime.history import History
@@ -96,14 +97,14 @@ class Realm:
         self.failed: StoreError | None = None
         #: Who sees what models say while they say it: `with realm.watches.open(session_id)`.
         self.watches = Watches(self._live)
-        #: Sessions that a caller was admitted to and in which no driver runs at this moment, with
-        #: the reason if they were interrupted meanwhile. See `hold`.
-        self._held: dict[SessionId, str | None] = {}
+        #: Sessions that a caller was admitted to, driver or not. See `hold`.
+        self._held: set[SessionId] = set()
         #: Sessions whose history is being rearranged: set once that is on disk. See `change`.
         self._changing: dict[SessionId, trio.Event] = {}
         transitions = self.state.transitions
         self._fold_created = transitions[SessionCreated]
         transitions[SessionCreated] = self._session_created
+        self.decisions = Decisions(self, self._live)
         self.background = BackgroundChildren(self)
 
     # -- journal ---------------------------------------------------------------------------
@@ -273,9 +274,8 @@ class Realm:
             raise SessionBusy(session_id)
         assert self.configure is not None, "a realm that runs turns has an owner"
         driver = TurnDriver(self, live, self.configure(live.head), inputs)
-        reason = self._held.get(session_id) if self._held else None
+        reason = self.decisions.interrupted(session_id)
         if reason is not None:  # it came while the turn was admitted and had no driver
-            self._held[session_id] = None
             self.interrupt(session_id, reason)
         return driver
 
@@ -305,11 +305,12 @@ class Realm:
         """
         if self.busy(session_id):
             raise SessionBusy(session_id)
-        self._held[session_id] = None
+        self._held.add(session_id)
         try:
             yield
         finally:
-            del self._held[session_id]
+            self._held.remove(session_id)
+            self.decisions.left(session_id)
 
     async def change(self, session_ids: Sequence[SessionId], ticket: Callable[[], Ticket]) -> None:
         """Rearrange the histories of sessions at rest: submit `ticket` and wait for it with turns
@@ -362,10 +363,9 @@ class Realm:
         A turn whose end is on its way to the disk is not in flight any more.
         """
         live = self.running(session_id)
-        if live is None and session_id in self._held:
-            self._held[session_id] = self._held[session_id] or reason
-            return True
-        if live is None or live.doing is Doing.SAVING:
+        if live is None:
+            return self.decisions.interrupt(session_id, reason, held=session_id in self._held)
+        if live.doing is Doing.SAVING:
             return False
         if live.interrupted is not None:
             return True

@@ -21,6 +21,7 @@ from typing import Any, Final, TypeAlias
 import attrs
 import msgpack
 
+from runtime.approvals import ApprovalAsked, ApprovalDecided, ApprovalUsed
 from runtime.codec import cold_codec
 from runtime.contexts import (
     FAILED_CODEC,
@@ -295,6 +296,9 @@ Record: TypeAlias = (
     | CompactionFailed
     | TaskStarted
     | TaskEnded
+    | ApprovalAsked
+    | ApprovalDecided
+    | ApprovalUsed
     | Erased
 )
 
@@ -482,4 +486,7 @@ RUNTIME_RECORDS: Final = (
     cold(15, TaskEnded),
     cold(18, SessionTracked),
     cold(19, SessionRespecified),
+    cold(20, ApprovalAsked),
+    cold(21, ApprovalDecided),
+    cold(22, ApprovalUsed),
 )

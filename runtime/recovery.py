@@ -94,6 +94,16 @@ class Recovery:
         self._lock = trio.Lock()
         #: The latest step; it may still be on its way if whoever waited for it was cancelled.
         self._ticket: Ticket | None = None
+        book = state.approvals
+        self.add(
+            WholeRows(
+                b"a/",
+                book.changed,
+                book.load,
+                rebuild=lambda state: state.approvals.changed,
+                stale=book.stale,
+            )
+        )
 
     def add(self, rows: WholeRows) -> None:
         """Have another part of the state written and loaded with the sessions."""

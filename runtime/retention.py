@@ -31,6 +31,7 @@ from typing import Any, Final
 
 import attrs
 
+from runtime.approvals import ApprovalAsked, ApprovalDecided, ApprovalUsed
 from runtime.contexts import CompactionFailed, ContextCompacted
 from runtime.errors import MobError
 from runtime.heads import unpack_row
@@ -106,6 +107,9 @@ _SAID: Final = (
     TaskEnded,
     ContextCompacted,
     CompactionFailed,
+    ApprovalAsked,
+    ApprovalDecided,
+    ApprovalUsed,
 )
 
 

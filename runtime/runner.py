@@ -13,6 +13,7 @@ import functools
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
 
+from runtime.asking import TurnWaits
 from runtime.driver import TurnAborted
 from runtime.errors import (
     AgentError,
@@ -272,13 +273,13 @@ class InProcessRunner:
         *earlier, inputs = _due(realm.state.head(session_id), pending)
         for before in earlier:
             try:
-                await turn_on(realm, session_id, before)
+                await _answered(realm, session_id, before)
             except TurnInterrupted:
                 await realm.inputs.abandon(session_id, pending.input_id, "interrupted")
                 raise
             except AgentError:
                 continue  # recorded; it does not block the inputs behind it
-        return await turn_on(realm, session_id, inputs)
+        return await _answered(realm, session_id, inputs)
 
     async def list_sessions(
         self, limit: int | None = None, agent_id: AgentId | None = None
@@ -309,7 +310,7 @@ class InProcessRunner:
             head = self._realm.state.head(session_id)
         except SessionNotFound:
             return None
-        if self._realm.busy(session_id):
+        if self._realm.busy(session_id) and head.status is not SessionStatus.WAITING:
             return SessionStatus.ACTIVE
         return head.status
 
@@ -365,17 +366,30 @@ class InProcessRunner:
         return await self._realm.background.cancel(parent_session_id, task_id, reason)
 
 
+async def _answered(
+    realm: Realm, session_id: SessionId, inputs: Sequence[PendingInput]
+) -> TurnResult:
+    """As `turn_on`, also if the turn waits for decisions: in this task, until it has ended."""
+    while True:
+        try:
+            return await turn_on(realm, session_id, inputs)
+        except TurnWaits:
+            await realm.decisions.wait(session_id)
+        if realm.state.head(session_id).archived:
+            raise TurnInterrupted("the turn was interrupted: the session was archived", session_id)
+
+
 async def turn_on(
     realm: Realm, session_id: SessionId, inputs: Sequence[PendingInput]
 ) -> TurnResult:
     """One turn, ended whatever its model does: as the failure that it raised, if it raised.
 
-    Raises as `runtime.results.result_of`; `TurnAborted` and what the store raises leave the turn in
-    flight, and so do damage and the end of the session.
+    Raises as `runtime.results.result_of`; `TurnAborted`, `TurnWaits` and what the store raises
+    leave the turn in flight, and so do damage and the end of the session.
     """
     try:
         record = await realm.driver(session_id, inputs).run(inputs)
-    except (StoreError, TurnAborted, SessionQuarantined, SessionNotFound):
+    except (StoreError, TurnAborted, TurnWaits, SessionQuarantined, SessionNotFound):
         raise
     except Exception as error:
         reason = describe(error)

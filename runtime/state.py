@@ -19,6 +19,7 @@ from typing import Any
 
 import attrs
 
+from runtime.approvals import ApprovalBook
 from runtime.budget import Ledger
 from runtime.chain import extend
 from runtime.contexts import context_transitions
@@ -106,6 +107,8 @@ class RealmState:
         self.folded = 0
         #: Told of what is spent, if anybody has a budget (`runtime.spending`).
         self.ledger: Ledger | None = None
+        #: What was asked and decided about calls of turns in flight.
+        self.approvals = ApprovalBook(self)
         #: Sessions that differ from their row, with the first record in which they do, ascending.
         self.dirty: dict[SessionId, int] = {}
         #: The literal table. A mob adds its own record types to the same one.
@@ -123,6 +126,7 @@ class RealmState:
             **context_transitions(self),
             **particular_transitions(self),
             **task_transitions(self),
+            **self.approvals.transitions(),
         }
 
     def apply(self, seq: int, record: object) -> None:
@@ -268,6 +272,7 @@ class RealmState:
         """Take a session out; it stays dirty until its row is deleted."""
         head = self.heads.pop(session_id)
         self.tasks.pop(session_id, None)
+        self.approvals.forget(session_id)
         self._noticed.discard(session_id)
         if head.spawn_key is not None:
             self.spawned.pop(head.spawn_key, None)
@@ -341,6 +346,7 @@ class RealmState:
             archived_task(self, head, record)
         head.updated_at_ns = record.at_ns
         head.partial = None
+        self.approvals.forget(record.session_id)
 
     def _accepted(self, seq: int, record: InputAccepted) -> None:
         key = record.idempotency_key
@@ -381,13 +387,30 @@ class RealmState:
         partial.step = record.step
         if self.ledger is not None:
             self.ledger.progressed(record.session_id, record.usage)
-        head.status = SessionStatus.ACTIVE
+        waits = bool(self.approvals) and self.approvals.waits(record.session_id)
+        head.status = SessionStatus.WAITING if waits else SessionStatus.ACTIVE
         head.updated_at_ns = record.at_ns
+
+    def waited(self, seq: int, session_id: SessionId, decided_at_ns: int | None) -> None:
+        """A call of the session's turn was asked about, or decided. When nothing is left to wait
+        for, the wait is no time of the turn's."""
+        head = self.touch(seq, session_id)
+        if head is None or head.partial is None or head.archived:
+            return
+        if self.approvals.waits(session_id):
+            head.status = SessionStatus.WAITING
+            return
+        head.status = SessionStatus.ACTIVE
+        if decided_at_ns is not None:
+            head.partial.started_at_ns += max(decided_at_ns - head.updated_at_ns, 0)
+            head.updated_at_ns = decided_at_ns
 
     def _ended(self, seq: int, record: TurnEnded) -> None:
         head = self.touch(seq, record.session_id)
         if head is None:
             return
+        if self.approvals:
+            self.approvals.forget(record.session_id, record.run_id)
         prev = record.prev if record.prev >= 0 else seq + record.prev
         if prev != head.head:
             self.quarantine(

@@ -94,6 +94,7 @@ class SpawnAgent:
     background: bool = False
     idempotent: bool = True
     timeout_s: float | None = None
+    waits_for_others: bool = True
 
     @property
     def spec(self) -> ToolSpec:

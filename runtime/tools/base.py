@@ -22,7 +22,7 @@ from runtime.ids import RunId, SessionId
 from runtime.messages import ToolCall, ToolOutcome, ToolResult
 from runtime.models.base import ToolChoice, ToolSpec
 from runtime.structured import mistakes_in
-from runtime.tools.policy import EVERY_TOOL, ToolPolicy
+from runtime.tools.policy import EVERY_TOOL, Patterns, ToolPolicy, matches
 from runtime.tools.source import ToolSource
 
 if TYPE_CHECKING:
@@ -98,7 +98,8 @@ class Offer:
 class Toolbox:
     """The tools of a session by name, in the order given, and those of its sources.
 
-    `policy` says which of them may be called. A tool of a source that has the name of another one
+    `policy` says which of them may be called, `approve` which of those wait for a decision before
+    they run (`runtime.approvals`), as patterns. A tool of a source that has the name of another one
     is left out.
 
     Raises:
@@ -111,14 +112,19 @@ class Toolbox:
         *,
         policy: ToolPolicy = EVERY_TOOL,
         sources: Iterable[ToolSource] = (),
+        approve: Patterns = (),
     ) -> None:
         self.policy = policy
+        self.approve = approve
         self._sources = tuple(sources)
         self._tools: dict[str, Tool] = {}
         for tool in tools:
             if tool.spec.name in self._tools:
                 raise ValueError(f"two tools are named {tool.spec.name!r}; rename one of them")
             self._tools[tool.spec.name] = tool
+        self._waiters = frozenset(
+            [name for name, t in self._tools.items() if getattr(t, "waits_for_others", False)]
+        )
         self._own = Offer(
             tuple([t.spec for name, t in self._tools.items() if policy.permits(name)])
         )
@@ -132,7 +138,12 @@ class Toolbox:
         """The same tools with `policy` laid over theirs."""
         if policy == EVERY_TOOL:
             return self
-        return Toolbox(self._tools.values(), policy=self.policy & policy, sources=self._sources)
+        return Toolbox(
+            self._tools.values(),
+            policy=self.policy & policy,
+            sources=self._sources,
+            approve=self.approve,
+        )
 
     async def offer(self) -> Offer:
         """What to advertise in the next model call. A checkpoint only if there are sources."""
@@ -155,6 +166,10 @@ class Toolbox:
     def __iter__(self) -> Iterator[Tool]:
         return iter(self._tools.values())
 
+    def waits_for_others(self, name: str) -> bool:
+        """Whether a call of the tool does nothing itself while others work for it."""
+        return name in self._waiters
+
     def idempotent(self, name: str) -> bool:
         """Whether the tool called `name` may be repeated; an unknown one does nothing, so yes."""
         tool = self._tools.get(name)
@@ -162,6 +177,24 @@ class Toolbox:
             return tool.idempotent
         source = self._source(name)
         return source is None or source.idempotent(name)
+
+    def asks(self, call: ToolCall) -> Mapping[str, Any] | None:
+        """The schema of the arguments of a call that waits for a decision; None if it needs none.
+
+        A call that would fail anyway, by its name or its arguments, needs none.
+        """
+        tool = self._tools.get(call.name)
+        source = self._source(call.name) if tool is None else None
+        name = (source.qualified(call.name) if source is not None else None) or call.name
+        if not matches(self.approve, name) or not self.policy.permits(name):
+            return None
+        if source is not None:
+            tool = source.tools.get(name)
+            if tool is None:  # its server cannot be reached now: whether it fits is found out later
+                return {}
+        if tool is None or mistake_in(tool.spec.parameters, call.arguments) is not None:
+            return None
+        return tool.spec.parameters
 
     async def run(self, context: ToolContext) -> ToolResult:
         """Run `context.call` and return its result. Only cancellation escapes."""
@@ -191,17 +224,10 @@ class Toolbox:
 
     async def _checked(self, tool: Tool, context: ToolContext) -> ToolResult:
         call = context.call
-        try:
-            arguments = json.loads(call.arguments or "{}")
-        except (ValueError, RecursionError) as error:
-            return _failed(call, f"the arguments are not valid JSON: {error}")
-        try:
-            reason = mistakes_in(tool.spec.parameters, arguments)
-        except (ValueError, RecursionError) as error:
-            return _failed(call, f"the arguments cannot be checked: {error}")
-        if reason is not None:
-            return _failed(call, f"the arguments do not fit: {reason}")
-        return await self._guarded(tool, arguments, context)
+        mistake = mistake_in(tool.spec.parameters, call.arguments)
+        if mistake is not None:
+            return _failed(call, mistake)
+        return await self._guarded(tool, json.loads(call.arguments or "{}"), context)
 
     @staticmethod
     async def _guarded(
@@ -232,6 +258,19 @@ def unknown_outcome(call: ToolCall) -> ToolResult:
         " not repeated because it is not declared idempotent"
     )
     return ToolResult(call.id, call.name, text, ToolOutcome.UNKNOWN)
+
+
+def mistake_in(parameters: Mapping[str, Any], text: str) -> str | None:
+    """Why `text` is no arguments that fit the schema; None if it is."""
+    try:
+        arguments = json.loads(text or "{}")
+    except (ValueError, RecursionError) as error:
+        return f"the arguments are not valid JSON: {error}"
+    try:
+        reason = mistakes_in(parameters, arguments)
+    except (ValueError, RecursionError) as error:
+        return f"the arguments cannot be checked: {error}"
+    return None if reason is None else f"the arguments do not fit: {reason}"
 
 
 def as_text(value: Any) -> str:

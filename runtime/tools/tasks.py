@@ -43,6 +43,10 @@ class TaskTool:
     idempotent: bool = True
     timeout_s: float | None = None
 
+    @property
+    def waits_for_others(self) -> bool:
+        return self.spec.name == WAIT_TASK
+
     async def run(self, arguments: Mapping[str, Any], context: ToolContext) -> Any:
         """Raises `ToolFailed` for a task that is not there or takes no message any more."""
         try:

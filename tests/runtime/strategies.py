@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
+from runtime.approvals import ApprovalAsked, ApprovalDecided, ApprovalUsed, Verdict
 from runtime.contexts import CompactionFailed, ContextCompacted
 from runtime.ids import ToolCallId
 from runtime.messages import (
@@ -84,6 +85,19 @@ records = st.one_of(
     st.builds(HookReported, texts, texts, texts, texts, texts, texts, numbers),
     st.builds(InputAbandoned, texts, texts, texts, numbers),
     st.builds(ModelRetried, texts, texts, counts, counts, texts, texts, counts, texts, numbers),
+    st.builds(ApprovalAsked, texts, texts, texts, texts, texts, texts, texts, numbers),
+    st.builds(
+        ApprovalDecided,
+        texts,
+        texts,
+        texts,
+        st.sampled_from(Verdict),
+        texts,
+        texts,
+        optional,
+        numbers,
+    ),
+    st.builds(ApprovalUsed, texts, texts, ids, numbers),
     st.builds(TaskStarted, texts, st.sampled_from(Lifetime), numbers),
     st.builds(
         TaskEnded,

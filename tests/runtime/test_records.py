@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runtime.approvals import ApprovalAsked, ApprovalDecided, ApprovalUsed, Verdict
 from runtime.contexts import CompactionFailed, ContextCompacted
 from runtime.errors import RecordUnreadable
 from runtime.heads import pack_head
@@ -149,6 +150,11 @@ EXAMPLES: list[Any] = [
     CompactionFailed(SessionId("s1"), "no", Usage(1, 2, 1), 26),
     SessionTracked(SessionId("s1"), "ticket-7", 25),
     SessionRespecified(SessionId("s1"), SPEC, 26),
+    ApprovalAsked(SessionId("s1"), RunId("u1"), call("c1").id, "pay", '{"n": 1}', "lead", "{}", 25),
+    ApprovalDecided(
+        SessionId("s1"), RunId("u1"), call("c1").id, Verdict.APPROVED, "ada", "", '{"n": 2}', 26
+    ),
+    ApprovalUsed(SessionId("s1"), RunId("u1"), (call("c1").id,), 27),
 ]
 TURN = next(example for example in EXAMPLES if isinstance(example, TurnEnded))
 
@@ -284,6 +290,29 @@ VERSION_1: dict[type, tuple[int, str]] = {
             "707574a4302e3135a561745f6e731a"
         ),
     ),
+    ApprovalAsked: (
+        20,
+        (
+            "88aa73657373696f6e5f6964a27331a672756e5f6964a27531a763616c6c5f6964a26331a4746f6f"
+            "6ca3706179a9617267756d656e7473a87b226e223a20317da561736b6572a46c656164aa70617261"
+            "6d6574657273a27b7da561745f6e7319"
+        ),
+    ),
+    ApprovalDecided: (
+        21,
+        (
+            "88aa73657373696f6e5f6964a27331a672756e5f6964a27531a763616c6c5f6964a26331a7766572"
+            "64696374a8617070726f766564a26279a3616461a6726561736f6ea0a9617267756d656e7473a87b"
+            "226e223a20327da561745f6e731a"
+        ),
+    ),
+    ApprovalUsed: (
+        22,
+        (
+            "84aa73657373696f6e5f6964a27331a672756e5f6964a27531a863616c6c5f69647391a26331a561"
+            "745f6e731b"
+        ),
+    ),
 }
 
 #: A session that is tracked elsewhere from its beginning: a field that is stored only then.
@@ -302,7 +331,7 @@ def test_an_external_id_is_stored_where_there_is_one_and_only_there() -> None:
 
 
 def test_every_kind_has_its_own_number_and_an_example() -> None:
-    assert {record_type.kind for record_type in RUNTIME_RECORDS} == set(range(1, 20))
+    assert {record_type.kind for record_type in RUNTIME_RECORDS} == set(range(1, 23))
     assert {type(example) for example in EXAMPLES} == set(TYPES) == set(VERSION_1)
 
 

@@ -1,0 +1,80 @@
+"""The verbs of a mob about tool calls that wait for approval.
+
+Owns: `approvals`, `approve`, `deny` on the handle, and knowing when nothing but decisions is waited
+for. Must not: keep anything (`runtime.deciding` and the fold do).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from runtime.approvals import Approval
+from runtime.realm import Realm
+
+if TYPE_CHECKING:
+    from mob.activation import Activations
+
+
+class ApprovalVerbs:
+    """What `mob.mob.Mob` has of this module."""
+
+    realm: Realm
+    _activations: Activations
+
+    def _admit(self, verb: str) -> None:
+        raise NotImplementedError
+
+    def approvals(self) -> tuple[Approval, ...]:
+        """The calls that wait for a decision, of members and all below them, oldest first."""
+        return self.realm.decisions.waiting()
+
+    async def approve(
+        self, call_key: str, *, by: str, arguments: str | dict[str, Any] | None = None
+    ) -> Approval:
+        """Let the call run, with these `arguments` instead of the model's if they are given.
+
+        On disk when this returns; the turn goes on at once, or when the mob is resumed. The first
+        decision counts; the same one again is answered as the first was.
+
+        Raises:
+            ApprovalNotFound: no call of a turn in flight waits under this key.
+            ApprovalRefused: it was decided otherwise, or the arguments do not fit their schema.
+            VerbRefused: the mob's state does not allow it.
+        """
+        self._admit("decide")
+        return await self.realm.decisions.approve(call_key, by=by, arguments=arguments)
+
+    async def deny(self, call_key: str, *, by: str, reason: str = "") -> Approval:
+        """Let the call not run; its model reads the reason and goes on. As `approve`."""
+        self._admit("decide")
+        return await self.realm.decisions.deny(call_key, by=by, reason=reason)
+
+    async def wait_blocked(self) -> None:
+        """Park until calls wait for approval and nothing else is under way: members, children and
+        tools that work, or wait for a model, are done or wait for those calls themselves."""
+        decisions = self.realm.decisions
+        with decisions.watch() as stirred:
+            while True:
+                if self._blocked():
+                    # What only seems to rest, between two of its steps, has them on their way.
+                    await self.realm.store.barrier()
+                    if self._blocked():
+                        return
+                await stirred()
+
+    def _blocked(self) -> bool:
+        return bool(self.realm.decisions) and self._activations.only_wait()
+
+    async def _settled(self) -> None:
+        """Park until nothing is under way any more that ends without a decision."""
+        async with trio.open_nursery() as nursery:
+
+            async def first(wait: Callable[[], Awaitable[None]]) -> None:
+                await wait()
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(first, self._activations.quiet)
+            nursery.start_soon(first, self.wait_blocked)
