@@ -120,7 +120,25 @@ mcp() {
     grep -q "lights__character_of said: .* white every .* seconds" "$state.answer"
 }
 
+approval() {
+    local state=$scratch/approval code=0 key
+    local ask=(mob run examples/approval/mob.toml --state "$state" --display plain
+        --prompt "Refund 40 for order 1001.")
+    rm -f refunds.log
+    "${ask[@]}" </dev/null || code=$?
+    [[ $code == 6 ]] || { echo "exit code $code, not 6"; return 1; }
+    [[ ! -e refunds.log ]] || { echo "paid without approval"; return 1; }
+    key=$(mob approvals --state "$state" --json |
+        python -c 'import json, sys; print(json.load(sys.stdin)["approvals"][0]["key"])') || return
+    mob approve "$key" --state "$state" || return
+    "${ask[@]}" </dev/null | tee "$state.answer"
+    grep -q "refunded 40" "$state.answer" || return
+    [[ $(cat refunds.log) == 40 ]] || { echo "not paid once"; return 1; }
+    rm -f refunds.log
+}
+
 example "hello" hello
+example "approval" approval
 example "skills" skills
 example "hooks" hooks
 if python -c 'import mcp' 2>/dev/null; then

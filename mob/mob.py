@@ -328,6 +328,7 @@ class Mob(ApprovalVerbs):
         if self.state is MobState.RUNNING:
             self._activations.wake()
         else:
+            self._activations.halt()
             await self._gate.cancel()
 
     async def stop(self, deadline_s: float = DRAIN_S) -> StopReport:
@@ -353,7 +354,8 @@ class Mob(ApprovalVerbs):
             await self._record_state("stop", "asked to stop")
         finally:
             self._changing = None
-            activations.draining = activations.halted = self._closed
+            activations.draining = self._closed
+            activations.halted = self._closed or self.state is MobState.STOPPED
             if self.state is not MobState.STOPPED:
                 self._gate.rearm()
                 activations.wake()
@@ -373,6 +375,7 @@ class Mob(ApprovalVerbs):
             self._changing = None
             if self.state is not MobState.RUNNING:
                 await self._gate.cancel()
+        self._activations.halted = self._closed
         self._activations.wake()
 
     async def close(self, grace_s: float) -> None:

@@ -33,6 +33,7 @@ _STYLES: Final = {
     "starting": "cyan",
     "restarting": "bold red",
     "failed": "red",
+    "waiting": "bold yellow",
     "unfinished": "yellow",
     "queued": "yellow",
     "idle": "dim",
@@ -108,6 +109,8 @@ def _name(prefix: str, node: Node) -> Text:
 
 def _state(node: Node, now_s: float) -> Text:
     text = _SHOWN_AS.get(node.state, node.state)
+    if node.state == "waiting":
+        text = f"waits for approval: {one_line(node.detail, 24)}"
     if node.state == "tool":
         text = f"{text} {one_line(node.detail, 24)}"
     if node.until_s is not None:

@@ -25,6 +25,8 @@ from mob.errors import (
 from mob.lifecycle import VerbRefused
 from runtime.errors import (
     AgentError,
+    ApprovalNotFound,
+    ApprovalRefused,
     BudgetExceeded,
     MobError,
     ModelError,
@@ -42,6 +44,7 @@ USAGE: Final = 2
 INVALID: Final = 3
 NOT_FOUND: Final = 4
 BUDGET: Final = 5
+WAITING: Final = 6
 CONFLICT: Final = 7
 PROVIDER: Final = 8
 COUNTEREXAMPLE: Final = 10
@@ -77,6 +80,8 @@ EXITS: Final[dict[type[BaseException], int]] = {
     MemberNotFound: NOT_FOUND,
     MemberExists: CONFLICT,
     AskCycle: CONFLICT,
+    ApprovalNotFound: NOT_FOUND,
+    ApprovalRefused: CONFLICT,
     VerbRefused: CONFLICT,
     ModelError: PROVIDER,
     Conflict: CONFLICT,

@@ -18,6 +18,7 @@ from mob.records import (
     MobCreated,
     MobStateChanged,
 )
+from runtime.approvals import ApprovalAsked, ApprovalDecided, Verdict
 from runtime.contexts import CompactionFailed, ContextCompacted
 from runtime.ids import SessionId
 from runtime.journal import Event
@@ -141,6 +142,20 @@ def _not_compacted(state: RealmState, record: CompactionFailed) -> tuple[str, st
     )
 
 
+def _approval_asked(state: RealmState, record: ApprovalAsked) -> tuple[str, str]:
+    call = f"{record.tool} {one_line(record.arguments, QUOTE)}"
+    return path_of(state, record.session_id), f"waits for approval of {call}"
+
+
+def _approval_decided(state: RealmState, record: ApprovalDecided) -> tuple[str, str]:
+    what = f"call {record.verdict.value} by {one_line(record.by, 24)}"
+    if record.arguments is not None:
+        what = f"{what} with other arguments: {one_line(record.arguments, QUOTE)}"
+    if record.verdict is Verdict.DENIED and record.reason:
+        what = f"{what}: {one_line(record.reason, 300)}"
+    return path_of(state, record.session_id), what
+
+
 def _task_ended(state: RealmState, record: TaskEnded) -> tuple[str, str]:
     why = f": {one_line(record.error, 300)}" if record.error else ""
     return path_of(state, record.session_id), f"background task {record.state.value}{why}"
@@ -188,6 +203,8 @@ _TELLERS: Final[dict[type, Callable[[RealmState, Any], tuple[str, str] | None]]]
     ContextCompacted: _compacted,
     CompactionFailed: _not_compacted,
     TaskEnded: _task_ended,
+    ApprovalAsked: _approval_asked,
+    ApprovalDecided: _approval_decided,
     InputAbandoned: _abandoned,
     MemberExited: _exited,
     MemberSpawned: _spawned,

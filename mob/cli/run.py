@@ -24,6 +24,7 @@ from cyclopts import Parameter
 from mob.app import open_mob
 from mob.budgets import check_run_budget, limit_run, parse_budget
 from mob.cli import exits
+from mob.cli.approvals import answered, say_what_waits
 from mob.cli.display import Display, Kind, open_display
 from mob.cli.options import DEFAULT_STATE, Adopt, Budgets, Json, Models, State, bindings
 from mob.cli.output import answer_text, jsonable, plural, result, result_json, spent_text
@@ -85,7 +86,9 @@ async def run(
 
     The answer goes to stdout, progress to stderr. Every finished step is on disk:
     after a crash or Ctrl-C the same command takes the unfinished work up again.
-    Ctrl-C once lets turns in flight finish and saves; a second one cancels them.
+    Ctrl-C once lets turns in flight finish and saves; a second one cancels them. A tool
+    call that waits for approval is asked about on a terminal; elsewhere the command
+    ends with exit code 6 and says how to decide.
     """
     text = _prompt(prompt)
     if record is not None and replay is not None:
@@ -100,7 +103,7 @@ async def run(
         ),
     )
     shown = open_display(display)
-    asked = _Asked(json, display == "json", _budget(budget, definition))
+    asked = _Asked(json, display == "json", _budget(budget, definition), state=state)
     code = exits.INTERRUPTED
     async with stoppable(shown) as stopper:
         await have_weights(definition.models, shown)
@@ -124,6 +127,7 @@ class _Asked:
     lines: bool
     budget: Budget | None = None
     after: int = 0
+    state: Path = DEFAULT_STATE
 
 
 class Stopper:
@@ -161,22 +165,29 @@ async def _run(mob: Mob, prompt: str, display: Display, stopper: Stopper, asked:
     if asked.budget is not None:
         limit_run(mob, key, asked.budget)
     failure: SessionError | None = None
+    waiting = False
     async with trio.open_nursery() as nursery:
         nursery.start_soon(display.run, mob, asked.after)
         await resume(mob, display, joined=joined)
         stopper.work = trio.CancelScope()
         with stopper.work:
             try:
-                await mob.ask(mob.definition.lead, prompt, idempotency_key=key)
+                waiting = not await answered(mob, prompt, key, display)
             except SessionError as error:
                 failure = error
-        if stopper.work.cancelled_caught:
+        if waiting:
+            nursery.cancel_scope.cancel()
+        elif stopper.work.cancelled_caught:
             await save(mob, display)
         else:
             with trio.move_on_after(_AFTERWARDS_S):
                 await mob.wait_idle()
         nursery.cancel_scope.cancel()
     display.finish(mob)
+    if waiting:
+        say_what_waits(mob, display, asked.state)
+        display.say(f"then continue with: {_command()}")
+        return exits.WAITING
     if stopper.work.cancelled_caught:
         display.say(f"continue with: {_command()}")
         return exits.INTERRUPTED

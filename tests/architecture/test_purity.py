@@ -21,6 +21,7 @@ PURE = (
     "mob.tables",
     "mob.view",
     "runtime.addenda",
+    "runtime.approvals",
     "runtime.budget",
     "runtime.chain",
     "runtime.codec",

@@ -46,6 +46,10 @@ def paying(**given: Any) -> Doing:
     return Doing(lambda arguments: f"paid {arguments.get('n')}", "pay", parameters=NUMBER, **given)
 
 
+async def forever(_: Any) -> None:
+    await trio.sleep_forever()
+
+
 def results_of(messages: list[Message]) -> dict[str, ToolResult]:
     return {each.call_id: each for each in messages if isinstance(each, ToolResult)}
 
@@ -209,7 +213,7 @@ async def test_an_approved_call_that_was_cut_off_is_repeated_only_if_that_is_har
     """Issue: a tool with an unknown outcome is repeated only if declared idempotent."""
     disk = MemoryDisk()
     async with _open(disk) as store:
-        pay = Doing(lambda _: trio.sleep_forever(), "pay", idempotent, parameters=NUMBER)
+        pay = Doing(forever, "pay", idempotent, parameters=NUMBER)
         realm = realm_with(store, [asking(call("c1", "pay", '{"n": 1}'))], pay)
         session_id = await new_session(realm)
         await start(realm, session_id)

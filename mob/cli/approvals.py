@@ -1,0 +1,169 @@
+"""`mob approvals`: the tool calls that wait for approval; and deciding about them from `mob run`.
+
+Owns: the verb, what is said of a call that waits, asking on a terminal. Must not: decide by itself.
+"""
+
+from __future__ import annotations
+
+import getpass
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Final
+
+import trio
+from cyclopts import Parameter
+
+from mob.app import stored_mob, stored_mobs
+from mob.cli.display import Display
+from mob.cli.narrator import path_of
+from mob.cli.options import DEFAULT_STATE, Json, State, existing_store
+from mob.cli.output import jsonable, narrate, result, result_json
+from mob.cli.stored import looking_into, when
+from mob.mob import Mob
+from runtime.approvals import Approval
+from runtime.errors import ApprovalNotFound, ApprovalRefused, SessionError
+
+EXAMPLES = """    mob approvals
+    mob approvals research --state .mob --json
+"""
+
+_QUESTION: Final = "      [y]es, [n]o, [e]dit the arguments, [l]ater? "
+
+
+async def approvals(
+    mob: Annotated[
+        str | None,
+        Parameter(name="MOB", show_default=False, help="Only this mob; default: every mob."),
+    ] = None,
+    /,
+    *,
+    state: State = DEFAULT_STATE,
+    json: Json = False,
+) -> int:
+    """List the tool calls that wait for approval, and how each is decided.
+
+    Only looks; the store may belong to a running process.
+    """
+    existing_store(state)
+    found = []
+    with looking_into(state) as store:
+        for mob_id in stored_mobs(store) if mob is None else (mob,):
+            stored = stored_mob(store, mob_id)
+            waiting = [each for each in stored.state.approvals if each.waits]
+            found += [(mob_id, path_of(stored.state, each.session_id), each) for each in waiting]
+    if json:
+        shapes = [
+            {"key": each.key, "mob": mob_id, "who": who, **jsonable(each)}
+            for mob_id, who, each in found
+        ]
+        result_json({"state": str(state), "approvals": shapes})
+        return 0
+    for mob_id, who, each in found:
+        result("\n".join([f"{mob_id}/{described(who, each)}", *commands(each, state)]))
+    if not found:
+        narrate("mob: nothing waits for approval")
+    return 0
+
+
+def described(who: str, approval: Approval) -> str:
+    """A call in one line."""
+    at = when(approval.asked_at_ns)
+    return f"{who} waits since {at} for approval of {approval.tool} {approval.arguments}"
+
+
+def commands(approval: Approval, state: Path) -> list[str]:
+    """The command lines that decide about a call."""
+    where = [] if state == DEFAULT_STATE else ["--state", str(state)]
+    key = [approval.key, *where]
+    return [
+        "  " + shlex.join(["mob", "approve", *key]),
+        "  " + shlex.join(["mob", "deny", *key, "--reason", "..."]),
+    ]
+
+
+def user() -> str:
+    """Who decides, unless the command says."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):  # no such user in this container
+        return "somebody"
+
+
+def say_what_waits(mob: Mob, display: Display, state: Path) -> None:
+    """Say which calls wait, and the commands that decide."""
+    for each in mob.approvals():
+        display.say(described(path_of(mob.realm.state, each.session_id), each))
+        for line in commands(each, state):
+            display.say(line)
+
+
+async def answered(mob: Mob, prompt: str, key: str, display: Display) -> bool:
+    """Ask the lead and wait for the answer; False if only decisions can bring it.
+
+    On a terminal each call that waits is asked about. Raises as `Mob.ask`.
+    """
+    told: list[bool] = []
+    async with trio.open_nursery() as nursery:
+
+        async def watch() -> None:
+            later: set[str] = set()
+            while True:
+                await mob.wait_blocked()
+                waiting = [each for each in mob.approvals() if each.key not in later]
+                if not waiting or not _on_terminal():
+                    told.append(False)
+                    nursery.cancel_scope.cancel()
+                    return
+                for each in waiting:
+                    if not await _asked(mob, display, each):
+                        later.add(each.key)
+
+        nursery.start_soon(watch)
+        failure: SessionError | None = None
+        try:
+            await mob.ask(mob.definition.lead, prompt, idempotency_key=key)
+        except SessionError as error:
+            failure = error
+        nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+    return not told
+
+
+def _on_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+async def _asked(mob: Mob, display: Display, approval: Approval) -> bool:
+    """Ask whoever sits at the terminal about one call; whether it was decided."""
+    display.say(described(path_of(mob.realm.state, approval.session_id), approval))
+    while True:
+        word = (await _line(_QUESTION)).strip().lower()
+        try:
+            if word in ("y", "yes"):
+                await mob.approve(approval.key, by=user())
+            elif word in ("n", "no"):
+                reason = await _line("      why (the model reads it): ")
+                await mob.deny(approval.key, by=user(), reason=reason.strip())
+            elif word in ("e", "edit"):
+                arguments = await _line("      arguments as JSON: ")
+                await mob.approve(approval.key, by=user(), arguments=arguments.strip())
+            elif word in ("l", "later"):
+                return False
+            else:
+                continue
+        except ApprovalRefused as error:
+            display.say(str(error))
+            continue
+        except ApprovalNotFound:
+            pass  # its turn has ended meanwhile
+        return True
+
+
+async def _line(prompt: str) -> str:
+    """A line of the terminal. A signal ends the wait; the thread then waits for one more line."""
+    sys.stderr.write(prompt)
+    sys.stderr.flush()
+    line = await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True)
+    return line or "later"

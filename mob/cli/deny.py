@@ -1,0 +1,41 @@
+"""`mob deny`: let a tool call not run that waits for approval, in a store that nobody runs.
+
+Owns: the verb. Must not: anything that `mob approve` does.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from mob.cli.approvals import user
+from mob.cli.approve import By, Key, decided
+from mob.cli.options import DEFAULT_STATE, State
+from runtime.approvals import Approval
+from runtime.deciding import Decisions
+
+EXAMPLES = """    mob deny KEY --reason "too expensive"
+"""
+
+
+async def deny(
+    key: Key,
+    /,
+    *,
+    reason: Annotated[
+        str, Parameter(show_default=False, help="Why; the model reads it and goes on.")
+    ] = "",
+    by: By = None,
+    state: State = DEFAULT_STATE,
+) -> int:
+    """Let a tool call not run that waits for approval.
+
+    As `mob approve`.
+    """
+
+    async def decide(decisions: Decisions) -> Approval:
+        return await decisions.deny(key, by=by or user(), reason=reason)
+
+    await decided(state, key, decide)
+    return 0
