@@ -170,9 +170,10 @@ class Activations:
         live.jobs.append(job)
         self.start(live)
 
-    def wake(self) -> None:
+    def wake(self, *, halted: bool = False) -> None:
         """Start an activation for every member that has work it may begin, and every child that
-        works in the background."""
+        works in the background; none if it is to stay `halted`."""
+        self.halted = halted
         if not self.halted:
             self._realm.background.resume()
         for live in self.members.values():

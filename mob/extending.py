@@ -132,6 +132,7 @@ def _put_together(
         tools=first,
         tools_within=tuple(within),
         tools_deny=tuple(dict.fromkeys((*base.tools_deny, *own.tools_deny))),
+        approve=tuple(dict.fromkeys((*base.approve, *own.approve))),
     )
 
 

@@ -355,10 +355,9 @@ class Mob(ApprovalVerbs):
         finally:
             self._changing = None
             activations.draining = self._closed
-            activations.halted = self._closed or self.state is MobState.STOPPED
             if self.state is not MobState.STOPPED:
                 self._gate.rearm()
-                activations.wake()
+                activations.wake(halted=self._closed)
         return StopReport(tuple(name for name in busy if name not in late), tuple(late))
 
     async def resume(self) -> None:
@@ -375,8 +374,7 @@ class Mob(ApprovalVerbs):
             self._changing = None
             if self.state is not MobState.RUNNING:
                 await self._gate.cancel()
-        self._activations.halted = self._closed
-        self._activations.wake()
+        self._activations.wake(halted=self._closed)
 
     async def close(self, grace_s: float) -> None:
         """End this handle, not the mob: let turns in flight finish for `grace_s`, then cancel.

@@ -133,4 +133,3 @@ def as_edited(result: ToolResult, arguments: str) -> ToolResult:
     """The result of a call that ran with other arguments than its model gave: that is said."""
     text = as_text(f"[it was approved with other arguments: {arguments}]\n{result.text}")
     return attrs.evolve(result, text=text)
-

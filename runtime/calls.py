@@ -1,23 +1,26 @@
-"""The tool calls of one batch, run at the same time.
+"""The tool calls of one turn, batch by batch: at once what needs no approval, the rest later.
 
-Owns: the nursery of a batch, and handing out what had finished of one that is cut off. Must not:
-decide which calls run (`runtime.driver` and `runtime.asking` do) or journal anything itself.
+Owns: the nursery of a batch, handing out what had finished of one that is not whole, and the end of
+a driver whose turn waits. Must not: say what a call that was asked about may do (`runtime.asking`
+does).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
 
-from runtime.asking import Asking, as_edited
+from runtime.approvals import ApprovalAsked
+from runtime.asking import Asking, TurnWaits, as_edited
 from runtime.hooks import TurnHooks
 from runtime.ids import RunId
 from runtime.live import Doing, LiveSession
-from runtime.messages import ToolCall, ToolResult
+from runtime.messages import AssistantMessage, Message, ToolCall, ToolResult
 from runtime.tools.base import Toolbox, ToolContext, unknown_outcome
+from stores import StoreError, Ticket
 
 if TYPE_CHECKING:
     from runtime.realm import Realm
@@ -25,31 +28,63 @@ if TYPE_CHECKING:
 
 @attrs.frozen(eq=False)
 class Calls:
-    """What the calls of a turn run with. `keep` is given what had finished of a batch that is cut
-    off; `asking` is None where no call needs an approval."""
+    """What the calls of a turn run with. `queue` journals a record; `keep` journals what has
+    finished of a batch that is not whole, so that it is never repeated (None: nothing has)."""
 
     realm: Realm
     live: LiveSession
     run_id: RunId
     toolbox: Toolbox
     hooks: TurnHooks | None
-    asking: Asking | None
-    keep: Callable[[tuple[ToolResult, ...]], None]
+    queue: Callable[[Any], Ticket]
+    keep: Callable[[tuple[ToolResult, ...]], Ticket | None]
 
-    async def run(
+    def questions(self, reply: Message) -> list[ApprovalAsked]:
+        """What is to be asked about the calls of this reply, in one commit with it."""
+        assert isinstance(reply, AssistantMessage)
+        return self._asking().questions(reply.tool_calls)
+
+    async def batch(self, calls: tuple[ToolCall, ...], resumed: bool) -> tuple[ToolResult, ...]:
+        """Run a batch; return the results that are not kept yet, in the order of their calls. In a
+        turn that is `resumed` only what is idempotent is repeated.
+
+        Raises:
+            TurnWaits: nothing is left but calls that wait, and what has finished is on disk.
+        """
+        if not (self.toolbox.approve or self.realm.state.approvals):
+            return await self._run(calls, calls, resumed, None)
+        asking = self._asking()
+        while True:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            ready, waiting = asking.sort(calls)
+            if not ready:
+                raise TurnWaits
+            does = await asking.begin(ready, resumed)
+            results = await self._run(ready, does, False, asking)
+            if not waiting:
+                return results
+            ticket = self.keep(results)
+            assert ticket is not None
+            await ticket.wait()
+            calls, resumed = waiting, False
+
+    def _asking(self) -> Asking:
+        return Asking(self.realm, self.live, self.run_id, self.toolbox, self.queue)
+
+    async def _run(
         self,
         calls: tuple[ToolCall, ...],
         does: Sequence[ToolCall | ToolResult],
-        resumed: bool = False,
+        resumed: bool,
+        asking: Asking | None,
     ) -> tuple[ToolResult, ...]:
-        """Run `calls` at the same time, each as `does` says; results in the order of the calls.
-        In a turn that is `resumed` only what is idempotent is run."""
+        """Run `calls` at the same time, each as `does` says; results in the order of the calls."""
         live, toolbox = self.live, self.toolbox
         live.now_doing(Doing.TOOL, ", ".join(dict.fromkeys(call.name for call in calls)))
         results: list[ToolResult | None] = [None] * len(calls)
 
         async def run_one(index: int, call: ToolCall) -> None:
-            result = await self._one(call)
+            result = await self._one(call, asking)
             if self.realm.failed is not None:
                 nursery.cancel_scope.cancel()
                 return
@@ -76,16 +111,22 @@ class Calls:
         finally:
             live.calls = 0
             if not whole:
-                self.keep(tuple([result for result in results if result is not None]))
+                self._keep(tuple([result for result in results if result is not None]))
         return tuple([result for result in results if result is not None])
 
-    async def _one(self, call: ToolCall) -> ToolResult:
-        if self.hooks is not None:
-            return await self.hooks.around_tool(call, self._run)
-        return await self._run(call)
+    def _keep(self, results: tuple[ToolResult, ...]) -> None:
+        try:
+            self.keep(results)
+        except StoreError:
+            pass  # the store is gone, and whatever cut the batch off goes on
 
-    async def _run(self, call: ToolCall) -> ToolResult:
-        if self.asking is not None and (barred := self.asking.barred(call)) is not None:
-            return barred
-        context = ToolContext(self.live.head.session_id, self.run_id, call, self.realm.runner)
-        return await self.toolbox.run(context)
+    async def _one(self, call: ToolCall, asking: Asking | None) -> ToolResult:
+        async def run_tool(call: ToolCall) -> ToolResult:
+            if asking is not None and (barred := asking.barred(call)) is not None:
+                return barred
+            context = ToolContext(self.live.head.session_id, self.run_id, call, self.realm.runner)
+            return await self.toolbox.run(context)
+
+        if self.hooks is not None:
+            return await self.hooks.around_tool(call, run_tool)
+        return await run_tool(call)

@@ -25,7 +25,6 @@ import trio
 
 from runtime.addenda import contexts_of, message_of
 from runtime.approvals import ApprovalAsked
-from runtime.asking import Asking, TurnWaits
 from runtime.attempts import Attempts, Route
 from runtime.budget import Excess
 from runtime.calls import Calls
@@ -37,9 +36,7 @@ from runtime.hooks import ALLOW, Deny, Hooks, Rewrite, TurnHooks, Verdict
 from runtime.ids import InputId, RunId
 from runtime.live import Doing, LiveSession
 from runtime.messages import (
-    AssistantMessage,
     SystemMessage,
-    ToolCall,
     ToolResult,
     UserMessage,
 )
@@ -67,7 +64,7 @@ from runtime.turn import (
     TurnState,
     step,
 )
-from stores import StoreError, Ticket
+from stores import Ticket
 
 if TYPE_CHECKING:
     from runtime.realm import Realm
@@ -300,7 +297,7 @@ class TurnDriver:
                     return effect  # type: ignore[return-value]
                 elif isinstance(effect, RunTools):
                     event = self._barred() or ToolsFinished(
-                        await self._batch(effect.calls, resumed)
+                        await self._calls().batch(effect.calls, resumed)
                     )
                 else:
                     assert isinstance(effect, SaveProgress)
@@ -398,40 +395,9 @@ class TurnDriver:
         self._attempts = Attempts(self._realm, live, self._run_id, config.routes)
         return await self._attempts.call(request, step, failed)
 
-    async def _batch(self, calls: tuple[ToolCall, ...], resumed: bool) -> tuple[ToolResult, ...]:
-        """Run a batch: at once what needs no approval, the rest when it is decided. Raises
-        `TurnWaits` when nothing is left but calls that wait, and what has finished is on disk."""
-        toolbox = self._config.toolbox
-        if not (toolbox.approve or self._realm.state.approvals):
-            return await self._calls().run(calls, calls, resumed)
-        asking = self._asking(toolbox)
-        while True:
-            await trio.lowlevel.checkpoint_if_cancelled()
-            ready, waiting = asking.sort(calls)
-            if not ready:
-                raise TurnWaits
-            does = await asking.begin(ready, resumed)
-            results = await self._calls(asking).run(ready, does)
-            if not waiting:
-                return results
-            ticket = self._keep(results)
-            assert ticket is not None
-            await ticket.wait()
-            calls, resumed = waiting, False
-
-    def _asking(self, toolbox: Toolbox) -> Asking:
-        return Asking(self._realm, self._live, self._run_id, toolbox, self._queue)
-
-    def _calls(self, asking: Asking | None = None) -> Calls:
-        return Calls(
-            self._realm,
-            self._live,
-            self._run_id,
-            self._config.toolbox,
-            self._hooks,
-            asking,
-            self._keep_what_finished,
-        )
+    def _calls(self) -> Calls:
+        toolbox, run_id = self._config.toolbox, self._run_id
+        return Calls(self._realm, self._live, run_id, toolbox, self._hooks, self._queue, self._keep)
 
     def _keep(self, results: tuple[ToolResult, ...]) -> Ticket | None:
         """Journal what has finished of a batch that is not whole, so that it is never repeated."""
@@ -441,20 +407,10 @@ class TurnDriver:
         assert isinstance(save, SaveProgress)
         return self._journal(save)
 
-    def _keep_what_finished(self, results: tuple[ToolResult, ...]) -> None:
-        try:
-            self._keep(results)
-        except StoreError:
-            pass  # the store is gone, and whatever cut the batch off goes on
-
     async def _save(self, effect: SaveProgress) -> None:
-        toolbox = self._config.toolbox
-        asked: list[ApprovalAsked] = []
-        if effect.durable and toolbox.approve:
-            reply = effect.messages[-1]
-            assert isinstance(reply, AssistantMessage)
-            asking = self._asking(toolbox)
-            asked = asking.questions(reply.tool_calls)
+        asked: Sequence[ApprovalAsked] = ()
+        if effect.durable and self._config.toolbox.approve:
+            asked = self._calls().questions(effect.messages[-1])
         ticket = self._journal(effect, *asked)
         if effect.durable:
             await ticket.wait()
