@@ -93,6 +93,8 @@ class KnownPartial:
     messages: list[Message] = attrs.field(factory=list)
     usage: Usage = Usage()
     step: int = 0
+    #: Calls that were asked about: ``waiting``, ``approved``, ``denied`` or ``begun``.
+    asked: dict[str, str] = attrs.field(factory=dict)
 
     def open_calls(self) -> dict[str, str]:
         """The calls without a result: id and name of the tool."""
@@ -174,7 +176,7 @@ class KnownSession:
         if self.archived:
             return "archived"
         if self.partial is not None:
-            return "active"
+            return "waiting" if "waiting" in self.partial.asked.values() else "active"
         if self.failed:
             return "failed"
         return "idle" if self.turns or self.rewinds else "started"

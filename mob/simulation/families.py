@@ -20,6 +20,7 @@ from mob.records import (
 )
 from mob.simulation.facts import Batch, Written, waits
 from mob.simulation.ledger import Ledger
+from runtime.approvals import ApprovalUsed
 from runtime.contexts import CompactionFailed, ContextCompacted
 from runtime.records import (
     InputAbandoned,
@@ -257,6 +258,7 @@ _WORK: Final = (
     TaskEnded,
     ContextCompacted,
     CompactionFailed,
+    ApprovalUsed,
 )
 
 

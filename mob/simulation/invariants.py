@@ -27,6 +27,7 @@ import attrs
 from mob.records import MOB_RECORDS, MemberExited, MemberRetired, MemberSpawned, MobStateChanged
 from mob.simulation import (
     contexts,
+    decisions,
     delivery,
     families,
     histories,
@@ -36,6 +37,7 @@ from mob.simulation import (
     snapshots,
 )
 from mob.simulation.ledger import Ledger
+from runtime.approvals import ApprovalAsked, ApprovalUsed
 from runtime.contexts import ContextCompacted
 from runtime.records import (
     RUNTIME_RECORDS,
@@ -114,6 +116,11 @@ INVARIANTS: Final[dict[str, Invariant]] = {
     "retries_are_of_a_turn_that_goes_on": _of(
         histories.retries_are_of_a_turn_that_goes_on, ModelRetried
     ),
+    "questions_are_about_open_calls": _of(decisions.questions_are_about_open_calls, ApprovalAsked),
+    "a_call_is_begun_once_and_only_when_approved": _of(
+        decisions.a_call_is_begun_once_and_only_when_approved, ApprovalUsed
+    ),
+    "what_waits_has_no_result": _of(decisions.what_waits_has_no_result, TurnProgressed, TurnEnded),
     "progress_stays": _of(histories.progress_stays, TurnEnded),
     "messages_are_whole_turns": _of(histories.messages_are_whole_turns, TurnEnded),
     "usage_adds_up": _of(histories.usage_adds_up, TurnProgressed, TurnEnded),

@@ -36,6 +36,7 @@ from mob.simulation.facts import (
     KnownTurn,
     Written,
 )
+from runtime.approvals import ApprovalAsked, ApprovalDecided, ApprovalUsed
 from runtime.contexts import CompactionFailed, ContextCompacted
 from runtime.messages import Message, Usage
 from runtime.particulars import SessionRespecified, SessionTracked
@@ -129,6 +130,9 @@ class Ledger:
             TaskEnded: self._task_ended,
             InputAccepted: self._accepted,
             InputAbandoned: self._abandoned,
+            ApprovalAsked: self._approval,
+            ApprovalDecided: self._approval,
+            ApprovalUsed: self._approval,
             TurnProgressed: self._progressed,
             TurnEnded: self._ended,
         }
@@ -348,6 +352,24 @@ class Ledger:
         session.partial.messages.extend(record.messages)
         session.partial.usage = record.usage
         session.partial.step = record.step
+
+    def _approval(
+        self, written: Written, record: ApprovalAsked | ApprovalDecided | ApprovalUsed
+    ) -> None:
+        session = self._touch(written, record.session_id)
+        partial = session.partial
+        if partial is None or partial.run_id != record.run_id:
+            return
+        if isinstance(record, ApprovalAsked):
+            partial.asked[record.call_id] = "waiting"
+        elif isinstance(record, ApprovalUsed):
+            partial.asked.update(dict.fromkeys(record.call_ids, "begun"))
+        elif partial.asked.get(record.call_id) == "waiting":
+            partial.asked[record.call_id] = record.verdict.value
+        decided = isinstance(record, ApprovalDecided)
+        if decided and "waiting" not in partial.asked.values():  # the wait is no time of its own
+            partial.started_at_ns += max(record.at_ns - session.updated_at_ns, 0)
+            session.updated_at_ns = record.at_ns
 
     def _ended(self, written: Written, record: TurnEnded) -> None:
         session = self._touch(written, record.session_id, record.ended_at_ns)

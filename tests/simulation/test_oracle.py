@@ -14,6 +14,7 @@ from mob.simulation.ledger import Ledger
 from mob.simulation.oracle import Oracle, Violation
 from tests.simulation import (  # noqa: F401 they register their cases
     bad_contexts,
+    bad_decisions,
     bad_journals,
     bad_promises,
 )
