@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from typing import Any, final
+from typing import Any, Final, final
 
 from mob.records import (
     BlueprintAdopted,
@@ -57,6 +57,8 @@ from runtime.records import (
     TurnOutcome,
     TurnProgressed,
 )
+
+_DECISIONS: Final = (ApprovalAsked, ApprovalDecided, ApprovalUsed)
 
 
 @final
@@ -122,17 +124,14 @@ class Ledger:
             SessionTracked: self._tracked,
             SessionRespecified: self._touch_at,
             SessionDeleted: self._deleted,
-            SessionMended: lambda written, record: None,
-            ModelRetried: lambda written, record: None,
+            **dict.fromkeys((SessionMended, ModelRetried), lambda written, record: None),
             ContextCompacted: self._compacted,
             CompactionFailed: self._charged,
             TaskStarted: self._task_started,
             TaskEnded: self._task_ended,
             InputAccepted: self._accepted,
             InputAbandoned: self._abandoned,
-            ApprovalAsked: self._approval,
-            ApprovalDecided: self._approval,
-            ApprovalUsed: self._approval,
+            **dict.fromkeys(_DECISIONS, self._approval),
             TurnProgressed: self._progressed,
             TurnEnded: self._ended,
         }
