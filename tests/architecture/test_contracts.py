@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
 
-from tests.architecture.repository import ROOT, files
+from tests.architecture.repository import ROOT, files, sources
 from tests.contracts import (
     CONTRACTS,
     README,
@@ -41,6 +42,24 @@ def test_each_line_that_is_built_is_named_by_a_test() -> None:
     named = {line for each in TESTS for line in each.lines}
     bare = [show(line) for line, text in LINES.items() if line not in named and not unbuilt(text)]
     assert bare == []
+
+
+def test_what_is_said_not_to_be_there_is_not() -> None:
+    named = {line for each in TESTS for line in each.lines}
+    assert [show(line) for line, text in LINES.items() if unbuilt(text) and line in named] == []
+    text = (ROOT / CONTRACTS).read_text(encoding="utf-8")
+    missing = {
+        word
+        for paragraph in text.split("\n\n")
+        for sentence in re.findall(r"Not yet: .*", paragraph, re.DOTALL)
+        for word in re.findall(r"`([a-z_]+)`", sentence)
+    }
+    made = {
+        word
+        for module in sources().modules.values()
+        for word in re.findall(r"^    (?:(?:async )?def )?(\w+)[:(]", module.text, re.MULTILINE)
+    }
+    assert missing & made == set()
 
 
 def test_no_line_is_named_that_is_not_there() -> None:
