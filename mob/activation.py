@@ -327,6 +327,7 @@ class Activations:
             self._realm.decisions.stir()
 
     async def _work(self, live: LiveMember, job: Job) -> None:
+        await self._realm.trailing.landed(live.row.session_id)
         await self._realm.unchanging(live.row.session_id)
         if self._next(live) is not job:
             return

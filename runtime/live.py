@@ -134,3 +134,12 @@ class Trailing:
     def __contains__(self, session_id: SessionId) -> bool:
         ticket = self._latest.get(session_id)
         return ticket is not None and not ticket.done
+
+    async def landed(self, session_id: SessionId) -> None:
+        """Park until the session's are there; a checkpoint only if some are on their way.
+
+        Raises:
+            stores.StoreError: they will not be.
+        """
+        while session_id in self:
+            await self._latest[session_id].wait()
