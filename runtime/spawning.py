@@ -61,6 +61,11 @@ class Spawning:
         #: How many of them count against each root.
         self._reserved: dict[SessionId, int] = {}
 
+    @property
+    def taken(self) -> int:
+        """How many sessions are under way, or slots of roots reserved, whichever are more."""
+        return max(len(self.creating), sum(self._reserved.values()))
+
     def reserve(self, record: SessionCreated, *, detached: bool = False) -> None:
         """Check the limits and take a slot, in one breath.
 

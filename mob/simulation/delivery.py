@@ -201,10 +201,14 @@ def restarts_back_off(ledger: Ledger, written: Written) -> str | None:
         min(policy["backoff_s"] * 2.0 ** min(n, 1000), policy["max_backoff_s"])
         for n in range(max(int(policy["max_restarts"]), 1))
     ]
-    before = sum(each.record.restart_in_s is not None for each in _exits(ledger, written))
-    if record.restart_in_s in delays[: before + 1]:
+    before = [each for each in _exits(ledger, written) if each.record.restart_in_s is not None]
+    # Not forgotten is for certain what was decided, at the earliest, within that time of now.
+    now_s, within_s = written.commit.at_s, float(policy["within_s"])
+    recent = sum(now_s - each.earliest_s < within_s for each in before)
+    allowed = delays[recent : len(before) + 1]
+    if record.restart_in_s in allowed:
         return None
-    return f"restart in {record.restart_in_s} s; after {before} restarts it may be {delays}"
+    return f"restart in {record.restart_in_s} s; after {len(before)} restarts it may be {allowed}"
 
 
 def giving_up_is_deserved(ledger: Ledger, written: Written) -> str | None:
@@ -249,7 +253,7 @@ def nothing_is_left_behind(ledger: Ledger, _: object) -> str | None:
     """CONTRACTS 5.6, 6.7: once the mob has healed and is idle, no input waits and no turn is in
     flight, but in children whose tool call was given up: those wait to be asked again."""
     for session in ledger.living():
-        if session.archived or (session.parent is not None and _given_up(ledger, session)):
+        if session.archived or _given_up(ledger, session):
             continue
         for known in session.pending.values():
             if waits(known.sender):
@@ -265,7 +269,12 @@ def nothing_is_left_behind(ledger: Ledger, _: object) -> str | None:
 
 def _given_up(ledger: Ledger, session: KnownSession) -> bool:
     """Whether a call of the parent's that made the session, or spoke to it, has another result than
-    the child's answer: it timed out, or was cut off and is not idempotent."""
+    the child's answer: it timed out, or failed, or was cut off and is not idempotent. So it is too
+    with what is below such a child."""
+    if session.parent is None:
+        return False
+    if _given_up(ledger, ledger.sessions[session.parent]):
+        return True
     keys = {known.key or "" for known in session.pending.values()} | {session.spawn_key or ""}
     for key in keys:
         _, run_id, call_id = (*key.split(":", 2), "", "")[:3]

@@ -324,6 +324,7 @@ def _is(written: Written, kind: type) -> bool:
 
 def no_slot_is_leaked(_: Ledger, mob: Mob | None) -> str | None:
     """CONTRACTS 1.8: once the mob is idle no slot is reserved for a child that is being made."""
-    if mob is None or not mob.realm.spawning.creating:
+    if mob is None or not mob.realm.spawning.taken:
         return None
-    return f"slots are reserved for {sorted(mob.realm.spawning.creating)}, which are not made"
+    making = sorted(mob.realm.spawning.creating)
+    return f"{mob.realm.spawning.taken} slots are reserved, and what is being made is {making}"

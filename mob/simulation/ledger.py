@@ -242,7 +242,7 @@ class Ledger:
             self.given_up.pop(record.session_id, None)
         earliest_s = self.opened_s.get(process, 0.0)
         if exits:
-            earliest_s = exits[-1].commit.at_s + (exits[-1].record.restart_in_s or 0.0)
+            earliest_s = exits[-1].commit.at_s  # not later: a stop cuts the backoff short
         exits.append(KnownExit(record, written.commit, earliest_s))
         if record.restart_in_s is None:
             self.given_up[record.session_id] = exits[-1]

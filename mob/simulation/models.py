@@ -81,6 +81,9 @@ def anything(amount: float) -> Exception:
     return made[int(amount * len(made))]()
 
 
+#: Virtual seconds after which something that hangs looks whether the faults are over.
+_LOOKS_S: Final = 20.0
+
 #: In the order in which they are asked for; at most one strikes a call.
 _KINDS: Final = tuple(kind for kind in FaultKind if kind.family == "model")
 
@@ -120,13 +123,14 @@ class SimModel:
         self._passing("model.called")
         low, high = self._latency_s
         latency_s = low + (high - low) * self._streams.unit("model", "latency", site)
+        slow_s = 0.0
         if _from_peer(request.messages) and self._faults.fires(FaultKind.SLOW_PEER, site):
-            latency_s += 60 + 240 * self._faults.amount(FaultKind.SLOW_PEER, site)
+            slow_s = 60 + 240 * self._faults.amount(FaultKind.SLOW_PEER, site)
         fault = next((kind for kind in _KINDS if self._faults.fires(kind, site)), None)
         reply = self._reply(request)
         if fault is not None:
             reply, latency_s = await self._fail(fault, site, request, reply, latency_s)
-        await trio.sleep(latency_s)
+        await trio.sleep(latency_s + slow_s)
         if emit is not None and fault is not FaultKind.MODEL_GARBAGE:
             emit(reply.text)
         self._passing("model.replied")
@@ -229,7 +233,8 @@ class SimModel:
                     raise ModelRefused("the content was declined", provider="sim")
                 raise ModelError("bad request", provider="sim", retryable=False, status=400)
             case FaultKind.MODEL_HANG:
-                return reply, float("inf")
+                await hanging(self._faults)
+                raise ModelError("connection reset", provider="sim", retryable=True)
             case FaultKind.MODEL_RAISES:
                 await raising(latency_s, much)
             case FaultKind.MODEL_GARBAGE:
@@ -255,6 +260,12 @@ class SimModel:
             return attrs.evolve(reply, text=reply.text * 2)
         call = attrs.evolve(self._call(request, 0), id=ToolCallId("call_0"))
         return attrs.evolve(reply, text="", tool_calls=(call, call), stop=StopReason.TOOL_CALLS)
+
+
+async def hanging(faults: Faults) -> None:
+    """Hang until all faults are over: then whoever holds the connection finds out."""
+    while faults.active:  # noqa: ASYNC110 a plan is data and has no events; and time is virtual
+        await trio.sleep(_LOOKS_S)
 
 
 async def deafly(seconds: float, more_s: float) -> None:

@@ -37,8 +37,10 @@ def snapshots(values: Values, mob_id: str) -> Iterator[tuple[Session, list[Messa
         messages: list[Message] = []
         for place in range(row["segments"]):
             part = parts + session.session_id.encode() + b"/" + place.to_bytes(4, "big")
-            packed = msgpack.unpackb(values[part], use_list=False)
-            messages.extend(unpack_message(each) for each in packed)
+            packed = values.get(part)
+            if packed is not None:  # what is missing shows: the messages are not those of then
+                stored = msgpack.unpackb(packed, use_list=False)
+                messages.extend(unpack_message(each) for each in stored)
         yield session, messages
 
 

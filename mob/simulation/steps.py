@@ -21,6 +21,7 @@ WEIGHTS: Final[dict[str, int]] = {
     "ask": 26,
     "send": 14,
     "ask_keyed": 6,
+    "talk": 6,
     "spawn": 6,
     "retire": 4,
     "interrupt": 4,
@@ -63,7 +64,8 @@ class Step:
 
 def default_definition() -> MobDefinition:
     """Four members of three kinds: with children and peers, with none, and with a schema."""
-    restart = {"max": 3, "within_s": 60.0, "backoff_s": 0.2, "max_backoff_s": 5.0}
+    # Within a run there is to be time for restarts to be forgotten.
+    restart = {"max": 3, "within_s": 12.0, "backoff_s": 0.2, "max_backoff_s": 5.0}
     schema = {
         "type": "object",
         "properties": {"answer": {"type": "string"}, "calls": {"type": "integer"}},

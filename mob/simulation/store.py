@@ -48,7 +48,10 @@ _T = TypeVar("_T")
 #: Virtual seconds that a commit takes: least, and how much more at most.
 _COMMIT_S: Final = (0.001, 0.008)
 
-#: The same for a slow one. Longer than a drain or a grace period, shorter than patience.
+#: Virtual seconds that opening takes at most, before the others are fenced off.
+OPENS_S: Final = 0.02
+
+#: What a slow commit takes. Longer than a drain or a grace period, shorter than patience.
 _SLOW_S: Final = (0.5, 30.0)
 
 #: What the records of a mob are called, by kind.
@@ -342,9 +345,9 @@ async def open_sim(
     Raises:
         StoreInUse: a process that lives owns the disk.
     """
-    await trio.lowlevel.checkpoint()
     engine = SimEngine(disk, faults, streams, life)
     number = life.who.number
+    await trio.sleep(OPENS_S * streams.unit("disk", "opens", number))
     engine.generation = disk.open(number, take_over=take_over)
     try:
         store = SimStore(disk, faults, life, engine, queue)

@@ -17,6 +17,8 @@ import trio
 from mob.simulation.client import Client
 from mob.simulation.faults import FaultKind
 from mob.simulation.steps import GUESTS, Step
+from mob.simulation.store import OPENS_S
+from runtime.ids import SessionId
 from stores import StoreError, StoreInUse
 
 if TYPE_CHECKING:
@@ -28,6 +30,10 @@ _CROWD: Final = 8
 #: How often a storm strikes everybody, and how long it rests, in virtual seconds.
 _ROUNDS: Final = 8
 _REST_S: Final = 0.07
+#: The same for a storm of kills, which is to meet members again once they are restarted.
+_KILL_REST_S: Final = 0.7
+#: Passes of the scheduler within which a member that was sent something is at work.
+PASSES: Final = 6
 #: Characters of a huge message.
 _HUGE: Final = 200_000
 #: Most seconds by which the wall clock is set wrong: ten days.
@@ -110,7 +116,11 @@ class Storms:
         try:
             await trio.sleep(4 * much)
             if much < 0.7 and self._world.process is process:
-                await self._machine.take_over()
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._machine.take_over)
+                    if much < 0.35:  # it was not dead: it goes on while the other one opens
+                        await trio.sleep(OPENS_S * much / 0.35)
+                        process.unpause()
                 await trio.sleep(much)
         finally:
             process.unpause()
@@ -123,12 +133,15 @@ class Storms:
     # -- control ---------------------------------------------------------------------------
 
     async def _stop_during_save(self, step: Step, much: float) -> None:
-        """Begin turns everywhere and stop in the moment in which the first of them is written."""
+        """Begin turns everywhere and stop in the moment in which the first of them is written;
+        bring old branches of histories back meanwhile."""
         async with trio.open_nursery() as nursery:
             for index, name in enumerate(self._everybody()):
                 text = f"storm {step.number}.{index}"
                 nursery.start_soon(self._client.ask, name, text)
             await self._machine.wait_commit(2 + int(much * 6))
+            for head in self._with_branches():
+                nursery.start_soon(self._client.restore, head)
             await self._client.stop(0.0 if much < 0.5 else much)
             await trio.sleep(much)
             await self._machine.resume()
@@ -154,10 +167,17 @@ class Storms:
                 for name in GUESTS:
                     nursery.start_soon(client.spawn, name, self._other)
                     nursery.start_soon(client.retire, name)
-                if much < 0.3:
-                    nursery.start_soon(client.stop, 0.1)
+                if much < 0.5:
+                    nursery.start_soon(self._back_and_forth)
                 nursery.start_soon(trio.sleep_forever)
         await self._machine.resume()
+
+    async def _back_and_forth(self) -> None:
+        """Stop and resume in turn, until whoever does it goes away."""
+        while True:
+            await self._client.stop(0.01)
+            await self._client.resume()
+            await trio.sleep(0.005)
 
     async def _spawn_storm(self, step: Step, much: float) -> None:
         name = GUESTS[int(much * len(GUESTS))]
@@ -178,22 +198,24 @@ class Storms:
         await self._client.spawn(name, self._one)
 
     async def _interrupt_storm(self, step: Step, much: float) -> None:
-        await self._rounds(step, much, self._client.interrupt)
+        await self._rounds(step, much, self._client.interrupt, _REST_S)
 
     async def _kill_storm(self, step: Step, much: float) -> None:
-        await self._rounds(step, much, self._client.kill)
+        await self._rounds(step, much, self._client.kill, _KILL_REST_S)
 
     async def _rounds(
-        self, step: Step, much: float, verb: Callable[[str], Awaitable[None]]
+        self, step: Step, much: float, verb: Callable[[str], Awaitable[None]], rest_s: float
     ) -> None:
-        """Do it to everybody, again and again, while all of them work."""
+        """Do it to everybody, again and again, while all of them work, and first when they have
+        only just begun."""
         async with trio.open_nursery() as nursery:
             for index, name in enumerate(self._everybody()):
                 nursery.start_soon(self._client.ask, name, f"storm {step.number}.{index}")
+            await passes(int(much * 10 * PASSES) % PASSES)
             for _ in range(1 + int(much * _ROUNDS)):
-                await trio.sleep(_REST_S * (0.1 + much))
                 for name in self._everybody():
                     await verb(name)
+                await trio.sleep(rest_s * (0.1 + much))
 
     # -- messages --------------------------------------------------------------------------
 
@@ -205,8 +227,22 @@ class Storms:
     async def _huge(self, step: Step, _much: float) -> None:
         await self._client.ask(step.who, f"huge {step.number} " + "word " * (_HUGE // 5))
 
+    def _with_branches(self) -> list[SessionId]:
+        """Some sessions whose history was rewound."""
+        process = self._world.process
+        if process is None or not process.opened or not process.alive:
+            return []
+        heads = process.mob.realm.state.heads.values()
+        return [head.session_id for head in heads if head.branches][:4]
+
     def _everybody(self) -> tuple[str, ...]:
         process = self._world.process
         if process is None or not process.opened or not process.alive:
             return ()
         return process.mob.members
+
+
+async def passes(count: int) -> None:
+    """Let the scheduler run everybody who can run, `count` times, in no time."""
+    for _ in range(count):
+        await trio.lowlevel.checkpoint()

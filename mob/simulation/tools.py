@@ -16,7 +16,7 @@ from typing import Any, Final, final
 import trio
 
 from mob.simulation.faults import FaultKind, Faults
-from mob.simulation.models import DEAF_S, deafly, raising
+from mob.simulation.models import DEAF_S, deafly, hanging, raising
 from mob.simulation.streams import Streams
 from runtime.errors import AgentError, LimitExceeded, SessionBusy, SessionError
 from runtime.models.base import ToolSpec
@@ -99,7 +99,8 @@ class SimTool:
         kinds = (kind for kind in _KINDS if self._work or kind is not FaultKind.TOOL_DUPLICATE)
         fault = next((kind for kind in kinds if self._faults.fires(kind, site)), None)
         if fault is FaultKind.TOOL_HANG:
-            await trio.sleep_forever()
+            await hanging(self._faults)
+            raise ToolFailed("the connection was reset")
         if fault is FaultKind.TOOL_LATE:
             latency_s *= 100
         much = 0.0 if fault is None else self._faults.amount(fault, site)
@@ -108,7 +109,8 @@ class SimTool:
         else:
             await trio.sleep(latency_s)
         self._effects.times[context.key] += 1
-        answer = f"{self.spec.name} did {_shown(arguments)}"
+        # A run says which it is, so that the result of another one shows.
+        answer = f"{self.spec.name} did {_shown(arguments)} ({self._made[name]})"
         if self._work is not None:
             answer = await self._work(arguments, context, fault is FaultKind.TOOL_DUPLICATE)
         self._passing("tool.done")

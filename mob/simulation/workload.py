@@ -21,7 +21,7 @@ from mob.simulation.client import Client
 from mob.simulation.models import SimModel
 from mob.simulation.process import Process, ProcessDied
 from mob.simulation.steps import Step, default_definition, drawn_steps
-from mob.simulation.storms import Storms
+from mob.simulation.storms import PASSES, Storms, passes
 from mob.simulation.tools import Effects, sim_tools
 from mob.simulation.trace import SPEAKING
 from mob.simulation.world import World
@@ -63,6 +63,7 @@ class Workload:
         steps = self._steps
         if steps is None:
             steps = drawn_steps(world.streams.stream("steps"), members)
+        world.heals_alone = True
         await machine.start()
         async with trio.open_nursery() as service:
             service.start_soon(machine.keep, name="keeper")
@@ -263,8 +264,10 @@ class Machine:
         )
 
     def _promise(self, promise: promises.Promise) -> None:
+        # One that was replaced while it hung finds out when it writes: until then nobody but the
+        # world outside could keep its tools from touching that.
         who = SPEAKING.get()
-        if who is not None and who.alive:
+        if who is not None and who.alive and self._world.disk.owner == who.number:
             self._world.promised(promise)
 
 
@@ -310,6 +313,7 @@ class _Runner:
         verbs: dict[str, Callable[[], Awaitable[object]]] = {
             "ask": lambda: client.ask(who, text, patience_s=5 + 60 * first),
             "ask_keyed": self._ask_keyed,
+            "talk": self._talk,
             "send": lambda: client.send(who, text),
             "spawn": lambda: client.spawn(who, profiles[int(first * len(profiles))]),
             "retire": lambda: client.retire(who),
@@ -343,12 +347,23 @@ class _Runner:
                 step.who, f"step {step.number}", key=f"key-{step.number}", patience_s=patience_s
             )
 
+    async def _talk(self) -> None:
+        """Ask again in the very moment in which the answer comes, a few times."""
+        step = self._step
+        for index in range(2 + int(step.draws[0] * 4)):
+            await self._client.ask(
+                step.who, f"step {step.number}.{index}", patience_s=5 + 30 * step.draws[1]
+            )
+
     async def _begun(self, verb: Callable[[str], Awaitable[None]]) -> None:
         """Do it to a member that has been given something to do."""
         step = self._step
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._client.ask, step.who, f"step {step.number}")
-            await trio.sleep(step.draws[0] * 0.6)
+            if step.draws[1] < 0.3:  # in the moment in which it begins
+                await passes(int(step.draws[0] * PASSES))
+            else:
+                await trio.sleep(step.draws[0] * 0.6)
             await verb(step.who)
 
     async def _stop(self) -> None:

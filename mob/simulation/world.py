@@ -84,6 +84,9 @@ class World:
         #: How many items were offered to `keep`, and how many of them it kept.
         self.offered = 0
         self.kept = 0
+        #: Whether everything must finish without a restart once the faults have ceased. A scenario
+        #: says so that has nothing which hangs for ever.
+        self.heals_alone = False
         #: Around everything that may still matter; cancelled by the first failure.
         self.scope: Final = trio.CancelScope()
         self._keep = keep
@@ -193,7 +196,7 @@ class World:
 
         A process that is dead, broken or paused is replaced, a mob that is stopped resumed. What
         still waits after half of the time (for a model that hangs, say) gets a restart, as it would
-        from an operator.
+        from an operator; unless it must heal alone (`heals_alone`).
         """
         self.faults.active = False
         if self.process is None:
@@ -203,9 +206,10 @@ class World:
             if process.paused:
                 process.unpause()
         with trio.move_on_after(deadline_s) as patience:
-            with trio.move_on_after(deadline_s / 2):
+            with trio.move_on_after(deadline_s if self.heals_alone else deadline_s / 2):
                 if await self._finish():
                     return
+            self.recoveries["mob.restarted_to_heal"] += 1
             await self.restart()
             if await self._finish():
                 return

@@ -153,7 +153,7 @@ async def test_a_slot_that_nobody_gives_back(autojump_clock: MockClock) -> None:
         record = attrs.evolve(created("kid", None, parent=mob.session_of("a")))
         assert leaked(mob) is None
         mob.realm.spawning.reserve(record)
-        assert "slots are reserved for ['kid']" in (leaked(mob) or "")
+        assert "what is being made is ['kid']" in (leaked(mob) or "")
 
 
 def leaked(mob: Mob) -> str | None:
