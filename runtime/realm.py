@@ -254,11 +254,15 @@ class Realm:
         return records
 
     def _drop(self, session_id: SessionId) -> None:
-        live = self._live.pop(session_id, None)
-        if live is not None and live.scope is not None:
-            if live.aborted is None:
-                live.interrupted = "the session was archived"
-            live.scope.cancel()
+        live = self.running(session_id)
+        if live is None:
+            self._live.pop(session_id, None)
+            return
+        # It stays until its turn has ended, which may take a while: nobody may delete it before.
+        assert live.scope is not None
+        if live.aborted is None:
+            live.interrupted = "the session was archived"
+        live.scope.cancel()
 
     # -- turns -----------------------------------------------------------------------------
 

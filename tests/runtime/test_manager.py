@@ -17,10 +17,11 @@ from runtime.errors import LineageCycle, MobError, SessionBusy, SessionError, Se
 from runtime.ids import HarnessId, SessionId
 from runtime.manager import RealmSessions, RewindOutOfRange
 from runtime.messages import AssistantMessage, Message, SystemMessage, Usage, UserMessage
+from runtime.models.base import Emit, ModelReply, ModelRequest
 from runtime.models.scripted import ScriptedModel
 from runtime.models.sim import EchoModel
 from runtime.ports import Ports
-from runtime.records import SessionRewound, TurnEnded
+from runtime.records import SessionDeleted, SessionRewound, TurnEnded
 from runtime.session import NO_LINEAGE, Lineage, SessionStatus
 from runtime.store import StoredSessions
 from stores import Batch, Committed, MemoryStore, Ticket
@@ -412,3 +413,40 @@ async def test_a_session_whose_last_turn_is_on_its_way_to_the_disk_is_busy() -> 
     store.release()
     assert (await manager.rewind(session_id, 0)).turns == 1
     assert realm.state.head(session_id).branches[-1].turns == 3
+
+
+class DeafModel(EchoModel):
+    """Swallows the cancellation of a call and goes on until `heard`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.called = trio.Event()
+        self.heard = trio.Event()
+
+    async def generate(self, request: ModelRequest, emit: Emit | None = None) -> ModelReply:
+        self.called.set()
+        with trio.CancelScope(shield=True):
+            await self.heard.wait()
+        return await super().generate(request, emit)
+
+
+async def test_a_session_is_not_deleted_under_a_turn_that_goes_on_after_its_archiving() -> None:
+    """CONTRACTS 3.7: found by simulation. The turn of a retired member was deaf; its record came
+    behind the deletion, and spoke of a session that was not there."""
+    model = DeafModel()
+    realm = make_realm(MemoryStore(), model)
+    manager = RealmSessions(realm)
+    session_id = await new_session(realm)
+    async with trio.open_nursery() as nursery:
+        pending = realm.inputs.accept(session_id, "hello").pending
+        assert pending is not None
+        nursery.start_soon(realm.driver(session_id, (pending,)).run, (pending,))
+        await model.called.wait()
+        await realm.archive(session_id, "retired")
+        try:
+            with pytest.raises(SessionBusy):
+                await manager.delete(session_id)
+        finally:
+            model.heard.set()
+    await manager.delete(session_id)
+    assert [type(each.record) for each in realm.journal.read()][-1] is SessionDeleted
