@@ -65,6 +65,22 @@ async def test_a_key_joins_the_outcome_of_its_first_message_also_after_a_restart
     assert realm.state.head(session).turns == 2
 
 
+async def test_what_was_abandoned_stays_so_and_says_why() -> None:
+    """CONTRACTS 5.6, 5.7: terminal is final, for whoever comes with the same key, and later too."""
+    store = MemoryStore()
+    realm = make_realm(store, ["never said"])
+    session = await new_session(realm)
+    accepted = realm.inputs.accept(session, "x", idempotency_key="k").pending
+    assert accepted is not None
+    await realm.inputs.abandon(session, accepted.input_id, "nobody wanted it")
+    await realm.inputs.abandon(session, accepted.input_id, "another reason")
+    for here in (realm, make_realm(store, ["never said"])):
+        with pytest.raises(SessionError, match="abandoned: nobody wanted it"):
+            await here.runner.send_message(session, "x", idempotency_key="k")
+        assert here.state.heads[session].turns == 0
+        assert await here.runner.get_messages(session) == []
+
+
 async def test_a_key_of_another_session_is_refused() -> None:
     realm = make_realm(MemoryStore(), ["one", "two"])
     one, two = await new_session(realm), await new_session(realm)

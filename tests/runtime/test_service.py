@@ -7,6 +7,7 @@ from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
@@ -26,7 +27,8 @@ from runtime.errors import (
     TurnInterrupted,
 )
 from runtime.ids import SessionId
-from runtime.models.base import ModelRequest
+from runtime.messages import Usage
+from runtime.models.base import ModelReply, ModelRequest
 from runtime.models.scripted import ScriptedModel
 from runtime.records import InputAccepted, SessionArchived, SessionCreated, TurnEnded
 from runtime.service import (
@@ -36,7 +38,10 @@ from runtime.service import (
     PersistentSessionService,
     RealmSessionService,
     SessionBuildOptions,
+    SessionInfo,
     SessionQuery,
+    SessionSummary,
+    SessionUsage,
     StartTurnRequest,
 )
 from stores import MemoryStore, open_lmdb
@@ -181,7 +186,7 @@ async def test_an_interrupt_ends_the_turn_promptly_and_no_other(
 async def test_reading_never_waits_and_shows_committed_state_only(
     service: RealmSessionService,
 ) -> None:
-    """CONTRACTS 4.4 and 4.8."""
+    """CONTRACTS 4.4: not even for a moment, in which a caller could be cancelled."""
     go = trio.Event()
 
     async def answer(request: ModelRequest) -> str:
@@ -198,17 +203,51 @@ async def test_reading_never_waits_and_shows_committed_state_only(
         nursery.start_soon(say, service, session, "wait")
         while not service.realm.busy(session):
             await trio.lowlevel.checkpoint()
-        view = await service.read(session)
+        with trio.CancelScope() as waiting:
+            waiting.cancel()
+            view = await service.read(session)
+            history = await service.read_history(session)
+            (summary,) = await service.list()
+        assert not waiting.cancelled_caught
         assert view.state.is_active
         assert view.state.message_count == committed.state.message_count
         assert view.billing == committed.billing
-        assert [m.text for m in await service.read_history(session)] == ["hi", "ok"]
-        (summary,) = await service.list()
+        assert [message.text for message in history] == ["hi", "ok"]
         assert (summary.is_active, summary.message_count) == (True, 2)
         go.set()
     assert not (await service.read(session)).state.is_active
     assert [m.text for m in await service.read_history(session, 1)] == ["ok"]
     assert [m.text for m in await service.read_history(session, 3)] == ["ok", "wait", "ok"]
+
+
+async def test_a_view_is_state_and_billing_and_a_summary_a_line_of_both(
+    service: RealmSessionService,
+) -> None:
+    """CONTRACTS 4.8."""
+
+    def answer(request: ModelRequest) -> ModelReply:
+        return ModelReply("ok", usage=Usage(20, 3, 1))
+
+    request = attrs.evolve(deferred(answer), title="a title")
+    session = (await service.create_session(request)).session_id
+    for text in ("one", "two"):
+        await say(service, session, text)
+    view = await service.read(session)
+    usage = Usage(40, 6, model_calls=2)
+    assert view.billing == SessionUsage(46, usage)
+    state = view.state
+    assert 0 < state.created_at_ns < state.updated_at_ns
+    assert state == SessionInfo(
+        session, state.created_at_ns, state.updated_at_ns, 4, False, False, "ok"
+    )
+    (summary,) = await service.list()
+    assert summary == SessionSummary(
+        session, "a title", state.created_at_ns, state.updated_at_ns, 4, 46, False
+    )
+    await service.archive(session)
+    archived = await service.read(session)
+    assert archived.state.is_archived
+    assert archived.billing == view.billing
 
 
 async def test_the_list_is_cut_by_offset_and_limit_most_recent_first(
