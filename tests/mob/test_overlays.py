@@ -28,6 +28,7 @@ PROFILE = {
     "instructions": "Profile.",
     "options": {"temperature": 1, "seed": 3},
     "output_retries": 5,
+    "subagents": {},
 }
 
 
@@ -78,7 +79,8 @@ async def test_session_overlays_agent_overlays_harness(autojump_clock: Clock) ->
         assert (given.compacting.policy.at_messages, given.compacting.model) == (4, m)
 
         given = await configured(mob, SessionSpec(tools=listed(())))
-        assert not given.toolbox.policy.permits("ask_p")
+        assert plain.toolbox.policy.permits("spawn_agent")
+        assert not given.toolbox.policy.permits("spawn_agent")
         assert await configured(mob, SessionSpec()) is plain
 
 
@@ -127,17 +129,20 @@ async def test_the_budget_of_a_session_holds_beside_its_profile_s_and_after_a_re
     def answer(request: ModelRequest) -> ModelReply:
         return ModelReply("ok", usage=Usage(2, 1))
 
-    store = MemoryStore()
     roomy = definition(profiles={"q": {"model": "m", "budget": {"tokens": 100_000}}})
-    async with opened(roomy, answer, store=store) as mob:
+    async with opened(roomy, answer) as mob:
         session = await made(mob, SessionSpec(budget=Budget(tokens=1)), "q")
         await mob.realm.runner.send_message(session, "x")
         with pytest.raises(BudgetExceeded, match="tokens"):
             await mob.realm.runner.send_message(session, "y")
+    store = MemoryStore()
+    async with opened(definition(), answer, store=store) as mob:  # nothing else has a budget
+        session = await made(mob, SessionSpec(budget=Budget(tokens=1)))
+        await mob.realm.runner.send_message(session, "x")
         child = await mob.realm.runner.create_session(
             HarnessId("p"), AgentId("a"), parent_session_id=session
         )
-    async with opened(roomy, answer, store=store) as mob:
+    async with opened(definition(), answer, store=store) as mob:
         with pytest.raises(BudgetExceeded, match="tokens"):
             await mob.realm.runner.send_message(child.session_id, "z")
         assert (await mob.ask("a", "y")).text == "ok"
