@@ -9,6 +9,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from runtime.driver import TurnAborted
 from runtime.errors import TurnFailed, TurnInterrupted
 from runtime.ids import SessionId
 from runtime.messages import (
@@ -210,6 +211,33 @@ async def test_an_interrupt_before_the_first_await_is_not_lost_and_does_not_leak
     assert realm.interrupt(session) is False
     assert (await realm.runner.send_message(session, "again")).text == "never said?"
     check_whole(realm, session)
+
+
+async def test_no_interrupt_and_no_abort_is_that_of_an_earlier_turn(autojump_clock: Any) -> None:
+    """CONTRACTS 4.3: each turn is interrupted, or cut off, for itself."""
+
+    async def hang(_: object) -> str:
+        await trio.sleep_forever()
+        raise AssertionError("it is never woken")
+
+    realm = make_realm(MemoryStore(), hang)
+    session = await new_session(realm)
+    with trio.fail_after(60):
+        for _ in range(2):
+            assert "enough" in str(await interrupted(realm, session))
+        for _ in range(2):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(aborted, realm, session)
+                await wait_all_tasks_blocked()
+                assert realm.abort(session, "cut off")
+        assert "enough" in str(await interrupted(realm, session))
+    head = realm.state.heads[session]
+    assert (head.turns, head.partial) == (3, None)
+
+
+async def aborted(realm: Realm, session: SessionId) -> None:
+    with pytest.raises(TurnAborted, match="cut off"):
+        await realm.runner.send_message(session, "go")
 
 
 async def test_an_interrupt_while_the_turn_waits_for_what_was_cut_off_is_not_lost(
