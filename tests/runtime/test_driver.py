@@ -230,9 +230,17 @@ async def test_no_interrupt_and_no_abort_is_that_of_an_earlier_turn(autojump_clo
                 nursery.start_soon(aborted, realm, session)
                 await wait_all_tasks_blocked()
                 assert realm.abort(session, "cut off")
-        assert "enough" in str(await interrupted(realm, session))
+        async with trio.open_nursery() as nursery:  # one cut off before it is continued by this
+            nursery.start_soon(archived, realm, session)
+            await wait_all_tasks_blocked()
+            await realm.archive(session, "enough")
     head = realm.state.heads[session]
-    assert (head.turns, head.partial) == (3, None)
+    assert (head.turns, head.partial, head.inputs) == (3, None, None)
+
+
+async def archived(realm: Realm, session: SessionId) -> None:
+    with pytest.raises(TurnInterrupted):
+        await realm.runner.send_message(session, "go")
 
 
 async def aborted(realm: Realm, session: SessionId) -> None:
