@@ -6,7 +6,7 @@ history extensions). Must not: hold any behaviour.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from typing import Protocol
 
 from runtime.compaction import Compacted
@@ -134,7 +134,7 @@ class SessionService(Protocol):
 
     def subscribe_session_events(
         self, session_id: SessionId, after: int = 0
-    ) -> AsyncIterator[Event | StreamTruncated]:
+    ) -> AsyncGenerator[Event | StreamTruncated, None]:
         """The session's records above the cursor `after`, past and future, without end.
 
         Works before the first turn and covers every turn. The past is read at the subscriber's own

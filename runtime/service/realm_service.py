@@ -9,7 +9,7 @@ A turn runs in the task of its caller, and that of a hosted session also in a ta
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -244,7 +244,7 @@ class RealmSessionService:
 
     async def subscribe_session_events(
         self, session_id: SessionId, after: int = 0, *, backlog: int = BACKLOG
-    ) -> AsyncIterator[Event | StreamTruncated]:
+    ) -> AsyncGenerator[Event | StreamTruncated, None]:
         events = self._events.subscribe(session_id, after, backlog)
         try:
             async for event in events:

@@ -183,6 +183,44 @@ async def test_an_interrupt_ends_the_turn_promptly_and_no_other(
     assert await say(service, session, "now") == "third"
 
 
+@pytest.mark.parametrize("kind", ["ephemeral", "persistent"])
+@pytest.mark.parametrize("steps", range(12))
+async def test_an_interrupt_is_not_lost_however_early_it_comes(
+    kind: str, steps: int, tmp_path: Path
+) -> None:
+    """CONTRACTS 4.3: from admission on, at any checkpoint; no later turn hears of it."""
+    async with serving(kind, tmp_path) as service:
+
+        async def answer(request: ModelRequest) -> str:
+            if request.messages[-1].text == "one":
+                await FOREVER()
+            return "two"
+
+        model = ScriptedModel(answer)
+        options = SessionBuildOptions(llm_client_override=model)
+        request = CreateSessionRequest("x:y", build=options, initial_turn=InitialTurnPolicy.DEFER)
+        session = (await service.create_session(request)).session_id
+        told: list[str] = []
+
+        async def start() -> None:
+            try:
+                told.append(await say(service, session, "one"))
+            except TurnInterrupted as error:
+                told.append(error.code)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(start)
+            while not service.realm.busy(session):
+                await trio.lowlevel.checkpoint()
+            for _ in range(steps):
+                await trio.lowlevel.checkpoint()
+            await service.interrupt(session)
+        assert told == ["AGENT_ERROR"]
+        with pytest.raises(SessionNotRunning):
+            await service.interrupt(session)
+        assert await say(service, session, "two") == "two"
+
+
 async def test_reading_never_waits_and_shows_committed_state_only(
     service: RealmSessionService,
 ) -> None:
@@ -316,7 +354,7 @@ async def test_events_cover_every_turn_from_before_the_first(
     live: list[Any] = []
 
     async def subscribe() -> None:
-        async with aclosing(service.subscribe_session_events(session)) as events:  # type: ignore[type-var]
+        async with aclosing(service.subscribe_session_events(session)) as events:
             async for event in events:
                 live.append(event)
                 if isinstance(event.record, SessionArchived):
@@ -340,7 +378,7 @@ async def test_events_cover_every_turn_from_before_the_first(
     for start in range(len(live)):
         again: list[Any] = []
         cursor = live[start].seq
-        async with aclosing(service.subscribe_session_events(session, cursor)) as events:  # type: ignore[type-var]
+        async with aclosing(service.subscribe_session_events(session, cursor)) as events:
             while len(again) < len(live) - start - 1:
                 again.append(await anext(events))
         assert again == live[start + 1 :]

@@ -52,7 +52,7 @@ async def test_a_subscriber_that_falls_behind_is_told_how_much_and_can_have_it_a
         go.set()
     truncated = [each for each in got if isinstance(each, StreamTruncated)]
     whole: list[Any] = []
-    async with aclosing(service.subscribe_session_events(session)) as events:  # type: ignore[type-var]
+    async with aclosing(service.subscribe_session_events(session)) as events:
         while len(whole) < 12:
             whole.append(await anext(events))
     (gap,) = truncated
@@ -63,7 +63,7 @@ async def test_a_subscriber_that_falls_behind_is_told_how_much_and_can_have_it_a
     assert after == whole[-3:]
     assert gap.after == before[-1].seq  # type: ignore[union-attr]
     again: list[Any] = []
-    async with aclosing(service.subscribe_session_events(session, gap.after)) as events:  # type: ignore[type-var]
+    async with aclosing(service.subscribe_session_events(session, gap.after)) as events:
         while len(again) < gap.dropped + len(after):
             again.append(await anext(events))
     assert again == whole[len(before) :]
