@@ -56,7 +56,8 @@ def scripted(*script: Any, **given: Any) -> CreateSessionRequest:
 
 
 def _model(lines: Any) -> ScriptedModel:
-    return ScriptedModel(lines if callable(lines) or isinstance(lines, tuple) else (lines,))
+    whole = callable(lines) or isinstance(lines, tuple | list)
+    return ScriptedModel(lines if whole else (lines,))
 
 
 async def made(service: RealmSessionService, *script: Any, **given: Any) -> SessionId:

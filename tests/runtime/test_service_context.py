@@ -129,6 +129,38 @@ async def test_what_is_staged_is_applied_once_whatever_ends_the_process(
     assert told[4] == "done"
 
 
+async def test_what_was_told_in_the_middle_of_a_turn_is_not_told_again_when_it_is_continued(
+    autojump_clock: object,
+) -> None:
+    """CONTRACTS 4.11: the record of the turn's progress that has the text takes it off the list."""
+    store = MemoryStore()
+    calls = 0
+
+    async def work(_: Any) -> str:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            await service.append_system_context(session, the_weather())
+        elif calls == 2:
+            await trio.sleep_forever()
+        return "ok"
+
+    tool = Doing(work, idempotent=True)
+    model = ScriptedModel([asking(call("c")), asking(call("d")), "done", "more"])
+    service = RealmSessionService(store)
+    session = await made(service, llm_client_override=model, external_tools=(tool,))
+    with trio.move_on_after(1):
+        await say(service, session, "go")
+    service = RealmSessionService(store)
+    service._builder.options[session] = SessionBuildOptions(
+        llm_client_override=model, external_tools=(tool,)
+    )
+    assert await say(service, session, "then") == "more"
+    assert list(model.requests[2].messages).count(RAIN) == 1
+    assert (await history(service, session)).count(RAIN) == 1
+    assert (await service.read(session)).state.staged_context == 0
+
+
 async def test_an_interrupted_turn_keeps_what_it_was_told_and_no_other_hears_it() -> None:
     """CONTRACTS 4.11 and 4.3."""
     service = RealmSessionService(MemoryStore())

@@ -10,6 +10,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from runtime.errors import NameTaken, SessionError, SessionNotFound, Unsupported
 from runtime.ids import SessionId
+from runtime.manager import RealmSessions
 from runtime.messages import SystemMessage, ToolResult, UserMessage
 from runtime.models.scripted import ScriptedModel, calling
 from runtime.service import PeerMessage, PeerMeta, RealmSessionService
@@ -183,6 +184,33 @@ async def test_a_hosted_session_works_on_what_its_peers_send_between_turns(
             ("d", "bob"),
         ]
         assert service.realm.state.head(ann).inputs is None
+
+
+async def test_a_message_that_fails_blocks_none_behind_it(autojump_clock: object) -> None:
+    """CONTRACTS 4.10, 5.8."""
+    async with served() as service:
+        go = trio.Event()
+
+        async def breaks(_: Any) -> Any:
+            await go.wait()
+            return ValueError("broke")
+
+        ann = await made(service, [breaks, "two"], comms_name="ann", host_mode=True)
+        for text in ("a", "b"):
+            await service.send_peer_message(PeerMessage("ann", text, "bob"))
+        go.set()
+        await trio.sleep(1)
+        assert [each.text for each in await service.read_history(ann)][-2:] == ["b", "two"]
+
+
+async def test_a_fork_does_not_take_the_name_of_the_one_it_came_from() -> None:
+    """CONTRACTS 4.9: comms_name."""
+    service = RealmSessionService(MemoryStore())
+    ann = await made(service, "x", comms_name="ann")
+    fork = await RealmSessions(service.realm).fork(ann)
+    assert (await service.read(fork.session_id)).state.peer is None
+    again = RealmSessionService(service.realm.store)
+    assert await again.send_peer_message(PeerMessage("ann", "hi", "bob")) == ann
 
 
 async def test_a_message_that_comes_in_a_callers_turn_is_worked_on_after_it(
