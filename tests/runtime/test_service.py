@@ -14,9 +14,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from runtime.errors import (
     SURFACES,
-    AgentError,
     ModelUnavailable,
-    OutputInvalid,
     PersistenceDisabled,
     SessionBusy,
     SessionError,
@@ -440,35 +438,6 @@ def test_one_table_maps_each_code_to_every_surface() -> None:
     for kind in kinds:
         kinds.extend(kind.__subclasses__())
         assert kind.code in SURFACES
-
-
-async def test_build_options_do_what_they_say() -> None:
-    """CONTRACTS 4.9: model override, provider parameters, schema, retries, external tools."""
-    tool = Doing(lambda _: "ok")
-    model = ScriptedModel(["not json", "nor this", '{"n": 1}'])
-    build = SessionBuildOptions(
-        {"type": "object"}, 1, {"temperature": 0.5}, model, external_tools=(tool,)
-    )
-    service = EphemeralSessionService(MemoryStore())
-    request = CreateSessionRequest(
-        "x:y",
-        system_prompt="be brief",
-        max_tokens=7,
-        build=build,
-        initial_turn=InitialTurnPolicy.DEFER,
-    )
-    session = (await service.create_session(request)).session_id
-    with pytest.raises(OutputInvalid) as found:
-        await say(service, session, "hi")
-    assert isinstance(found.value, AgentError)
-    assert (found.value.text, found.value.session_id) == ("nor this", session)
-    result = await service.start_turn(session, StartTurnRequest("hi"))
-    assert result.output == {"n": 1}
-    asked = model.requests[0]
-    assert asked.instructions == "be brief"
-    assert asked.options == {"temperature": 0.5, "max_tokens": 7}
-    assert asked.output_schema == {"type": "object"}
-    assert [spec.name for spec in asked.tools] == ["work"]
 
 
 async def test_a_persistent_session_goes_on_in_the_next_process(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from runtime.budget import NANO, Budget
 from runtime.errors import (
+    AgentError,
     BudgetExceeded,
     ModelUnavailable,
     OutputInvalid,
@@ -25,6 +26,7 @@ from runtime.models.scripted import ScriptedModel, calling
 from runtime.prices import Price
 from runtime.realm import Realm
 from runtime.service import (
+    CreateSessionRequest,
     InitialTurnPolicy,
     RealmSessionService,
     ServiceDefaults,
@@ -428,3 +430,35 @@ async def test_what_a_session_is_called_elsewhere_is_kept_wherever_it_is_stored(
     saved = await manager.save(attrs.evolve(whole, external_id="ticket-10"))
     assert saved.external_id == "ticket-10"
     assert (await manager.fork(session)).external_id is None
+
+
+# -- all at once ---------------------------------------------------------------------------------
+
+
+async def test_build_options_do_what_they_say() -> None:
+    """CONTRACTS 4.9: model override, provider parameters, schema, retries, external tools."""
+    tool = Doing(lambda _: "ok")
+    model = ScriptedModel(["not json", "nor this", '{"n": 1}'])
+    build = SessionBuildOptions(
+        {"type": "object"}, 1, {"temperature": 0.5}, model, external_tools=(tool,)
+    )
+    service = RealmSessionService(MemoryStore())
+    request = CreateSessionRequest(
+        "x:y",
+        system_prompt="be brief",
+        max_tokens=7,
+        build=build,
+        initial_turn=InitialTurnPolicy.DEFER,
+    )
+    session = (await service.create_session(request)).session_id
+    with pytest.raises(OutputInvalid) as found:
+        await say(service, session, "hi")
+    assert isinstance(found.value, AgentError)
+    assert (found.value.text, found.value.session_id) == ("nor this", session)
+    result = await service.start_turn(session, StartTurnRequest("hi"))
+    assert result.output == {"n": 1}
+    asked = model.requests[0]
+    assert asked.instructions == "be brief"
+    assert asked.options == {"temperature": 0.5, "max_tokens": 7}
+    assert asked.output_schema == {"type": "object"}
+    assert [spec.name for spec in asked.tools] == ["work"]
