@@ -14,9 +14,11 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from mob.mob import Mob
+from runtime.applying import CoreApplyOutput, RuntimeTurns
 from runtime.driver import SessionConfig
 from runtime.errors import PersistenceDisabled, SessionBusy
-from runtime.ids import SessionId
+from runtime.ids import InputId, RunId, SessionId
+from runtime.ledger import RunApplyBoundary
 from runtime.results import TurnResult
 from runtime.service import (
     HARNESS,
@@ -32,6 +34,18 @@ class MobSessionService(SessionService, Protocol):
 
     def session_belongs_to_mob(self, session_id: SessionId, mob_id: str) -> bool:
         """Whether the session is, or was, that of a member of the mob, or was started below one."""
+        ...
+
+    async def apply_runtime_turn(
+        self,
+        session_id: SessionId,
+        run_id: RunId,
+        request: StartTurnRequest,
+        boundary: RunApplyBoundary,
+        contributing_input_ids: Sequence[InputId],
+    ) -> CoreApplyOutput:
+        """Run a turn as `run_id` on inputs that were accepted; see `RuntimeTurns.apply`. One commit
+        holds the turn, the receipt and the new state of every input."""
         ...
 
     async def cancel_all_checkpointers(self) -> None:
@@ -52,6 +66,8 @@ class MobSessions(RealmSessionService):
     def __init__(self, mob: Mob, **given: Any) -> None:
         self._mob = mob
         super().__init__(mob.realm.store, realm=mob.realm, **given)
+        #: Inputs by id and the runs on them.
+        self.runs = RuntimeTurns(mob.realm)
         mob.realm.configure = self._configure
 
     def session_belongs_to_mob(self, session_id: SessionId, mob_id: str) -> bool:
@@ -65,6 +81,21 @@ class MobSessions(RealmSessionService):
             head = heads.get(here)
             here = None if head is None else head.lineage.parent
         return here is not None
+
+    async def apply_runtime_turn(
+        self,
+        session_id: SessionId,
+        run_id: RunId,
+        request: StartTurnRequest,
+        boundary: RunApplyBoundary,
+        contributing_input_ids: Sequence[InputId],
+    ) -> CoreApplyOutput:
+        name = self._member(session_id)
+        if name is not None and name in self._mob.at_work:
+            raise SessionBusy(session_id)
+        return await self.runs.apply(
+            session_id, run_id, request.prompt, boundary, contributing_input_ids
+        )
 
     async def cancel_all_checkpointers(self) -> None:
         for gate in (self._mob.realm.checkpoints, self.hosts.gate):

@@ -34,6 +34,7 @@ from runtime.effects import CallModel, EndTurn, RunTools, SaveProgress
 from runtime.errors import ModelError
 from runtime.hooks import ALLOW, Deny, Hooks, Rewrite, TurnHooks, Verdict
 from runtime.ids import InputId, RunId
+from runtime.ledger import AppliedRun
 from runtime.live import Doing, LiveSession
 from runtime.messages import (
     SystemMessage,
@@ -122,6 +123,7 @@ class TurnDriver:
     """
 
     __slots__ = (
+        "_applied",
         "_attempts",
         "_config",
         "_hooks",
@@ -142,6 +144,7 @@ class TurnDriver:
         live: LiveSession,
         config: SessionConfig,
         inputs: Sequence[PendingInput],
+        applied: AppliedRun | None = None,
     ) -> None:
         assert live.scope is None, "a session has at most one turn in flight"
         named = [name for item in inputs for name in item.skills]
@@ -151,6 +154,7 @@ class TurnDriver:
             )
         self._realm = realm
         self._live = live
+        self._applied = applied
         self._config = config
         self._state = TurnState(config.rules)
         #: The budget that the scope's deadline is about, if it has one.
@@ -163,11 +167,14 @@ class TurnDriver:
         self._attempts: Attempts | None = None
         partial = live.head.partial
         if partial is None:
-            self._run_id = RunId(realm.ports.ids.new())
+            self._run_id = RunId(realm.ports.ids.new()) if applied is None else applied.run_id
             if live.head.inputs is not None:
                 self._notices = realm.state.notices(live.head)
             told = self._told(inputs)
             self._input_ids: tuple[InputId, ...] = tuple([item.input_id for item in told])
+            if applied is not None:
+                told_too = [each for each in self._input_ids if each not in applied.input_ids]
+                self._input_ids = (*told_too, *applied.input_ids)
             self._started_at_ns = realm.ports.clock.now_ns()
         else:
             self._run_id = partial.run_id
@@ -246,6 +253,16 @@ class TurnDriver:
             if self._hooks is not None:
                 await self._hooks.ended(record, last_text(record))
             return record
+        finally:
+            live.scope = None
+            self._leave()
+
+    async def note(self, inputs: Sequence[PendingInput]) -> TurnEnded:
+        """End the turn as it begins: its inputs become part of the history, no model is called."""
+        live = self._live
+        try:
+            self._state, _ = step(self._state, self._first(inputs))
+            return await self._commit(EndTurn(TurnOutcome.COMPLETED))
         finally:
             live.scope = None
             self._leave()
@@ -452,13 +469,16 @@ class TurnDriver:
             skip,
             skip_turn,
         )
+        also: Sequence[Any] = ()
+        if self._applied is not None:
+            record, also = self._applied.settled(record)
         if ending.outcome is TurnOutcome.COMPLETED:
-            ticket = self._queue(record)
+            ticket = self._queue(record, *also)
         else:  # what is below ends before this turn is said to have ended (CONTRACTS 1.10)
             reason = ending.error or "its parent's turn ended"
             await self._realm.background.end_below(head.session_id)
             children = self._realm.end_children(head.session_id, reason)
-            ticket = self._queue(*children, record)
+            ticket = self._queue(*children, record, *also)
         # The record is in the queue and nothing can take it back, so the turn's messages are part
         # of the history from here on, whether or not this wait is cancelled.
         history = live.history

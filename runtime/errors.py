@@ -12,6 +12,7 @@
     |   +-- SessionQuarantined          SESSION_STORE_ERROR: what is stored of it is damaged
     |   +-- ContextConflict             SESSION_CONTEXT_CONFLICT: the key came with another text
     |   +-- NameTaken                   SESSION_NAME_TAKEN: another session has this peer name
+    |   +-- InputRefused                SESSION_BUSY: a run on an input that is not queued
     |   +-- AgentError                  AGENT_ERROR: the turn ended without an answer
     |       +-- TurnFailed              the model or a limit ended it
     |       +-- TurnInterrupted         somebody interrupted it
@@ -166,6 +167,12 @@ class NameTaken(SessionError):
             session_id,
         )
         self.name = name
+
+
+class InputRefused(SessionError):
+    """A run on an input that is not queued, or under an id that was used; nothing was done."""
+
+    code = "SESSION_BUSY"
 
 
 class AgentError(SessionError):

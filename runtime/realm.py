@@ -27,6 +27,7 @@ from runtime.history import History
 from runtime.ids import AgentId, HarnessId, InputId, RealmId, SessionId
 from runtime.inputs import Inputs
 from runtime.journal import Journal
+from runtime.ledger import AppliedRun
 from runtime.live import Doing, LiveSession, Trailing
 from runtime.messages import Message
 from runtime.ports import Ports
@@ -266,7 +267,9 @@ class Realm:
 
     # -- turns -----------------------------------------------------------------------------
 
-    def driver(self, session_id: SessionId, inputs: Sequence[PendingInput]) -> TurnDriver:
+    def driver(
+        self, session_id: SessionId, inputs: Sequence[PendingInput], run: AppliedRun | None = None
+    ) -> TurnDriver:
         """Admit a turn. From here on the session is busy and an interrupt will find the turn.
 
         Raises:
@@ -277,7 +280,7 @@ class Realm:
         if live.scope is not None or session_id in self._changing:
             raise SessionBusy(session_id)
         assert self.configure is not None, "a realm that runs turns has an owner"
-        driver = TurnDriver(self, live, self.configure(live.head), inputs)
+        driver = TurnDriver(self, live, self.configure(live.head), inputs, run)
         reason = self.decisions.interrupted(session_id)
         if reason is not None:  # it came while the turn was admitted and had no driver
             self.interrupt(session_id, reason)

@@ -32,6 +32,7 @@ from runtime.contexts import (
 )
 from runtime.heads import unpack_head
 from runtime.ids import AgentId, HarnessId, InputId, RunId, SessionId
+from runtime.ledger import InputsRequeued, RunApplied
 from runtime.messages import (
     Message,
     Usage,
@@ -299,6 +300,8 @@ Record: TypeAlias = (
     | ApprovalAsked
     | ApprovalDecided
     | ApprovalUsed
+    | RunApplied
+    | InputsRequeued
     | Erased
 )
 
@@ -489,4 +492,6 @@ RUNTIME_RECORDS: Final = (
     cold(20, ApprovalAsked),
     cold(21, ApprovalDecided),
     cold(22, ApprovalUsed),
+    cold(23, RunApplied),
+    cold(24, InputsRequeued),
 )

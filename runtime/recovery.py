@@ -94,6 +94,18 @@ class Recovery:
         self._lock = trio.Lock()
         #: The latest step; it may still be on its way if whoever waited for it was cancelled.
         self._ticket: Ticket | None = None
+        runs = state.runs
+        runs.lookup = lambda run_id: self.key_row(b"x/", run_id.encode())
+        self.add(WholeRows(b"x/", runs.receipts))
+        self.add(
+            WholeRows(
+                b"i/",
+                runs.changed,
+                runs.load,
+                rebuild=lambda state: state.runs.changed,
+                stale=runs.stale,
+            )
+        )
         book = state.approvals
         self.add(
             WholeRows(

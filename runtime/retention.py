@@ -36,6 +36,7 @@ from runtime.contexts import CompactionFailed, ContextCompacted
 from runtime.errors import MobError
 from runtime.heads import unpack_row
 from runtime.journal import PAGE, Event
+from runtime.ledger import InputsRequeued, RunApplied
 from runtime.particulars import SessionRespecified, SessionTracked
 from runtime.realm import Realm
 from runtime.records import (
@@ -110,6 +111,8 @@ _SAID: Final = (
     ApprovalAsked,
     ApprovalDecided,
     ApprovalUsed,
+    RunApplied,
+    InputsRequeued,
 )
 
 

@@ -273,13 +273,13 @@ class InProcessRunner:
         *earlier, inputs = _due(realm.state.head(session_id), pending)
         for before in earlier:
             try:
-                await _answered(realm, session_id, before)
+                await turn_through(realm, session_id, before)
             except TurnInterrupted:
                 await realm.inputs.abandon(session_id, pending.input_id, "interrupted")
                 raise
             except AgentError:
                 continue  # recorded; it does not block the inputs behind it
-        return await _answered(realm, session_id, inputs)
+        return await turn_through(realm, session_id, inputs)
 
     async def list_sessions(
         self, limit: int | None = None, agent_id: AgentId | None = None
@@ -366,7 +366,7 @@ class InProcessRunner:
         return await self._realm.background.cancel(parent_session_id, task_id, reason)
 
 
-async def _answered(
+async def turn_through(
     realm: Realm, session_id: SessionId, inputs: Sequence[PendingInput]
 ) -> TurnResult:
     """As `turn_on`, also if the turn waits for decisions: in this task, until it has ended."""

@@ -26,6 +26,7 @@ from runtime.contexts import context_transitions
 from runtime.errors import SessionNotFound, SessionQuarantined
 from runtime.heads import pack_head, unpack_head
 from runtime.ids import HarnessId, InputId, SessionId
+from runtime.ledger import RunBook
 from runtime.messages import TASKS, ToolResult, UserMessage, check_sequence, open_calls
 from runtime.particulars import particular_transitions
 from runtime.records import (
@@ -109,6 +110,8 @@ class RealmState:
         self.ledger: Ledger | None = None
         #: What was asked and decided about calls of turns in flight.
         self.approvals = ApprovalBook(self)
+        #: Runs that were applied, and failed attempts of inputs.
+        self.runs = RunBook(self)
         #: Sessions that differ from their row, with the first record in which they do, ascending.
         self.dirty: dict[SessionId, int] = {}
         #: The literal table. A mob adds its own record types to the same one.
@@ -127,6 +130,7 @@ class RealmState:
             **particular_transitions(self),
             **task_transitions(self),
             **self.approvals.transitions(),
+            **self.runs.transitions(),
         }
 
     def apply(self, seq: int, record: object) -> None:
@@ -273,6 +277,7 @@ class RealmState:
         head = self.heads.pop(session_id)
         self.tasks.pop(session_id, None)
         self.approvals.forget(session_id)
+        self.runs.forget(session_id)
         self._noticed.discard(session_id)
         if head.spawn_key is not None:
             self.spawned.pop(head.spawn_key, None)
@@ -444,6 +449,8 @@ class RealmState:
         if head.inputs is None:
             return
         pending = head.inputs.pop(input_id, None)
+        if self.runs.attempts:
+            self.runs.forget(head.session_id, input_id)
         if not head.inputs:
             head.inputs = None
         if pending is not None and pending.idempotency_key is not None:

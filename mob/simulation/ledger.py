@@ -38,6 +38,7 @@ from mob.simulation.facts import (
 )
 from runtime.approvals import ApprovalAsked, ApprovalDecided, ApprovalUsed
 from runtime.contexts import CompactionFailed, ContextCompacted
+from runtime.ledger import InputsRequeued, RunApplied
 from runtime.messages import Message, Usage
 from runtime.particulars import SessionRespecified, SessionTracked
 from runtime.records import (
@@ -124,7 +125,10 @@ class Ledger:
             SessionTracked: self._tracked,
             SessionRespecified: self._touch_at,
             SessionDeleted: self._deleted,
-            **dict.fromkeys((SessionMended, ModelRetried), lambda written, record: None),
+            **dict.fromkeys(
+                (SessionMended, ModelRetried, RunApplied, InputsRequeued),
+                lambda written, record: None,
+            ),
             ContextCompacted: self._compacted,
             CompactionFailed: self._charged,
             TaskStarted: self._task_started,
@@ -215,6 +219,9 @@ class Ledger:
         if at_ns is not None:
             session.updated_at_ns = at_ns
         return session
+
+    def _seen(self, written: Written, record: RunApplied | InputsRequeued) -> None:
+        self._touch(written, record.session_id)
 
     def _mob_created(self, _: Written, record: MobCreated) -> None:
         self.blueprint = json.loads(record.blueprint)

@@ -23,7 +23,7 @@ from runtime.driver import TurnAborted
 from runtime.errors import AgentError, SessionBusy, SessionNotFound, SessionQuarantined
 from runtime.ids import SessionId
 from runtime.realm import Realm
-from runtime.runner import turn_on
+from runtime.runner import turn_through
 from runtime.service.checkpointer import SessionCheckpointer
 from runtime.session import Session
 from runtime.store import StoredSessions
@@ -98,7 +98,7 @@ class SessionHosts:
             while not head.archived and (inputs := due(head)) is not None:
                 try:
                     with self._realm.hold(session_id):
-                        await turn_on(self._realm, session_id, inputs)
+                        await turn_through(self._realm, session_id, inputs)
                 except AgentError:
                     continue  # it is in the journal, and blocks nothing behind it
         except (SessionBusy, SessionQuarantined, SessionNotFound, TurnAborted, StoreError):

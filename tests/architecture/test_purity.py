@@ -29,6 +29,7 @@ PURE = (
     "runtime.effects",
     "runtime.errors",
     "runtime.heads",
+    "runtime.ledger",
     "runtime.history",
     "runtime.ids",
     "runtime.messages",

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from runtime.approvals import ApprovalAsked, ApprovalDecided, ApprovalUsed, Verdict
 from runtime.contexts import CompactionFailed, ContextCompacted
 from runtime.ids import ToolCallId
+from runtime.ledger import InputsRequeued, RunApplied, RunApplyBoundary
 from runtime.messages import (
     AssistantMessage,
     SystemMessage,
@@ -98,6 +99,19 @@ records = st.one_of(
         numbers,
     ),
     st.builds(ApprovalUsed, texts, texts, ids, numbers),
+    st.builds(
+        RunApplied,
+        texts,
+        texts,
+        st.sampled_from(RunApplyBoundary),
+        ids,
+        texts,
+        counts,
+        counts,
+        counts,
+        numbers,
+    ),
+    st.builds(InputsRequeued, texts, texts, ids, counts, texts, numbers),
     st.builds(TaskStarted, texts, st.sampled_from(Lifetime), numbers),
     st.builds(
         TaskEnded,

@@ -16,6 +16,7 @@ from runtime.errors import RecordUnreadable
 from runtime.heads import pack_head
 from runtime.ids import AgentId, HarnessId, InputId, RunId, SessionId
 from runtime.journal import Journal
+from runtime.ledger import InputsRequeued, RunApplied, RunApplyBoundary
 from runtime.messages import (
     AssistantMessage,
     SystemMessage,
@@ -155,6 +156,15 @@ EXAMPLES: list[Any] = [
         SessionId("s1"), RunId("u1"), call("c1").id, Verdict.APPROVED, "ada", "", '{"n": 2}', 26
     ),
     ApprovalUsed(SessionId("s1"), RunId("u1"), (call("c1").id,), 27),
+    RunApplied(
+        SessionId("s1"),
+        RunId("u1"),
+        RunApplyBoundary.RUN_START,
+        (InputId("i1"),),
+        "d1",
+        *(2, 14, 7, 28),
+    ),
+    InputsRequeued(SessionId("s1"), RunId("u1"), (InputId("i1"),), 2, "boom", 29),
 ]
 TURN = next(example for example in EXAMPLES if isinstance(example, TurnEnded))
 
@@ -306,6 +316,21 @@ VERSION_1: dict[type, tuple[int, str]] = {
             "226e223a20327da561745f6e731a"
         ),
     ),
+    RunApplied: (
+        23,
+        (
+            "89aa73657373696f6e5f6964a27331a672756e5f6964a27531a8626f756e64617279a972756e2d73"
+            "74617274a9696e7075745f69647391a26931a6646967657374a26431a86d6573736167657302a574"
+            "6f74616c0ea873657175656e636507a561745f6e731c"
+        ),
+    ),
+    InputsRequeued: (
+        24,
+        (
+            "86aa73657373696f6e5f6964a27331a672756e5f6964a27531a9696e7075745f69647391a26931a7"
+            "617474656d707402a6726561736f6ea4626f6f6da561745f6e731d"
+        ),
+    ),
     ApprovalUsed: (
         22,
         (
@@ -331,7 +356,7 @@ def test_an_external_id_is_stored_where_there_is_one_and_only_there() -> None:
 
 
 def test_every_kind_has_its_own_number_and_an_example() -> None:
-    assert {record_type.kind for record_type in RUNTIME_RECORDS} == set(range(1, 23))
+    assert {record_type.kind for record_type in RUNTIME_RECORDS} == set(range(1, 25))
     assert {type(example) for example in EXAMPLES} == set(TYPES) == set(VERSION_1)
 
 

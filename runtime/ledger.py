@@ -1,0 +1,269 @@
+"""The life of a durable input as one literal table, and the receipts of runs. Pure.
+
+Owns: the states, what may follow what, the records of runs that a caller applies, and their fold.
+Must not: import Trio, run a turn (`runtime.applying` does), decide when one runs.
+
+    ACCEPTED --> QUEUED --> STAGED --> APPLIED --> CONSUMED
+                   ^  |        |          |
+                   |  |        |          |  failed, or found without a receipt
+                   +--|--------+----------+
+                      |
+                      +--> SUPERSEDED, COALESCED, ABANDONED (with a reason)
+
+    ACCEPTED   its record is on its way to the disk; nobody was told
+    QUEUED     on disk: acknowledged
+    STAGED     a run was admitted on it
+    APPLIED    messages of that run are journalled
+    CONSUMED   the run's turn, its receipt and this are one commit
+
+What the table does not list is an error; the last four have no way out. Nothing of STAGED and
+APPLIED is on disk but the run's own progress: so a process that finds an input without a receipt
+finds it QUEUED, and the run goes on from its progress (CONTRACTS 5.7).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import attrs
+
+from runtime.heads import pack_row, unpack_row
+from runtime.ids import InputId, RunId, SessionId
+
+if TYPE_CHECKING:
+    from runtime.records import TurnEnded
+    from runtime.state import RealmState
+
+#: How often a run on an input may fail before the input is given up.
+MAX_ATTEMPTS: Final = 3
+
+
+class InputState(enum.Enum):
+    """Where an input stands."""
+
+    ACCEPTED = "accepted"
+    QUEUED = "queued"
+    STAGED = "staged"
+    APPLIED = "applied"
+    CONSUMED = "consumed"
+    SUPERSEDED = "superseded"
+    COALESCED = "coalesced"
+    ABANDONED = "abandoned"
+
+
+_S = InputState
+_ENDS: Final = frozenset({_S.SUPERSEDED, _S.COALESCED, _S.ABANDONED})
+
+#: What may follow each state. Anything else is an error.
+TRANSITIONS: Final[dict[InputState, frozenset[InputState]]] = {
+    _S.ACCEPTED: frozenset({_S.QUEUED}),
+    _S.QUEUED: frozenset({_S.STAGED}) | _ENDS,
+    _S.STAGED: frozenset({_S.APPLIED, _S.QUEUED, _S.CONSUMED, _S.ABANDONED}),
+    _S.APPLIED: frozenset({_S.CONSUMED, _S.QUEUED, _S.ABANDONED}),
+    _S.CONSUMED: frozenset(),
+    _S.SUPERSEDED: frozenset(),
+    _S.COALESCED: frozenset(),
+    _S.ABANDONED: frozenset(),
+}
+
+
+class InputMisuse(Exception):
+    """An input was to go from `state` to `wanted`, which the table does not list."""
+
+    def __init__(self, input_id: InputId, state: InputState, wanted: InputState) -> None:
+        super().__init__(
+            f"input {input_id} is {state.value} and cannot become {wanted.value}; it may become"
+            f" {', '.join(sorted(each.value for each in TRANSITIONS[state])) or 'nothing'}"
+        )
+        self.input_id = input_id
+        self.state = state
+        self.wanted = wanted
+
+
+def check(input_id: InputId, state: InputState, wanted: InputState) -> None:
+    """Return if the table lists it. Raises `InputMisuse`."""
+    if wanted not in TRANSITIONS[state]:
+        raise InputMisuse(input_id, state, wanted)
+
+
+def how_it_ended(reason: str) -> InputState:
+    """The state of an input that was given up for this reason."""
+    for state in (_S.SUPERSEDED, _S.COALESCED):
+        if reason.startswith(f"{state.value} "):
+            return state
+    return _S.ABANDONED
+
+
+class RunApplyBoundary(enum.Enum):
+    """Where in a session's life the inputs of a run are applied. The values are stored."""
+
+    #: They become part of the history at once; no model is called.
+    IMMEDIATE = "immediate"
+    #: They begin a turn.
+    RUN_START = "run-start"
+
+
+@attrs.frozen
+class RunApplied:
+    """The receipt of a run, in one commit with its turn, which is the record before it.
+
+    `digest` is that of the turn's messages as they are stored, `messages` how many they are,
+    `total` how many the history has with them, `sequence` the turn's place in it, from 1.
+    """
+
+    session_id: SessionId
+    run_id: RunId
+    boundary: RunApplyBoundary
+    input_ids: tuple[InputId, ...]
+    digest: str
+    messages: int
+    total: int
+    sequence: int
+    at_ns: int
+
+
+@attrs.frozen
+class InputsRequeued:
+    """A run on these inputs failed, in one commit with its turn: they are queued again.
+    `attempt` counts the failed ones."""
+
+    session_id: SessionId
+    run_id: RunId
+    input_ids: tuple[InputId, ...]
+    attempt: int
+    reason: str
+    at_ns: int
+
+
+class AppliedRun(Protocol):
+    """A run that a caller applies: whose it is, and what is committed with the end of its turn."""
+
+    @property
+    def run_id(self) -> RunId: ...
+
+    @property
+    def input_ids(self) -> tuple[InputId, ...]: ...
+
+    def settled(self, record: TurnEnded) -> tuple[TurnEnded, Sequence[Any]]:
+        """The record of the turn, and those that go with it into one commit."""
+        ...
+
+
+@attrs.frozen
+class Receipt:
+    """A run that was applied: `turn` is the number of its turn's record."""
+
+    session_id: SessionId
+    input_ids: tuple[InputId, ...]
+    turn: int
+    applied: RunApplied
+
+
+class RunBook:
+    """Receipts by run and failed attempts by input: a part of the fold.
+
+    Receipts are kept in memory until the next checkpoint and are read from their rows after that.
+    """
+
+    def __init__(self, state: RealmState) -> None:
+        self._state = state
+        self._receipts: dict[RunId, tuple[RunApplied, int]] = {}
+        self._writing: dict[RunId, tuple[RunApplied, int]] = {}
+        #: Failed attempts of inputs that are queued, by session.
+        self.attempts: dict[SessionId, dict[InputId, int]] = {}
+        self._changed: set[SessionId] = set()
+        self.lookup: Callable[[RunId], bytes | None] = lambda _: None
+
+    def receipt(self, run_id: RunId) -> Receipt | None:
+        """The receipt of a run, if it was applied."""
+        known = self._receipts.get(run_id) or self._writing.get(run_id)
+        if known is None:
+            row = self.lookup(run_id)
+            known = None if row is None else _unpacked(row)
+        if known is None:
+            return None
+        applied, turn = known
+        return Receipt(applied.session_id, applied.input_ids, turn, applied)
+
+    def failed(self, session_id: SessionId, input_id: InputId) -> int:
+        """How often a run on the input has failed."""
+        return self.attempts.get(session_id, {}).get(input_id, 0)
+
+    def transitions(self) -> dict[type, Callable[[int, Any], None]]:
+        """The part of a realm's table that this module owns."""
+        return {RunApplied: self._applied, InputsRequeued: self._requeued}
+
+    def _applied(self, seq: int, record: RunApplied) -> None:
+        if seq > self._state.folded:
+            self._receipts[record.run_id] = (record, seq - 1)
+            self._settle(record.session_id, record.input_ids)
+        self._state.touch(seq, record.session_id)
+
+    def _requeued(self, seq: int, record: InputsRequeued) -> None:
+        if seq > self._state.folded:
+            counts = self.attempts.setdefault(record.session_id, {})
+            counts.update(dict.fromkeys(record.input_ids, record.attempt))
+            self._changed.add(record.session_id)
+        self._state.touch(seq, record.session_id)
+
+    def _settle(self, session_id: SessionId, input_ids: tuple[InputId, ...]) -> None:
+        counts = self.attempts.get(session_id)
+        if counts is None:
+            return
+        for input_id in input_ids:
+            counts.pop(input_id, None)
+        self._changed.add(session_id)
+        if not counts:
+            del self.attempts[session_id]
+
+    def forget(self, session_id: SessionId, input_id: InputId | None = None) -> None:
+        """The input, or with None the session, is done with."""
+        counts = self.attempts.get(session_id)
+        if counts is not None:
+            self._settle(session_id, tuple(counts) if input_id is None else (input_id,))
+
+    # -- rows ------------------------------------------------------------------------------
+
+    def changed(self) -> Iterator[tuple[bytes, bytes | None]]:
+        """The rows of attempts to write."""
+        changed, self._changed = self._changed, set()
+        for session_id in sorted(changed):
+            counts = self.attempts.get(session_id)
+            row = None if not counts else pack_row([*counts.items()])
+            yield session_id.encode(), row
+
+    def load(self, name: bytes, row: bytes) -> None:
+        """Take a row of attempts back."""
+        (counts,) = unpack_row(row)
+        self.attempts[SessionId(name.decode())] = {InputId(each): n for each, n in counts}
+
+    def stale(self, name: bytes) -> None:
+        """The row was made anew and is to be written."""
+        self._changed.add(SessionId(name.decode()))
+
+    def receipts(self) -> list[tuple[bytes, bytes | None]]:
+        """The rows of new receipts. Those handed out before are on disk by now."""
+        self._writing, self._receipts = self._receipts, {}
+        return [(run.encode(), _packed(*known)) for run, known in self._writing.items()]
+
+
+def _packed(applied: RunApplied, turn: int) -> bytes:
+    return pack_row(
+        applied.boundary.value,
+        turn,
+        applied.session_id,
+        applied.run_id,
+        applied.input_ids,
+        applied.digest,
+        applied.messages,
+        applied.total,
+        applied.sequence,
+        applied.at_ns,
+    )
+
+
+def _unpacked(row: bytes) -> tuple[RunApplied, int]:
+    boundary, turn, session_id, run_id, *rest = unpack_row(row)
+    return RunApplied(session_id, run_id, RunApplyBoundary(boundary), *rest), turn
