@@ -353,11 +353,8 @@ class Realm:
 
     def busy(self, session_id: SessionId) -> bool:
         """Whether a turn of the session would be refused now."""
-        return (
-            session_id in self._held
-            or session_id in self._changing
-            or self.running(session_id) is not None
-        )
+        busy = session_id in self._held or session_id in self._changing
+        return busy or self.running(session_id) is not None
 
     def running(self, session_id: SessionId) -> LiveSession | None:
         """The live copy of a session whose turn is in flight, else None."""

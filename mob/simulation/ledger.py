@@ -59,7 +59,14 @@ from runtime.records import (
     TurnProgressed,
 )
 
-_DECISIONS: Final = (ApprovalAsked, ApprovalDecided, ApprovalUsed)
+#: Of a run: what is decided about its calls, and what comes in one commit with its end.
+_DECISIONS: Final = (
+    ApprovalAsked,
+    ApprovalDecided,
+    ApprovalUsed,
+    RunApplied,
+    InputsRequeued,
+)
 
 
 @final
@@ -125,10 +132,7 @@ class Ledger:
             SessionTracked: self._tracked,
             SessionRespecified: self._touch_at,
             SessionDeleted: self._deleted,
-            **dict.fromkeys(
-                (SessionMended, ModelRetried, RunApplied, InputsRequeued),
-                lambda written, record: None,
-            ),
+            **dict.fromkeys((SessionMended, ModelRetried), lambda written, record: None),
             ContextCompacted: self._compacted,
             CompactionFailed: self._charged,
             TaskStarted: self._task_started,
@@ -219,9 +223,6 @@ class Ledger:
         if at_ns is not None:
             session.updated_at_ns = at_ns
         return session
-
-    def _seen(self, written: Written, record: RunApplied | InputsRequeued) -> None:
-        self._touch(written, record.session_id)
 
     def _mob_created(self, _: Written, record: MobCreated) -> None:
         self.blueprint = json.loads(record.blueprint)
