@@ -151,10 +151,9 @@ async def test_an_input_is_tried_so_often_and_blocks_nothing() -> None:
     for attempt in range(1, MAX_ATTEMPTS + 1):
         async with open_memory(disk) as store:
             realm = make_realm(store, says)
-            if attempt > 1:
-                await realm.checkpoint()
             with pytest.raises(TurnFailed, match="boom"):
                 await apply(realm, session_id, f"r{attempt}", bad)
+            await realm.checkpoint()
             views = {
                 each.input_id: each.attempts for each in RuntimeTurns(realm).inputs(session_id)
             }

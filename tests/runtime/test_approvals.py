@@ -299,3 +299,18 @@ async def test_the_wait_is_no_time_of_the_turns() -> None:
         await realm.decisions.approve(realm.decisions.waiting()[0].key, by="ada")
         await go_on(realm, session_id)
         assert realm.state.heads[session_id].active_ns < 100
+
+
+async def test_a_second_decision_in_the_journal_changes_nothing() -> None:
+    """The first decision counts, whoever wrote the second one down."""
+    async with _open(MemoryDisk()) as store:
+        realm = realm_with(store, [asking(call("c1", "pay", '{"n": 1}'))], paying())
+        session_id = await new_session(realm)
+        await start(realm, session_id)
+        (waits,) = realm.decisions.waiting()
+        run_id, call_id = waits.run_id, waits.call_id
+        for verdict in (Verdict.DENIED, Verdict.APPROVED):
+            record = ApprovalDecided(session_id, run_id, call_id, verdict, "x", "", None, 9)
+            await realm.append(record).wait()
+        (known,) = realm.state.approvals
+        assert known.verdict is Verdict.DENIED
