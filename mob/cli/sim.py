@@ -5,6 +5,7 @@ Owns: the verbs and what they print. Must not: know how a run or a worker works.
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 import traceback
@@ -72,6 +73,8 @@ def run(
     tally = Tally(seeds_of(seeds, setting.target.settings.seed), failures)
     progress = _Progress(tally)
     interrupted = False
+    # A shell starts background jobs with it ignored; whoever sends one all the same means it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     outcomes = run_seeds(setting.job, tally.asked, min(workers, len(tally.asked)))
     try:
         with closing(outcomes):
@@ -168,6 +171,7 @@ def shrink(
     progress = _Probing()
     first: Shrunk | None = None
     best: Shrunk | None = None
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         for best in shrunk_runs(
             setting.job,
