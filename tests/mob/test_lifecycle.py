@@ -8,7 +8,19 @@ import pytest
 
 from mob.lifecycle import ADMITS, TRANSITIONS, MobState, VerbRefused, admit, after
 
-VERBS = ["start", "stop", "resume", "ask", "send", "spawn", "retire", "interrupt", "kill", "work"]
+VERBS = [
+    "start",
+    "stop",
+    "resume",
+    "ask",
+    "send",
+    "spawn",
+    "retire",
+    "interrupt",
+    "kill",
+    "work",
+    "decide",
+]
 EVERY = list(itertools.product(MobState, VERBS))
 
 #: Said a second time, so that a change of the table is a decision.
@@ -19,8 +31,8 @@ LEADS = {
 }
 MAY = {
     "creating": {"spawn"},
-    "running": {"ask", "send", "spawn", "retire", "interrupt", "kill", "work"},
-    "stopped": {"retire"},
+    "running": {"ask", "send", "spawn", "retire", "interrupt", "kill", "work", "decide"},
+    "stopped": {"retire", "decide"},
 }
 
 

@@ -68,12 +68,12 @@ async def test_each_tool_does_its_work_once(autojump_clock: Clock) -> None:
             (await on.call(*each))[0] for each in (("work", 1), ("note", 2), ("delegate", 3))
         ]
         assert [result and result.text for result in results] == [
-            "work did it",
-            "note did it",
+            "work did it (1)",
+            "note did it (1)",
             "it",
         ]
         assert on.began == [("work", True), ("note", False), ("delegate", True)]
-        assert on.returned == ["work did it", "note did it", "it"]
+        assert on.returned == ["work did it (1)", "note did it (1)", "it"]
         assert set(on.effects.times.values()) == {1}
         assert on.passed == ["tool.called", "tool.done"] * 3
         await on.call("note", 2)
@@ -83,11 +83,11 @@ async def test_each_tool_does_its_work_once(autojump_clock: Clock) -> None:
 CHECKS: dict[FaultKind, Callable[[ToolResult, float], bool]] = {
     FaultKind.TOOL_ERROR: lambda made, _: made.outcome is ToolOutcome.ERROR,
     FaultKind.TOOL_HANG: lambda made, took: "timed out" in made.text and took == 10,
-    FaultKind.TOOL_GARBAGE: lambda made, _: made.text != "work did it",
+    FaultKind.TOOL_GARBAGE: lambda made, _: made.text != "work did it (1)",
     FaultKind.TOOL_HUGE: lambda made, _: "characters were cut" in made.text,
     FaultKind.TOOL_TRUNCATED: lambda made, _: made.text.startswith("{"),
     FaultKind.TOOL_LATE: lambda _, took: took >= 0.5,
-    FaultKind.TOOL_DEAF: lambda made, took: made.text == "work did it" and took >= 0.1,
+    FaultKind.TOOL_DEAF: lambda made, took: made.text == "work did it (1)" and took >= 0.1,
     FaultKind.TOOL_RAISES: lambda made, _: made.outcome is ToolOutcome.ERROR,
 }
 
