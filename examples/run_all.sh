@@ -34,6 +34,8 @@ swarm() {
 
 record_and_replay() { python examples/record-and-replay/record_and_replay.py; }
 
+structured_output() { python examples/structured-output/structured_output.py; }
+
 research() { # research STATE OPTION...
     local state=$scratch/$1
     shift
@@ -149,6 +151,7 @@ fi
 example "budget" budget
 example "swarm" swarm
 example "record-and-replay" record_and_replay
+example "structured-output" structured_output
 example "research with sim:agent" research sim --model all=sim:agent
 if python -c 'import xllamacpp' 2>/dev/null; then
     example "research with the embedded model" research local

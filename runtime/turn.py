@@ -367,8 +367,8 @@ def _reject(state: TurnState, messages: tuple[Message, ...], usage: Usage, reaso
             f"the answer does not fit its schema after {state.rejected + 1} attempts: {reason}",
         )
     correction = UserMessage(
-        f"That answer cannot be used: {reason}. Reply again with one JSON document that fits the"
-        " schema, and nothing else.",
+        f"That answer cannot be used: {reason.rstrip('.')}. Reply again with one JSON document that"
+        " fits the schema, and nothing else.",
         CORRECTED,
     )
     return _ask(

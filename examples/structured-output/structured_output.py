@@ -1,0 +1,57 @@
+"""Answers that fit a JSON Schema: one at once, one at the second attempt, one never.
+
+It needs no key: the models are scripted, so that the answers that do not fit can be shown. With
+another model under the same alias the rest stays as it is.
+"""
+
+import sys
+
+import trio
+
+from mob import MobDefinition, open_mob
+from runtime.errors import OutputInvalid
+from runtime.models.scripted import ScriptedModel
+
+TICKET = {
+    "type": "object",
+    "properties": {
+        "kind": {"enum": ["bug", "question", "praise"]},
+        "urgency": {"type": "integer", "minimum": 1, "maximum": 5},
+    },
+    "required": ["kind", "urgency"],
+    "additionalProperties": False,
+}
+
+MOB = {
+    "mob": {"id": "desk", "lead": "clerk"},
+    "models": {"reader": {"model": "sim:agent"}},
+    "profiles": {"clerk": {"model": "reader", "output_schema": TICKET, "output_retries": 1}},
+    "members": {"clerk": {"profile": "clerk"}},
+}
+
+SCRIPT = [
+    '{"kind": "question", "urgency": 2}',
+    # A good answer in a fence is a good answer; one outside of the schema is sent back.
+    '```json\n{"kind": "bug", "urgency": 9}\n```',
+    '{"kind": "bug", "urgency": 5}',
+    "It is terribly urgent!",
+    "Really!",
+]
+
+
+async def main() -> None:
+    model = ScriptedModel(SCRIPT)
+    async with open_mob(MobDefinition.from_table(MOB), models={"reader": model}) as mob:
+        for text in ("How do I stop a mob?", "It lost my data!", "Help!"):
+            try:
+                result = await mob.ask("clerk", text)
+            except OutputInvalid as error:
+                print(f"no ticket: {error}; the model said {error.text!r}")
+            else:
+                print(f"{result.output['kind']}, urgency {result.output['urgency']}")
+        correction = model.requests[2].messages[-1].text
+        print(f"what the model was told: {correction}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    trio.run(main)
