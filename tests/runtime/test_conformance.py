@@ -87,7 +87,7 @@ class _Appends(StoredSessions):
     async def save(self, session: Session) -> None:
         old = await self.load(session.session_id) if session.session_id else None
         if old is not None and len(session.messages) < len(old.messages):
-            session = attrs.evolve(session, messages=old.messages + session.messages)
+            session = attrs.evolve(session, messages=(*old.messages, *session.messages))
         await super().save(session)
 
 
