@@ -109,6 +109,7 @@ def stop_is_recorded_while_turns_end() -> Iterator[None]:
 
 @planted(
     "a_mob_that_stops_is_saved",
+    "acknowledged_means_durable",
     within=2000,
     mended="Know what turns that were cut off had queued before a stop saves: a child's last turn"
     " was in no snapshot when the mob was recorded as stopped",
@@ -242,26 +243,6 @@ def drained_question_overtakes() -> Iterator[None]:
         return next((job for job in live.jobs if job.nested), None)
 
     with patch.object(Activations, "_next", following):
-        yield
-
-
-@planted(
-    "messages_are_whole_turns",
-    "no process fails by itself",
-    within=4000,
-    mended="Begin nothing in a nursery that is being cancelled, and let no drained question"
-    " overtake an earlier one of its sender",
-)
-def begun_in_a_cancelled_nursery() -> Iterator[None]:
-    """In a mob that goes down, a member begins again before what it had queued is known. Breaks
-    CONTRACTS 2.8, 6.9."""
-    following = Activations._next
-
-    def anyway(self: Activations, live: LiveMember) -> Job | None:
-        self._over = False
-        return following(self, live)
-
-    with patch.object(Activations, "_next", anyway):
         yield
 
 

@@ -5,16 +5,14 @@ Owns: the patches. Must not: know a workload.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 from unittest.mock import patch
 
 import attrs
-import trio
 
 from mob.simulation.ports import SimIds
 from runtime.checkpoint import CheckpointGate
-from runtime.errors import SessionBusy
 from runtime.ids import SessionId
 from runtime.inputs import Inputs
 from runtime.journal import Event, Journal
@@ -121,38 +119,6 @@ def checkpoint_of_a_stale_head() -> Iterator[None]:
         known[self].setdefault(record.session_id, self._snapshot(record.session_id))
 
     with patch.object(CheckpointGate, "turn_ended", remember):
-        yield
-
-
-@planted(
-    "snapshots_equal_the_fold",
-    within=2000,
-    mended="Let live copies go before a rearranged history lands: a snapshot in that instant had"
-    " the new head and the old branch's messages",
-)
-def live_copy_outlives_a_rewind() -> Iterator[None]:
-    """The live copy of a history that is rearranged is let go when the caller runs on, not before
-    the record lands. Breaks CONTRACTS 2.1: a snapshot is a session that there was."""
-
-    async def change(
-        self: Realm, session_ids: Sequence[SessionId], ticket: Callable[[], Ticket]
-    ) -> None:
-        for session_id in session_ids:
-            if self.busy(session_id):
-                raise SessionBusy(session_id)
-        changed = trio.Event()
-        for session_id in session_ids:
-            self._changing[session_id] = changed
-        try:
-            with trio.CancelScope(shield=True):
-                await ticket().wait()
-        finally:
-            for session_id in session_ids:
-                self.discard_live(session_id)
-                del self._changing[session_id]
-            changed.set()
-
-    with patch.object(Realm, "change", change):
         yield
 
 

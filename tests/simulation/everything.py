@@ -1,0 +1,189 @@
+"""The scenario of the long proof: the default workload, with every way of coming back counted.
+
+Owns: `everything`, the names in `BRANCHES` and how each is noticed: by what is in the journal and
+in the trace at the end, and by wrappers around production functions that stand for one run. Must
+not: change what any of them does.
+
+    mob sim replay tests/simulation/everything.py:everything --seed 17 --faults heavy
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any, Final
+from unittest.mock import patch
+
+import attrs
+
+from mob.activation import Activations
+from mob.lifecycle import MobState
+from mob.mob import Mob
+from mob.records import MemberExited
+from mob.simulation.workload import Workload
+from mob.simulation.world import World
+from runtime.driver import TurnDriver
+from runtime.inputs import Inputs
+from runtime.live import Trailing
+from runtime.messages import ToolOutcome, ToolResult
+from runtime.realm import Realm
+from runtime.records import ModelRetried, TurnEnded, TurnOutcome, TurnProgressed
+from runtime.recovery import Recovery
+
+#: Every way of coming back that a long run must have gone. Not among them are those for which the
+#: workload has no cause: recovery from damage (tests/runtime/test_quarantine.py), an exit after the
+#: turn is on disk, which takes a hook that fails (tests/runtime/test_hooks.py), and an input that
+#: is abandoned, which takes two for one child (tests/runtime/test_runner.py).
+BRANCHES: Final = (
+    "mob.created", "mob.continued", "mob.stopped", "mob.with_work", "mob.with_turn_in_flight",
+    "store.found", "store.repeated", "store.given_up",
+    "process.took_over", "process.late_write_refused", "process.failed_with_its_store",
+    "recovery.from_rows", "recovery.from_the_beginning", "recovery.with_a_tail",
+    "recovery.no_tail", "recovery.rows_written",
+    "member.restarted", "member.given_up", "member.work_restored",
+    "member.waited_for_what_was_cut_off",
+    "turn.continued", "turn.continued_elsewhere", "turn.model_retried", "turn.interrupted",
+    "turn.failed", "turn.saved_when_cut_off",
+    "tool.outcome_unknown", "tool.cut_off",
+    "input.key_joined", "input.key_joined_from_its_row", "spawn.replayed",
+    "stop.taken_back",
+)  # fmt: skip
+
+
+async def everything(world: World) -> None:
+    """Play the default workload in `world`."""
+    with _counted(world):
+        await Workload()(world)
+    _count_journal(world)
+    _count_trace(world)
+
+
+def _count_journal(world: World) -> None:
+    count = world.recoveries
+    by: dict[str, int] = {}
+    for ledger in world.oracle.ledgers.values():
+        for written in ledger.written:
+            record = written.record
+            if isinstance(record, MemberExited):
+                count["member.given_up" if record.restart_in_s is None else "member.restarted"] += 1
+            elif isinstance(record, ModelRetried):
+                count["turn.model_retried"] += 1
+            elif isinstance(record, TurnProgressed | TurnEnded):
+                process = written.commit.process
+                count["turn.continued_elsewhere"] += by.setdefault(record.run_id, process) < process
+                _count_turn(world, record)
+
+
+def _count_turn(world: World, record: TurnProgressed | TurnEnded) -> None:
+    count = world.recoveries
+    if isinstance(record, TurnEnded):
+        count["turn.interrupted"] += record.outcome is TurnOutcome.INTERRUPTED
+        count["turn.failed"] += record.outcome is TurnOutcome.FAILED
+    for message in record.messages:
+        if isinstance(message, ToolResult):
+            count["tool.outcome_unknown"] += message.outcome is ToolOutcome.UNKNOWN
+            count["tool.cut_off"] += message.outcome is ToolOutcome.INTERRUPTED
+
+
+def _count_trace(world: World) -> None:
+    count = world.recoveries
+    gone = {0}
+    for line in world.trace.lines:
+        if line.kind == "process.started":
+            count["process.took_over"] += line.process - 1 not in gone
+        elif line.kind in ("process.died", "process.failed", "process.ended"):
+            gone.add(line.process)
+            count["process.late_write_refused"] += "StoreLost" in line.text
+            count["process.failed_with_its_store"] += line.kind == "process.failed"
+
+
+@contextmanager
+def _counted(world: World) -> Iterator[None]:
+    """Count what leaves no trace, in this block."""
+    notes = _Notes(world.recoveries)
+    with ExitStack() as stack:
+        for owner, name, note in (
+            (Recovery, "load", notes.loads),
+            (Recovery, "step", notes.steps),
+            (Inputs, "_join", notes.joins),
+            (Realm, "create", notes.creates),
+            (TurnDriver, "run", notes.begins),
+            (TurnDriver, "_keep", notes.keeps),
+            (Trailing, "landed", notes.waits),
+            (Activations, "restore", notes.restores),
+            (Mob, "stop", notes.stops),
+        ):
+            stack.enter_context(_noting(owner, name, note))
+        yield
+
+
+def _noting(owner: Any, name: str, note: Any) -> AbstractContextManager[Any]:
+    """Have `note` called with what the method `name` is given, and what that returns with what the
+    method does."""
+    method = getattr(owner, name)
+
+    def call(self: Any, *args: Any, **options: Any) -> Any:
+        then = note(self, *args, **options)
+        result = method(self, *args, **options)
+        return result if then is None else then(result)
+
+    return patch.object(owner, name, call)
+
+
+@attrs.frozen
+class _Notes:
+    """What is noted of each call."""
+
+    count: Counter[str]
+
+    def loads(self, recovery: Recovery) -> Any:
+        def then(last: int) -> int:
+            rows = "from_rows" if recovery.position else "from_the_beginning"
+            self.count[f"recovery.{rows}"] += 1
+            tail = "with_a_tail" if last > recovery.position else "no_tail"
+            self.count[f"recovery.{tail}"] += 1
+            return last
+
+        return then
+
+    def steps(self, _: Recovery, *_most: int) -> None:
+        self.count["recovery.rows_written"] += 1
+
+    def joins(self, inputs: Inputs, key: str) -> Any:
+        row = key not in inputs._state.keyed and key not in inputs._admitted
+
+        def then(known: Any) -> Any:
+            self.count["input.key_joined"] += known is not None
+            self.count["input.key_joined_from_its_row"] += row and known is not None
+            return known
+
+        return then
+
+    def creates(self, realm: Realm, *_args: Any, **options: Any) -> None:
+        key = options.get("spawn_key")
+        known = key in realm.state.spawned or key in realm.spawning.keyed
+        self.count["spawn.replayed"] += key is not None and known
+
+    def begins(self, driver: TurnDriver, _inputs: Any) -> None:
+        self.count["turn.continued"] += driver._live.head.partial is not None
+
+    def keeps(self, _: TurnDriver, results: Any) -> None:
+        self.count["turn.saved_when_cut_off"] += bool(results)
+
+    def waits(self, trailing: Trailing, session_id: Any) -> None:
+        self.count["member.waited_for_what_was_cut_off"] += session_id in trailing
+
+    def restores(self, *_: Any) -> None:
+        self.count["member.work_restored"] += 1
+
+    def stops(self, mob: Mob, *_: Any) -> Any:
+        async def then(stopping: Any) -> Any:
+            begun = mob._changing is None
+            try:
+                return await stopping
+            except BaseException:
+                self.count["stop.taken_back"] += begun and mob.state is MobState.RUNNING
+                raise
+
+        return then
