@@ -16,6 +16,7 @@ import trio
 from mob.budgets import open_budgets
 from mob.definition import MobDefinition, changed_parts
 from mob.errors import DefinitionChanged, DefinitionInvalid, Mistake, MobNotFound
+from mob.folds import MobFolds
 from mob.handles import sole_handle
 from mob.harness import Harnesses, load_tools
 from mob.mob import Mob
@@ -33,7 +34,7 @@ from runtime.nursery import open_background
 from runtime.ports import Ports
 from runtime.realm import Realm
 from runtime.records import RUNTIME_RECORDS
-from runtime.recovery import Recovery, WholeRows
+from runtime.recovery import Recovery
 from runtime.service import (
     REALM,
     EphemeralSessionService,
@@ -106,14 +107,14 @@ async def open_mob(
         sources = await stack.enter_async_context(open_mcp(definition, mcp or {}))
         harnesses = Harnesses(definition, clients, loaded, sources, (memory_index, embedder))
         stack.push_async_callback(harnesses.aclose)
-        realm, roster = _realm_of(definition, store, ports, harnesses)
+        realm, folds = _realm_of(definition, store, ports, harnesses)
         records = realm.recover()
-        await _same_blueprint(definition, realm, roster, adopt=adopt)
+        await _same_blueprint(definition, realm, folds.roster, adopt=adopt)
         snapshots = sessions or StoredSessions(store, realm.realm_id)
         gate = CheckpointGate(snapshots, realm.snapshot, definition.checkpoint, realm.recovery)
         nursery = await stack.enter_async_context(open_background())
         realm.checkpoints = gate
-        mob = Mob(definition, realm, roster, harnesses, gate, snapshots, nursery)
+        mob = Mob(definition, realm, folds, harnesses, gate, snapshots, nursery)
         if harnesses.bounded or any(head.spec.budget for head in realm.state.heads.values()):
             open_budgets(mob)
         nursery.start_soon(gate.run, name="checkpointer")
@@ -143,8 +144,8 @@ async def _opened(
 
 def _realm_of(
     definition: MobDefinition, store: Store, ports: Ports | None, harnesses: Harnesses
-) -> tuple[Realm, Roster]:
-    """The mob's realm and roster, not recovered yet."""
+) -> tuple[Realm, MobFolds]:
+    """The mob's realm and folds, not recovered yet."""
     realm = Realm(
         store,
         RealmId(definition.id),
@@ -152,21 +153,9 @@ def _realm_of(
         record_types=MOB_RECORDS,
         limits=harnesses.limits,
     )
-    roster = Roster(realm.state)
-    realm.recovery.add(_rows(roster))
-    return realm, roster
-
-
-def _rows(roster: Roster) -> WholeRows:
-    return WholeRows(
-        b"r/",
-        roster.changed,
-        roster.load,
-        roster.loaded,
-        roster.replayed,
-        lambda state: Roster(state).changed,
-        roster.stale,
-    )
+    folds = MobFolds(realm.state)
+    folds.keep(realm.recovery)
+    return realm, folds
 
 
 async def _same_blueprint(
@@ -244,10 +233,14 @@ class StoredMob:
 
     mob_id: str
     state: RealmState
-    roster: Roster
+    folds: MobFolds
     journal: Journal
     #: Number of committed records.
     last: int
+
+    @property
+    def roster(self) -> Roster:
+        return self.folds.roster
 
 
 def stored_realm(store: Store, mob_id: str) -> tuple[Realm, Roster]:
@@ -261,10 +254,10 @@ def stored_realm(store: Store, mob_id: str) -> tuple[Realm, Roster]:
     if mob_id not in known:
         raise MobNotFound(mob_id, known, store.location)
     realm = Realm(store, RealmId(mob_id), record_types=MOB_RECORDS)
-    roster = Roster(realm.state)
-    realm.recovery.add(_rows(roster))
+    folds = MobFolds(realm.state)
+    folds.keep(realm.recovery)
     realm.recover()
-    return realm, roster
+    return realm, folds.roster
 
 
 def stored_mobs(store: Store) -> tuple[str, ...]:
@@ -286,8 +279,8 @@ def stored_mob(store: Store, mob_id: str) -> StoredMob:
     if mob_id not in known:
         raise MobNotFound(mob_id, known, store.location)
     state = RealmState()
-    roster = Roster(state)
+    folds = MobFolds(state)
     journal = Journal(store, RealmId(mob_id), (*RUNTIME_RECORDS, *MOB_RECORDS), state.apply)
     recovery = Recovery(store, RealmId(mob_id), state, journal)
-    recovery.add(_rows(roster))
-    return StoredMob(mob_id, state, roster, journal, recovery.load())
+    folds.keep(recovery)
+    return StoredMob(mob_id, state, folds, journal, recovery.load())

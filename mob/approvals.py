@@ -7,25 +7,16 @@ for. Must not: keep anything (`runtime.deciding` and the fold do).
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import trio
 
+from mob.core import MobCore
 from runtime.approvals import Approval
-from runtime.realm import Realm
-
-if TYPE_CHECKING:
-    from mob.activation import Activations
 
 
-class ApprovalVerbs:
+class ApprovalVerbs(MobCore):
     """What `mob.mob.Mob` has of this module."""
-
-    realm: Realm
-    _activations: Activations
-
-    def _admit(self, verb: str) -> None:
-        raise NotImplementedError
 
     def approvals(self) -> tuple[Approval, ...]:
         """The calls that wait for a decision, of members and all below them, oldest first."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import attrs
 
+from mob.folding import fold_on
 from mob.lifecycle import MobState
 from mob.records import (
     BlueprintAdopted,
@@ -54,7 +55,7 @@ class Roster:
         self.reported: set[str] = set()
         #: Names of the rows that differ from what was last written (see `changed`).
         self._changed: set[bytes] = set()
-        transitions: dict[type, Callable[[Any], None]] = {
+        transitions: dict[type, Callable[[int, Any], None]] = {
             MobCreated: self._created,
             BlueprintAdopted: self._adopted,
             MobStateChanged: self._state_changed,
@@ -63,17 +64,8 @@ class Roster:
             MemberExited: self._exited,
             RunReported: self._reported,
         }
-        for record_type, transition in transitions.items():
-            state.transitions[record_type] = self._once(transition)
-
-    def _once(self, transition: Callable[[Any], None]) -> Callable[[int, Any], None]:
-        """`transition`, passed over for records that the loaded rows hold already."""
-
-        def apply(seq: int, record: Any) -> None:
-            if seq > self._state.folded:
-                transition(record)
-
-        return apply
+        for kind, transition in transitions.items():
+            fold_on(state, kind, transition)
 
     # -- rows ------------------------------------------------------------------------------
 
@@ -129,33 +121,33 @@ class Roster:
 
     # -- transitions -----------------------------------------------------------------------
 
-    def _created(self, record: MobCreated) -> None:
+    def _created(self, _seq: int, record: MobCreated) -> None:
         self.mob_id = record.mob_id
         self.blueprint = record.blueprint
         self.created_at_ns = record.at_ns
         self._changed.add(b"mob")
 
-    def _adopted(self, record: BlueprintAdopted) -> None:
+    def _adopted(self, _seq: int, record: BlueprintAdopted) -> None:
         self.blueprint = record.blueprint
         self._changed.add(b"mob")
 
-    def _state_changed(self, record: MobStateChanged) -> None:
+    def _state_changed(self, _seq: int, record: MobStateChanged) -> None:
         self.mob_state = MobState(record.state)
         self._changed.add(b"mob")
 
-    def _spawned(self, record: MemberSpawned) -> None:
+    def _spawned(self, _seq: int, record: MemberSpawned) -> None:
         self.members[record.name] = Member(
             record.name, record.profile, record.session_id, record.generation
         )
         self._changed.add(_row_name(record.name))
 
-    def _retired(self, record: MemberRetired) -> None:
+    def _retired(self, _seq: int, record: MemberRetired) -> None:
         row = self.members.pop(record.name, None)
         if row is not None:
             self.retired[record.name] = row.session_id
             self._changed.add(_row_name(record.name))
 
-    def _exited(self, record: MemberExited) -> None:
+    def _exited(self, _seq: int, record: MemberExited) -> None:
         row = self.members.get(record.name)
         if row is not None and row.session_id == record.session_id:
             row.last_exit = record.cause
@@ -163,7 +155,7 @@ class Roster:
                 row.restarts += 1
             self._changed.add(_row_name(record.name))
 
-    def _reported(self, record: RunReported) -> None:
+    def _reported(self, _seq: int, record: RunReported) -> None:
         self.reported.add(record.key)
         self._changed.add(b"mob")
 

@@ -16,8 +16,8 @@ from itertools import takewhile
 from typing import Any
 
 from mob.app import StoredMob, stored_mob, stored_mobs
+from mob.folds import MobFolds
 from mob.records import MOB_RECORDS
-from mob.roster import Roster
 from mob.runs import past
 from runtime.errors import MobError
 from runtime.ids import RealmId
@@ -60,7 +60,7 @@ def _mob(store: Store, mob_id: str, tell: Callable[[str, bool, str], None]) -> N
         if _damaged(stored, tell):
             return
         whole = RealmState()
-        roster = Roster(whole)
+        roster = MobFolds(whole).roster
         types = (*RUNTIME_RECORDS, *MOB_RECORDS)
         # No further than the rows reached, should the mob be at work meanwhile.
         journal = Journal(store, RealmId(mob_id), types, whole.apply)

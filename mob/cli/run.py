@@ -31,8 +31,9 @@ from mob.cli.output import answer_text, jsonable, plural, result, result_json, s
 from mob.cli.validate import read
 from mob.cli.weights import have_weights
 from mob.definition import MobDefinition
+from mob.life import DRAIN_S
 from mob.lifecycle import MobState
-from mob.mob import DRAIN_S, Mob
+from mob.mob import Mob
 from mob.models import override, taped
 from mob.runs import RunReport, past, read_run, run_key
 from runtime.budget import Budget

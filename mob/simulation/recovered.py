@@ -14,6 +14,7 @@ import attrs
 import msgpack
 
 from mob.app import stored_mob
+from mob.folds import MobFolds
 from mob.roster import Roster
 from mob.simulation.facts import KnownSession
 from mob.simulation.ledger import Ledger
@@ -75,7 +76,7 @@ def difference(one: Known, other: Known) -> str | None:
 def fold(ledger: Ledger, last: int) -> tuple[RealmState, Roster]:
     """The production fold of the first `last` records, from the first on and without any row."""
     state = RealmState()
-    roster = Roster(state)
+    roster = MobFolds(state).roster
     for written in ledger.written[:last]:
         state.apply(written.seq, written.record)
     return state, roster

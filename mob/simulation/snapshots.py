@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import msgpack
 
+from mob.folds import MobFolds
 from mob.records import MobStateChanged
-from mob.roster import Roster
 from mob.simulation.facts import Batch
 from mob.simulation.ledger import Ledger
 from runtime.codec import structured
@@ -52,7 +52,7 @@ def snapshots_equal_the_fold(ledger: Ledger, values: Values) -> str | None:
     if not wanted:
         return None
     state = RealmState()
-    Roster(state)
+    MobFolds(state)
     for written in ledger.written:
         state.apply(written.seq, written.record)
         for session, messages in wanted.pop(written.seq, ()):

@@ -12,6 +12,7 @@ from tests.architecture.repository import sources
 
 PURE = (
     "mob.errors",
+    "mob.folding",
     "mob.lifecycle",
     "mob.records",
     "mob.roster",

@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 import msgpack
 
-from mob.mob import Receipt
+from mob.receipts import Receipt
 from mob.records import MobStateChanged
 from mob.simulation import promises
 from mob.simulation.recovered import fold

@@ -16,8 +16,9 @@ import trio
 from mob import activation
 from mob.activation import Activations, Job, LiveMember
 from mob.errors import MemberFailed
+from mob.life import DRAIN_S
 from mob.lifecycle import MobState, after
-from mob.mob import DRAIN_S, Mob
+from mob.mob import Mob
 from mob.receipts import Receipt, StopReport
 from mob.records import MobStateChanged
 from mob.roster import Member

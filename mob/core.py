@@ -1,0 +1,100 @@
+"""What all verbs of a mob stand on: its parts, admission, its rows.
+
+Owns: `MobCore`: what a handle is made of, and the checks before every verb. Must not: have a verb
+(each group of verbs has a file: `membership`, `messaging`, `life`, `approvals`, ...; `mob.mob`
+joins them).
+
+Every verb is admitted synchronously against the literal table of `mob.lifecycle`, so two verbs can
+never both believe that they were first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import trio
+
+from mob.activation import Activations
+from mob.definition import MobDefinition
+from mob.errors import MemberNotFound, MobClosed
+from mob.folds import MobFolds
+from mob.harness import Harnesses
+from mob.lifecycle import MobState, VerbRefused, admit
+from mob.roster import Member
+from runtime.checkpoint import CheckpointGate
+from runtime.realm import Realm
+from stores import Ticket
+
+
+class MobCore:
+    """The parts of a handle. Not safe across threads."""
+
+    def __init__(
+        self,
+        definition: MobDefinition,
+        realm: Realm,
+        folds: MobFolds,
+        harnesses: Harnesses,
+        gate: CheckpointGate,
+        nursery: trio.Nursery,
+    ) -> None:
+        self.definition = definition
+        self.realm = realm
+        self.folds = folds
+        self.roster = folds.roster
+        self._harnesses = harnesses
+        self._gate = gate
+        self._nursery = nursery
+        self._activations = Activations(realm, nursery, folds.roster, harnesses.profile)
+        #: Names whose joining is queued, and those whose leaving is: until the roster knows.
+        self._joining: set[str] = set()
+        self._leaving: dict[str, Ticket | trio.Event] = {}
+        #: What is under way instead of the recorded state, for people; None at rest.
+        self._changing: str | None = None
+        self._closed = False
+
+    @property
+    def id(self) -> str:
+        return self.definition.id
+
+    @property
+    def state(self) -> MobState:
+        """The recorded state."""
+        return self.roster.mob_state
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The names of the members, in order of joining."""
+        return tuple(self.roster.members)
+
+    @property
+    def at_work(self) -> tuple[str, ...]:
+        """The names of the members that have a task now."""
+        return tuple(self._activations.at_work())
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _admit(self, verb: str) -> None:
+        if self._closed:
+            raise MobClosed(self.id)
+        if self._changing is not None:
+            raise VerbRefused(self.state, verb, self._changing)
+        admit(self.state, verb)
+
+    def _row(self, name: str) -> Member:
+        row = self.roster.members.get(name)
+        if row is None or name in self._leaving:
+            known = tuple(other for other in self.members if other not in self._leaving)
+            raise MemberNotFound(name, known)
+        return row
+
+    def _after_fold(self, kind: type, then: Callable[[Any], None]) -> None:
+        """Call `then` with every record of `kind` that is committed from now on."""
+        fold = self.realm.state.transitions[kind]
+
+        def both(seq: int, record: Any) -> None:
+            fold(seq, record)
+            then(record)
+
+        self.realm.state.transitions[kind] = both

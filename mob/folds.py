@@ -1,0 +1,36 @@
+"""The folds of a mob: what its journal says beyond its sessions, in one place.
+
+Owns: which folds there are, and that they are written, loaded and rebuilt as rows. Must not: know
+what a record means.
+
+Whoever reads a mob's journal makes one of these over the realm's state before anything is read; so
+the running mob, its recovery and other processes that only look can never disagree on the folds.
+"""
+
+from __future__ import annotations
+
+from mob.roster import Roster
+from runtime.recovery import Recovery, WholeRows
+from runtime.state import RealmState
+
+
+class MobFolds:
+    """The folds of one mob over the state of its realm."""
+
+    def __init__(self, state: RealmState) -> None:
+        self.roster = Roster(state)
+
+    def keep(self, recovery: Recovery) -> None:
+        """Have all of them written and loaded with the sessions."""
+        roster = self.roster
+        recovery.add(
+            WholeRows(
+                b"r/",
+                roster.changed,
+                roster.load,
+                roster.loaded,
+                roster.replayed,
+                lambda state: Roster(state).changed,
+                roster.stale,
+            )
+        )

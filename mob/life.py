@@ -1,0 +1,141 @@
+"""The verbs about the life of a mob: it is made, recovered, stopped, resumed, closed.
+
+Owns: `stop`, `resume` on the handle, what `open_mob` calls, and recording the mob's state. Must
+not: have a say in who is a member or what is asked of whom.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import trio
+
+from mob.approvals import ApprovalVerbs
+from mob.errors import MobClosed
+from mob.lifecycle import MobState, VerbRefused, after
+from mob.membership import MemberVerbs
+from mob.receipts import StopReport
+from mob.records import MobCreated, MobStateChanged, RunReported
+from runtime.addenda import is_context
+
+#: Seconds that `stop` lets turns in flight finish before it cancels them. A model call takes
+#: seconds; what is cancelled is continued at `resume`, so nothing is lost either way.
+DRAIN_S: Final = 10.0
+
+
+class LifeVerbs(MemberVerbs, ApprovalVerbs):
+    """What `mob.mob.Mob` has of this module."""
+
+    async def create(self) -> None:
+        """Record a new mob with the members of its definition, running, in one commit."""
+        now = self.realm.ports.clock.now_ns()
+        created, joined = self._spawn_records(list(self.definition.member_names().items()))
+        state = after(self.state, "start")
+        await self.realm.append(
+            MobCreated(self.id, self.definition.blueprint(), now),
+            *created,
+            *joined,
+            MobStateChanged(state.value, "created", now),
+        ).wait()
+
+    async def recover(self) -> None:
+        """Take up the work the journal says is unfinished; when stopped, only close the gate."""
+        for row in self.roster.members.values():
+            head = self.realm.state.heads[row.session_id]
+            if head.inputs:
+                inputs = [each for each in head.inputs.values() if not is_context(each)]
+                self._activations.restore(row, head, inputs)
+        if self.state is MobState.RUNNING:
+            self._activations.wake()
+        else:
+            self._activations.halt()
+            await self._gate.cancel()
+
+    async def stop(self, deadline_s: float = DRAIN_S) -> StopReport:
+        """Stop durably: refuse work, drain turns in flight until the deadline, cancel the rest.
+
+        What is cancelled stays in flight on disk and is continued at `resume`. A stopped mob stays
+        stopped across restarts. If a step fails the checkpointers are armed again and the mob runs.
+        """
+        self._begin_change("stop", "being stopped")
+        activations = self._activations
+        busy = activations.in_flight()
+        activations.draining = True
+        try:
+            with trio.move_on_after(deadline_s):
+                await self._settled()
+            late = activations.in_flight()
+            activations.halt()
+            await activations.quiet()
+            # What turns that were cut off had queued belongs to what is saved.
+            await self.realm.store.barrier()
+            await self._gate.flush()
+            await self._gate.cancel()
+            await self._record_state("stop", "asked to stop")
+        finally:
+            self._changing = None
+            activations.draining = self._closed
+            if self.state is not MobState.STOPPED:
+                self._gate.rearm()
+                activations.wake(halted=self._closed)
+        return StopReport(tuple(name for name in busy if name not in late), tuple(late))
+
+    async def resume(self) -> None:
+        """Run again after `stop`: arm the checkpointers, record it, take unfinished work up.
+
+        Raises:
+            VerbRefused: the mob is not stopped.
+        """
+        self._begin_change("resume", "being resumed")
+        self._gate.rearm()
+        try:
+            await self._record_state("resume", "asked to resume")
+        finally:
+            self._changing = None
+            if self.state is not MobState.RUNNING:
+                await self._gate.cancel()
+        self._activations.wake(halted=self._closed)
+
+    async def close(self, grace_s: float) -> None:
+        """End this handle, not the mob: let turns in flight finish for `grace_s`, then cancel.
+
+        Nothing is recorded; the mob continues where it is when it is next opened. What was queued
+        is on disk when this returns, since the next handle begins from what is there.
+        """
+        self._closed = self._activations.draining = True
+        try:
+            with trio.move_on_after(grace_s):
+                await self._settled()
+            self._activations.halt()
+            await self._activations.quiet()
+            await self._gate.cancel()
+        finally:
+            self._activations.close(MobClosed(self.id))
+        await self.realm.store.barrier()
+
+    async def report_run(self, key: str) -> None:
+        """Record that the answer to the run with this idempotency key has been shown."""
+        await self.realm.append(RunReported(key, self.realm.ports.clock.now_ns())).wait()
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _begin_change(self, verb: str, doing: str) -> None:
+        """Admit a verb that changes the state; no other is admitted until it has ended."""
+        if self._closed:
+            raise MobClosed(self.id)
+        after(self.state, verb)
+        if self._changing is not None:
+            raise VerbRefused(self.state, verb, self._changing)
+        self._changing = doing
+
+    async def _record_state(self, verb: str, reason: str) -> None:
+        if self._closed:
+            raise MobClosed(self.id)
+        state = after(self.state, verb)
+        now = self.realm.ports.clock.now_ns()
+        ticket = self.realm.append(MobStateChanged(state.value, reason, now))
+        with trio.CancelScope(shield=True):
+            # Nothing takes the record back, so whoever is cancelled now must still leave the mob
+            # as the record says. No deadline: the store settles every ticket, and a commit that
+            # has begun cannot be hastened.
+            await ticket.wait()

@@ -1,0 +1,120 @@
+"""The verbs about members: who joins and who leaves.
+
+Owns: `spawn`, `retire` on the handle, and the records they commit. Must not: run a member's turns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import trio
+
+from mob.checks import NAME
+from mob.core import MobCore
+from mob.errors import MemberExists
+from mob.records import MemberRetired, MemberSpawned
+from runtime.errors import MobError, SessionError
+from runtime.ids import AgentId, HarnessId, SessionId
+from runtime.records import SessionCreated
+from runtime.session import NO_SPEC
+from stores import StoreError
+
+
+class MemberVerbs(MobCore):
+    """What `mob.mob.Mob` has of this module."""
+
+    def session_of(self, member: str) -> SessionId:
+        """The member's session. Raises `MemberNotFound`."""
+        return self._row(member).session_id
+
+    async def spawn(self, name: str, *, profile: str) -> SessionId:
+        """Add a member; return its session. Session and roster row are one commit.
+
+        Raises:
+            MemberExists: the name is taken, also while another spawn of it is pending.
+            MobError: the name or the profile is not usable.
+            VerbRefused: the mob is not running.
+        """
+        self._admit("spawn")
+        if profile not in self.definition.profiles:
+            known = ", ".join(self.definition.profiles)
+            raise MobError(f"there is no profile {profile!r}; the profiles are: {known}")
+        (session_id,) = await self._spawn_all([(name, profile)])
+        return session_id
+
+    async def _spawn_all(self, wanted: Sequence[tuple[str, str]]) -> list[SessionId]:
+        """Add members (name, profile) in one commit: all or none, in this order."""
+        for name, _ in wanted:
+            if not NAME.fullmatch(name):
+                raise MobError(f"{name!r} is not a name: use letters, digits, - and _, at most 63")
+            if name in self.roster.members or name in self._joining:
+                raise MemberExists(name)
+        created, joined = self._spawn_records(wanted)
+        ticket = self.realm.append(*created, *joined)
+        if not ticket.done:
+            self._joining.update(name for name, _ in wanted)
+        await ticket.wait()
+        return [record.session_id for record in created]
+
+    def _spawn_records(
+        self, wanted: Sequence[tuple[str, str]]
+    ) -> tuple[list[SessionCreated], list[MemberSpawned]]:
+        created = [
+            self.realm.describe_session(
+                HarnessId(profile), AgentId(name), name, None, None, NO_SPEC, None
+            )
+            for name, profile in wanted
+        ]
+        joined = [
+            MemberSpawned(name, profile, record.session_id, 1, record.at_ns)
+            for (name, profile), record in zip(wanted, created, strict=True)
+        ]
+        return created, joined
+
+    async def retire(self, name: str, reason: str = "retired") -> None:
+        """Remove a member: unroutable at once, its turn and children cancelled, its history kept.
+
+        Idempotent: retiring a member that has left already does nothing. Whoever waits for an
+        answer is told `SessionError`, also if this call is cancelled.
+
+        Raises:
+            MemberNotFound: no member of this name was ever in the mob.
+            VerbRefused: the mob's state does not allow it.
+        """
+        self._admit("retire")
+        if name in self._leaving:
+            while name in self._leaving:
+                await self._leaving[name].wait()
+            return
+        if name in self.roster.retired and name not in self.roster.members:
+            return
+        row = self._row(name)
+        self._activations.leave(name)
+        ended_below = self._leaving[name] = trio.Event()
+        await self.realm.background.end(row.session_id)
+        now = self.realm.ports.clock.now_ns()
+        # Of a quarantined session nothing is recorded any more; the member goes all the same.
+        damaged = row.session_id in self.realm.state.quarantined
+        ended = [] if damaged else self.realm.archive_records(row.session_id, reason)
+        try:
+            ticket = self.realm.append(*ended, MemberRetired(name, reason, now))
+            if name in self._leaving:
+                self._leaving[name] = ticket
+        except StoreError:
+            del self._leaving[name]
+            raise
+        finally:
+            ended_below.set()
+        await ticket.wait()
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _member_spawned(self, record: MemberSpawned) -> None:
+        self._joining.discard(record.name)
+        self._harnesses.forget()
+
+    def _member_retired(self, record: MemberRetired) -> None:
+        self._leaving.pop(record.name, None)
+        self._harnesses.forget()
+        why = f"member {record.name!r} was retired: {record.reason}"
+        self._activations.left(record.name, SessionError(why, self.roster.retired.get(record.name)))

@@ -1,0 +1,141 @@
+"""The verbs about messages: asking members, sending to them, cutting their turns off.
+
+Owns: `ask`, `send`, `question`, `interrupt`, `kill`, `wait_idle` on the handle. Must not: run turns
+(activations do), know where an input is kept (`runtime.inputs` does).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import trio
+
+from mob.activation import Job
+from mob.core import MobCore
+from mob.errors import AskCycle
+from mob.receipts import Receipt
+from mob.roster import Member
+from runtime.inputs import Admission
+from runtime.results import TurnResult
+
+
+class MessageVerbs(MobCore):
+    """What `mob.mob.Mob` has of this module."""
+
+    async def ask(
+        self, member: str, text: str, *, idempotency_key: str | None = None
+    ) -> TurnResult:
+        """Send `text` to a member, wait for its turn, return the answer.
+
+        The turn is on disk before this returns. Cancelling the wait does not cancel the turn. A
+        key that was used before joins that question's answer, also across restarts.
+
+        Raises:
+            MemberNotFound, VerbRefused: nothing was sent.
+            MemberFailed: the supervisor gave the turn up.
+            AgentError: the turn failed or was interrupted.
+        """
+        self._admit("ask")
+        return await self._question(self._row(member), text, None, idempotency_key, nested=False)()
+
+    async def send(self, member: str, text: str, *, idempotency_key: str | None = None) -> Receipt:
+        """Send `text` to a member and return once it is on disk; the answer is not waited for.
+
+        Raises:
+            MemberNotFound, VerbRefused: nothing was sent.
+        """
+        self._admit("send")
+        row = self._row(member)
+        admission, _ = self._accept(row, text, None, idempotency_key, nested=False)
+        if admission.ticket is not None:
+            await admission.ticket.wait()
+        else:
+            await self.realm.store.barrier()
+        accepted = admission.pending or admission.settled
+        assert accepted is not None
+        return Receipt(accepted.input_id, row.session_id, member)
+
+    def question(
+        self, asker: str, names: Sequence[str], text: str, key: str
+    ) -> dict[str, Callable[[], Awaitable[TurnResult]]]:
+        """Send a question from inside `asker`'s turn to `names`; return their answers-to-be.
+
+        All are sent or none. Raises `AskCycle` if one of them waits for `asker` already.
+        """
+        for name in names:
+            if self._activations.waits_for(name, asker):
+                raise AskCycle(asker, name)
+        rows = [self._row(name) for name in names]
+        return {
+            row.name: self._question(row, text, asker, f"{key}:{row.name}", nested=True)
+            for row in rows
+        }
+
+    @contextmanager
+    def waiting(self, asker: str, names: Sequence[str]) -> Iterator[None]:
+        """Note that `asker`'s turn waits for `names`, so that a circle of questions is refused."""
+        waiting_for = self._activations.live(self._row(asker)).waiting_for
+        waiting_for.update(names)
+        try:
+            yield
+        finally:
+            waiting_for.subtract(names)
+            for name in names:
+                if not waiting_for[name]:
+                    del waiting_for[name]
+
+    def interrupt(self, member: str) -> bool:
+        """Cancel the member's turn in flight; it ends as interrupted. False if it had none."""
+        self._admit("interrupt")
+        return self.realm.interrupt(self._row(member).session_id)
+
+    def kill(self, member: str, cause: str = "killed") -> bool:
+        """Crash the member's turn in flight; its supervisor decides what follows. False if idle.
+
+        The turn in flight is continued by the restarted activation from what is journalled.
+        """
+        self._admit("kill")
+        return self._activations.kill(self._activations.live(self._row(member)), cause)
+
+    async def wait_idle(self) -> None:
+        """Park until no member is at work, and no child in the background."""
+        await self._activations.quiet()
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _accept(
+        self, row: Member, text: str, sender: str | None, key: str | None, *, nested: bool
+    ) -> tuple[Admission, Job | None]:
+        """Let an input in and queue its job, or find the job of the input it joins."""
+        admission = self.realm.inputs.accept(
+            row.session_id, text, sender=sender, idempotency_key=key
+        )
+        pending = admission.pending
+        if pending is None:
+            return admission, None
+        live = self._activations.live(row)
+        if key is not None:
+            for job in live.jobs:
+                if job.pending.input_id == pending.input_id:
+                    job.nested = job.nested or nested
+                    self._activations.start(live)
+                    return admission, job
+        job = Job(pending, nested)
+        self._activations.enqueue(live, job)
+        return admission, job
+
+    def _question(
+        self, row: Member, text: str, sender: str | None, key: str | None, *, nested: bool
+    ) -> Callable[[], Awaitable[TurnResult]]:
+        admission, job = self._accept(row, text, sender, key, nested=nested)
+        if job is not None:
+            return job.result
+        settled = admission.settled
+        assert settled is not None
+
+        async def recorded() -> TurnResult:
+            await trio.lowlevel.checkpoint()
+            return self.realm.inputs.result(settled)
+
+        return recorded
