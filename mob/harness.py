@@ -93,7 +93,8 @@ class Harnesses:
         depth = head.lineage.depth
         key = (head.harness_id, None if depth else head.agent_id, depth)
         config = self._configs.get(key)
-        if head.spec != NO_SPEC and attrs.evolve(head.spec, **_LAID_LATER) != NO_SPEC:
+        spec = head.spec
+        if spec is not NO_SPEC and attrs.evolve(head.spec, **_LAID_LATER) != NO_SPEC:
             config = self._make(mob, *key, spec=head.spec)
         elif config is None:
             config = self._configs[key] = self._make(mob, *key)
@@ -102,7 +103,7 @@ class Harnesses:
             config = attrs.evolve(config, rules=attrs.evolve(config.rules, output_schema=schema))
         told = self._told.get(head.agent_id) if head.agent_id is not None else None
         laid = head.spec.tools if told is None else told.tools.policy & head.spec.tools
-        if laid == EVERY_TOOL:
+        if laid is EVERY_TOOL or laid == EVERY_TOOL:
             return config
         return attrs.evolve(config, toolbox=config.toolbox.restricted(laid))
 

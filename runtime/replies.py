@@ -82,7 +82,7 @@ def _mistake(reply: object) -> str | None:
     if type(reply.text) is not str or not (reply.model is None or type(reply.model) is str):
         return "a reply whose text or model is no text"
     usage = reply.usage
-    if type(usage) is not Usage or any(type(each) is not int for each in attrs.astuple(usage)):
+    if type(usage) is not Usage or not _whole(usage):
         return "a reply whose usage is not made of whole numbers"
     if type(reply.tool_calls) is not tuple:
         return "a reply whose tool calls are no tuple"
@@ -93,13 +93,28 @@ def _mistake(reply: object) -> str | None:
     return None
 
 
+def _whole(usage: Usage) -> bool:
+    """Whether it is made of whole numbers. Written out, for it is asked of every call."""
+    return (
+        type(usage.input_tokens) is int
+        and type(usage.output_tokens) is int
+        and type(usage.model_calls) is int
+        and type(usage.tool_calls) is int
+        and type(usage.cached_input_tokens) is int
+        and type(usage.cost_nano_usd) is int
+        and type(usage.priced_calls) is int
+    )
+
+
 def _fitting(reply: ModelReply) -> ModelReply:
     """`reply`, its texts encodable."""
-    texts = [reply.text, reply.model or ""]
-    for call in reply.tool_calls:
-        texts += (call.id, call.name, call.arguments)
-    if all(map(str.isascii, texts)):
-        return reply
+    if reply.text.isascii() and (reply.model is None or reply.model.isascii()):
+        # Most calls end here or in the loop, which is empty for an answer.
+        for call in reply.tool_calls:
+            if not (call.id.isascii() and call.name.isascii() and call.arguments.isascii()):
+                break
+        else:
+            return reply
     return attrs.evolve(
         reply,
         text=encodable(reply.text),

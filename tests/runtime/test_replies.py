@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
+import attrs
 import pytest
 import trio
 
@@ -64,7 +66,10 @@ NO_REPLIES: dict[str, Callable[[], Any]] = {
     "calls of something": lambda: ModelReply("x", (cast(ToolCall, "c"),)),
     "arguments parsed": lambda: ModelReply("x", (call("c", arguments=cast(str, {})),)),
     "no usage": lambda: ModelReply("x", usage=cast(Usage, None)),
-    "usage in parts": lambda: ModelReply("x", usage=Usage(cast(int, 1.5))),
+    **{
+        f"{field} in parts": partial(ModelReply, "x", usage=Usage(**{field: cast(int, 1.5)}))
+        for field in attrs.fields_dict(Usage)
+    },
 }
 
 
