@@ -1,8 +1,8 @@
 """Activations: the tasks of members that have work, and their supervision.
 
-Owns: a member's queue of jobs, the task that works through it, carrying out the supervisor's
-decisions, and the count of members at work. Must not: decide who may send to whom, or the mob's
-state.
+Owns: the task that works through a member's queue of jobs (`mob.jobs`), carrying out the
+supervisor's decisions, and the count of members at work. Must not: decide who may send to whom, or
+the mob's state.
 
 An idle member has no task. Its queue getting its first job starts one in the mob's nursery; the
 task ends when the queue is empty.
@@ -15,7 +15,6 @@ A member whose history is being rearranged begins its next turn when that is on 
 
 from __future__ import annotations
 
-from collections import Counter, deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -23,6 +22,7 @@ import trio
 
 from mob.definition import WAKE
 from mob.errors import MemberFailed
+from mob.jobs import Job, LiveMember
 from mob.records import MemberExited
 from mob.roster import Member, Roster
 from mob.supervision import Exit, GiveUp, decide
@@ -32,7 +32,6 @@ from runtime.errors import ModelError, SessionError, SessionQuarantined, describ
 from runtime.ids import SessionId
 from runtime.live import Doing
 from runtime.records import TurnEnded
-from runtime.results import TurnResult, result_of
 from runtime.session import PendingInput, SessionHead
 from runtime.tasks import is_notice, notices_of
 from stores import StoreError
@@ -40,80 +39,6 @@ from stores import StoreError
 if TYPE_CHECKING:
     from mob.definition import ProfileDefinition
     from runtime.realm import Realm
-
-
-class Job:
-    """One input on its way through a member, and whoever waits for the answer.
-
-    `nested` marks a question asked from inside another member's turn: it is still worked on while
-    the mob drains, because the turn that asked cannot end without it.
-    """
-
-    __slots__ = ("done", "error", "nested", "pending", "record")
-
-    def __init__(self, pending: PendingInput, nested: bool) -> None:
-        self.pending = pending
-        self.nested = nested
-        self.record: TurnEnded | None = None
-        self.error: Exception | None = None
-        self.done: trio.Event | None = None
-
-    def settle(self, record: TurnEnded | None, error: Exception | None = None) -> None:
-        self.record = record
-        self.error = error
-        if self.done is not None:
-            self.done.set()
-
-    async def result(self) -> TurnResult:
-        """Wait for the turn and return its result, or raise what it ended with."""
-        if self.record is None and self.error is None:
-            if self.done is None:
-                self.done = trio.Event()
-            await self.done.wait()
-        if self.error is not None:
-            raise self.error
-        assert self.record is not None
-        return result_of(self.record)
-
-
-class LiveMember:
-    """The running side of a roster row; made when the member first gets work."""
-
-    __slots__ = (
-        "active",
-        "backoff",
-        "current",
-        "farewell",
-        "gone",
-        "jobs",
-        "parked",
-        "recent",
-        "row",
-        "told",
-        "waiting_for",
-    )
-
-    def __init__(self, row: Member) -> None:
-        self.row = row
-        self.jobs: deque[Job] = deque()
-        #: The job whose turn has begun; one of `jobs`. Nothing else is begun before it has ended,
-        #: because a session has one turn in flight, which may be there from an earlier activation.
-        self.current: Job | None = None
-        self.active = False
-        #: Whether its turn waits for a decision: it is left alone until there is one.
-        self.parked = False
-        #: Whether the member leaves: its queue is not worked on any more.
-        self.gone = False
-        #: What its jobs are told; None until its leaving is on disk.
-        self.farewell: Exception | None = None
-        #: Around the wait before a restart; None at any other time.
-        self.backoff: trio.CancelScope | None = None
-        #: When it was restarted, on Trio's clock, ascending; bounded by the restart intensity.
-        self.recent: tuple[float, ...] = ()
-        #: Whether it was ever begun a turn, or is to be, for what it is told of its children.
-        self.told = False
-        #: How many answers of which members this one's turn waits for.
-        self.waiting_for: Counter[str] = Counter()
 
 
 class Activations:
@@ -230,6 +155,11 @@ class Activations:
     def in_flight(self) -> list[str]:
         """The names of the members at work whose turn has begun."""
         return [name for name, live in self.members.items() if live.active and live.current]
+
+    @property
+    def has_work(self) -> bool:
+        """Whether any member has something left to do, also if it waits for a decision."""
+        return any(live.jobs for live in self.members.values())
 
     async def quiet(self) -> None:
         """Park until no member is at work, and no child in the background."""

@@ -20,7 +20,7 @@ from mob.definition import MobDefinition
 from mob.errors import MemberNotFound, MobClosed
 from mob.folds import MobFolds
 from mob.harness import Harnesses
-from mob.lifecycle import MobState, VerbRefused, admit
+from mob.lifecycle import UNDER_WAY, MobState, VerbRefused, admit
 from mob.roster import Member
 from runtime.checkpoint import CheckpointGate
 from runtime.realm import Realm
@@ -50,7 +50,7 @@ class MobCore:
         #: Names whose joining is queued, and those whose leaving is: until the roster knows.
         self._joining: set[str] = set()
         self._leaving: dict[str, Ticket | trio.Event] = {}
-        #: What is under way instead of the recorded state, for people; None at rest.
+        #: The verb under way that changes the state; None at rest.
         self._changing: str | None = None
         self._closed = False
 
@@ -79,7 +79,9 @@ class MobCore:
         if self._closed:
             raise MobClosed(self.id)
         if self._changing is not None:
-            raise VerbRefused(self.state, verb, self._changing)
+            doing, meanwhile = UNDER_WAY[self._changing]
+            if verb not in meanwhile:
+                raise VerbRefused(self.state, verb, doing)
         admit(self.state, verb)
 
     def _row(self, name: str) -> Member:

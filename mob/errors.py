@@ -6,6 +6,7 @@ MobError (runtime.errors)
 +-- MobNotFound             the store holds no mob of this id
 +-- MobInUse                this process has the mob open already
 +-- MobClosed               the block of `open_mob` was left; the mob itself goes on when reopened
++-- MobDestroyed            the mob was ended for good before this was done
 +-- MemberNotFound          the mob has no member of this name
 +-- MemberExists            the name is taken, or about to be
 +-- MemberFailed            the supervisor gave the member's turn up
@@ -90,6 +91,17 @@ class MobClosed(MobError):
         super().__init__(
             f"the handle of mob {mob_id!r} is closed, its open_mob block was left; what was"
             " accepted before is continued when the mob is opened again"
+        )
+        self.mob_id = mob_id
+
+
+class MobDestroyed(MobError):
+    """The mob was destroyed before it did what was asked of it; `mob_id` names it."""
+
+    def __init__(self, mob_id: str) -> None:
+        super().__init__(
+            f"mob {mob_id!r} was destroyed, and what it had not done by then never will be; its"
+            " histories can still be read"
         )
         self.mob_id = mob_id
 

@@ -1,7 +1,8 @@
-"""The verbs about the life of a mob: it is made, recovered, stopped, resumed, closed.
+"""The verbs about the life of a mob: it is made, recovered, stopped, resumed, completed, destroyed,
+closed.
 
-Owns: `stop`, `resume` on the handle, what `open_mob` calls, and recording the mob's state. Must
-not: have a say in who is a member or what is asked of whom.
+Owns: `stop`, `resume`, `complete`, `destroy` on the handle, what `open_mob` calls, and recording
+the mob's state. Must not: have a say in who is a member or what is asked of whom.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from typing import Final
 import trio
 
 from mob.approvals import ApprovalVerbs
-from mob.errors import MobClosed
-from mob.lifecycle import MobState, VerbRefused, after
+from mob.errors import MobClosed, MobDestroyed
+from mob.lifecycle import UNDER_WAY, MobState, VerbRefused, after
 from mob.membership import MemberVerbs
 from mob.receipts import StopReport
 from mob.records import MobCreated, MobStateChanged, RunReported
 from runtime.addenda import is_context
+from runtime.records import SessionArchived
 
 #: Seconds that `stop` lets turns in flight finish before it cancels them. A model call takes
 #: seconds; what is cancelled is continued at `resume`, so nothing is lost either way.
@@ -57,7 +59,7 @@ class LifeVerbs(MemberVerbs, ApprovalVerbs):
         What is cancelled stays in flight on disk and is continued at `resume`. A stopped mob stays
         stopped across restarts. If a step fails the checkpointers are armed again and the mob runs.
         """
-        self._begin_change("stop", "being stopped")
+        self._begin_change("stop")
         activations = self._activations
         busy = activations.in_flight()
         activations.draining = True
@@ -86,7 +88,7 @@ class LifeVerbs(MemberVerbs, ApprovalVerbs):
         Raises:
             VerbRefused: the mob is not stopped.
         """
-        self._begin_change("resume", "being resumed")
+        self._begin_change("resume")
         self._gate.rearm()
         try:
             await self._record_state("resume", "asked to resume")
@@ -95,6 +97,58 @@ class LifeVerbs(MemberVerbs, ApprovalVerbs):
             if self.state is not MobState.RUNNING:
                 await self._gate.cancel()
         self._activations.wake(halted=self._closed)
+
+    async def complete(self, reason: str = "its work is done") -> None:
+        """End the mob's work for good: refuse new work, wait for all there is, record `completed`.
+
+        Turns in flight and all that is queued are worked off first, however long that takes;
+        approvals are still decided meanwhile. Cancelling it, or a step that fails, leaves the mob
+        running. A completed mob can be read, and `destroy`ed; it is never resumed.
+
+        Raises:
+            VerbRefused: the mob is not running.
+        """
+        self._begin_change("complete")
+        activations = self._activations
+        completed = False
+        try:
+            await self._worked_off()
+            await self._gate.flush()
+            await self._gate.cancel()
+            await self._record_state("complete", reason)
+            completed = True
+        finally:
+            self._changing = None
+            if completed:
+                activations.halt()
+            else:
+                self._gate.rearm()
+
+    async def destroy(self, reason: str = "asked to destroy") -> None:
+        """End the mob for good: all its sessions are archived, in one commit with the state.
+
+        What was not done is given up, and whoever waits for it is told `MobDestroyed`. Histories
+        stay in the store and can be read. Cancelling may leave the mob destroyed or as it was.
+
+        Raises:
+            VerbRefused: the mob is neither stopped nor completed.
+        """
+        self._begin_change("destroy")
+        try:
+            state = self.realm.state
+            now = self.realm.ports.clock.now_ns()
+            ended = [
+                SessionArchived(head.session_id, reason, now)
+                for head in sorted(state.heads.values(), key=lambda head: -head.lineage.depth)
+                if not (head.archived or head.quarantined or head.session_id in state.leaving)
+            ]
+            for each in ended:
+                self.realm.interrupt(each.session_id, reason)
+                self.realm.discard_live(each.session_id)
+            await self._record_state("destroy", reason, *ended)
+        finally:
+            self._changing = None
+        self._activations.close(MobDestroyed(self.id))
 
     async def close(self, grace_s: float) -> None:
         """End this handle, not the mob: let turns in flight finish for `grace_s`, then cancel.
@@ -111,6 +165,7 @@ class LifeVerbs(MemberVerbs, ApprovalVerbs):
             await self._gate.cancel()
         finally:
             self._activations.close(MobClosed(self.id))
+            self.realm.decisions.stir()
         await self.realm.store.barrier()
 
     async def report_run(self, key: str) -> None:
@@ -119,21 +174,31 @@ class LifeVerbs(MemberVerbs, ApprovalVerbs):
 
     # -- inside ----------------------------------------------------------------------------
 
-    def _begin_change(self, verb: str, doing: str) -> None:
+    def _begin_change(self, verb: str) -> None:
         """Admit a verb that changes the state; no other is admitted until it has ended."""
         if self._closed:
             raise MobClosed(self.id)
         after(self.state, verb)
         if self._changing is not None:
-            raise VerbRefused(self.state, verb, self._changing)
-        self._changing = doing
+            raise VerbRefused(self.state, verb, UNDER_WAY[self._changing][0])
+        self._changing = verb
 
-    async def _record_state(self, verb: str, reason: str) -> None:
+    async def _worked_off(self) -> None:
+        """Park until nothing is left to do, not even behind a decision."""
+        with self.realm.decisions.watch() as stirred:
+            while True:
+                await self._activations.quiet()
+                await self.realm.store.barrier()
+                if not self._activations.has_work:
+                    return
+                await stirred()
+
+    async def _record_state(self, verb: str, reason: str, *with_it: SessionArchived) -> None:
         if self._closed:
             raise MobClosed(self.id)
         state = after(self.state, verb)
         now = self.realm.ports.clock.now_ns()
-        ticket = self.realm.append(MobStateChanged(state.value, reason, now))
+        ticket = self.realm.append(*with_it, MobStateChanged(state.value, reason, now))
         with trio.CancelScope(shield=True):
             # Nothing takes the record back, so whoever is cancelled now must still leave the mob
             # as the record says. No deadline: the store settles every ticket, and a commit that

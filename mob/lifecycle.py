@@ -4,8 +4,11 @@ Owns: the states, which verb leads from which state to which, and which verbs a 
 Must not: import Trio or do anything: `mob.mob` carries verbs out.
 
     creating --start--> running --stop--> stopped --resume--> running
+                        running --complete--> completed
+                        stopped, completed --destroy--> destroyed
 
-What the table does not list raises `VerbRefused`, which names the state and the verb.
+What the table does not list raises `VerbRefused`, which names the state and the verb. The pictures
+in docs/lifecycle.md are drawn from here.
 """
 
 from __future__ import annotations
@@ -22,6 +25,10 @@ class MobState(enum.Enum):
     CREATING = "creating"
     RUNNING = "running"
     STOPPED = "stopped"
+    #: Everything that was asked of it is done, and nothing more is taken. Final but for `destroy`.
+    COMPLETED = "completed"
+    #: Its sessions are archived. Final; what is in the store can be read.
+    DESTROYED = "destroyed"
 
 
 #: The verbs that change the state.
@@ -29,6 +36,9 @@ TRANSITIONS: Final[dict[tuple[MobState, str], MobState]] = {
     (MobState.CREATING, "start"): MobState.RUNNING,
     (MobState.RUNNING, "stop"): MobState.STOPPED,
     (MobState.STOPPED, "resume"): MobState.RUNNING,
+    (MobState.RUNNING, "complete"): MobState.COMPLETED,
+    (MobState.STOPPED, "destroy"): MobState.DESTROYED,
+    (MobState.COMPLETED, "destroy"): MobState.DESTROYED,
 }
 
 #: The verbs that leave the state alone, by the states that admit them.
@@ -38,6 +48,18 @@ ADMITS: Final[dict[MobState, frozenset[str]]] = {
         {"ask", "send", "spawn", "retire", "interrupt", "kill", "work", "decide"}
     ),
     MobState.STOPPED: frozenset({"retire", "decide"}),
+    MobState.COMPLETED: frozenset(),
+    MobState.DESTROYED: frozenset(),
+}
+
+#: What a mob is called while a verb that changes its state is under way, and the verbs that are
+#: admitted meanwhile: a mob that is being completed waits for turns, which may wait for people.
+UNDER_WAY: Final[dict[str, tuple[str, frozenset[str]]]] = {
+    "start": ("being started", frozenset()),
+    "stop": ("being stopped", frozenset()),
+    "resume": ("being resumed", frozenset()),
+    "complete": ("being completed", frozenset({"decide", "interrupt", "kill"})),
+    "destroy": ("being destroyed", frozenset()),
 }
 
 
@@ -73,3 +95,24 @@ def admit(state: MobState, verb: str) -> None:
     """Return if `state` admits `verb`, else raise `VerbRefused`."""
     if verb not in ADMITS[state]:
         raise VerbRefused(state, verb)
+
+
+def diagram() -> str:
+    """The states and what leads from one to the other, as a Mermaid diagram."""
+    begin, *_ = MobState
+    arrows = [
+        f"    {state.value} --> {to.value}: {verb}" for (state, verb), to in TRANSITIONS.items()
+    ]
+    left = {state for state, _ in TRANSITIONS}
+    ends = [f"    {state.value} --> [*]" for state in MobState if state not in left]
+    return "\n".join(["stateDiagram-v2", f"    [*] --> {begin.value}", *arrows, *ends])
+
+
+def table() -> str:
+    """Which verbs each state admits, as a Markdown table."""
+    rows = ["| state | leads on | allows |", "|---|---|---|"]
+    for state in MobState:
+        leads = [f"`{verb}`" for here, verb in TRANSITIONS if here is state]
+        may = [f"`{verb}`" for verb in sorted(ADMITS[state])]
+        rows.append(f"| {state.value} | {', '.join(leads) or '-'} | {', '.join(may) or '-'} |")
+    return "\n".join(rows)

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 
 import trio
 
-from mob.activation import Job
 from mob.core import MobCore
 from mob.errors import AskCycle
+from mob.jobs import Job
 from mob.receipts import Receipt
 from mob.roster import Member
 from runtime.inputs import Admission

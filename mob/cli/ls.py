@@ -38,12 +38,12 @@ def ls(*, state: State = DEFAULT_STATE, json: Json = False) -> int:
     costs = [cost_text(row["usage"]) for row in rows]
     money = max(4, *map(len, costs))
     result(
-        f"{'MOB':{wide}}  {'STATE':8} {'MEMBERS':>7} {'TURNS':>6} {'TOKENS':>6} {'COST':>{money}}"
+        f"{'MOB':{wide}}  {'STATE':9} {'MEMBERS':>7} {'TURNS':>6} {'TOKENS':>6} {'COST':>{money}}"
         "  UPDATED"
     )
     for row, cost in zip(rows, costs, strict=True):
         result(
-            f"{row['id']:{wide}}  {row['state']:8} {row['members']:>7} {row['turns']:>6}"
+            f"{row['id']:{wide}}  {row['state']:9} {row['members']:>7} {row['turns']:>6}"
             f" {count(row['tokens']):>6} {cost:>{money}}  {when(row['updated_at_ns'])}"
         )
     who = "no process has" if owner is None else f"process {owner} has"

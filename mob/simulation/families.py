@@ -47,9 +47,14 @@ MAX_TOTAL: Final = 200
 #: Which state may follow which.
 FOLLOWS: Final = {
     "creating": frozenset({"running"}),
-    "running": frozenset({"stopped"}),
-    "stopped": frozenset({"running"}),
+    "running": frozenset({"stopped", "completed"}),
+    "stopped": frozenset({"running", "destroyed"}),
+    "completed": frozenset({"destroyed"}),
+    "destroyed": frozenset(),
 }
+
+#: The states in which nothing is worked on.
+AT_REST: Final = frozenset({"stopped", "completed", "destroyed"})
 
 
 def _session_ids(record: Any) -> Iterator[str]:
@@ -238,7 +243,7 @@ def the_mob_is_made_once(ledger: Ledger, written: Written) -> str | None:
 
 
 def states_follow_the_table(ledger: Ledger, written: Written) -> str | None:
-    """CONTRACTS 5.12, 5.13, 6.1: creating, running, stopped, running, and nothing else."""
+    """CONTRACTS 5.12, 5.13, 6.1: from a state only to those that may follow it."""
     record: MobStateChanged = written.record
     if record.state in FOLLOWS[ledger.state]:
         return None
@@ -270,17 +275,17 @@ def a_stopped_mob_does_nothing(ledger: Ledger, batch: Batch) -> str | None:
         record = written.record
         if isinstance(record, MobStateChanged):
             state = record.state
-        elif state == "stopped" and (
+        elif state in AT_REST and (
             isinstance(record, _WORK)
             or (isinstance(record, TurnEnded) and record.input_ids)
             or (isinstance(record, SessionCreated) and record.lineage.parent is not None)
         ):
-            return f"the mob is stopped, and there is {_name(written)}"
-    if state == "stopped" and not batch.written:
+            return f"the mob is {state}, and there is {_name(written)}"
+    if state in AT_REST and not batch.written:
         prefix = b"snapshot/" + ledger.mob_id.encode() + b"/"
         for operation in batch.commit.operations:
             if isinstance(operation, Put) and operation.key.startswith(prefix):
-                return f"the mob is stopped, and a snapshot is written: {operation.key!r}"
+                return f"the mob is {state}, and a snapshot is written: {operation.key!r}"
     return None
 
 

@@ -121,10 +121,11 @@ def snapshots_never_go_back(ledger: Ledger, batch: Batch) -> str | None:
 
 
 def a_mob_that_stops_is_saved(ledger: Ledger, batch: Batch) -> str | None:
-    """CONTRACTS 5.10, 5.11: when a mob is recorded as stopped, every session that this process
-    drove has a snapshot of its last turn."""
+    """CONTRACTS 5.10, 5.11: when a mob is recorded as stopped or completed, every session that
+    this process drove has a snapshot of its last turn."""
     for written in batch.written:
-        if not isinstance(written.record, MobStateChanged) or written.record.state != "stopped":
+        record = written.record
+        if not isinstance(record, MobStateChanged) or record.state not in ("stopped", "completed"):
             continue
         for session in ledger.living():
             process, turn = session.driven

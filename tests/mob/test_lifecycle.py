@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import pytest
 
-from mob.lifecycle import ADMITS, TRANSITIONS, MobState, VerbRefused, admit, after
+from mob.lifecycle import (
+    ADMITS,
+    TRANSITIONS,
+    UNDER_WAY,
+    MobState,
+    VerbRefused,
+    admit,
+    after,
+    diagram,
+    table,
+)
 
 VERBS = [
     "start",
@@ -20,6 +31,8 @@ VERBS = [
     "kill",
     "work",
     "decide",
+    "complete",
+    "destroy",
 ]
 EVERY = list(itertools.product(MobState, VERBS))
 
@@ -28,11 +41,16 @@ LEADS = {
     ("creating", "start"): "running",
     ("running", "stop"): "stopped",
     ("stopped", "resume"): "running",
+    ("running", "complete"): "completed",
+    ("stopped", "destroy"): "destroyed",
+    ("completed", "destroy"): "destroyed",
 }
 MAY = {
     "creating": {"spawn"},
     "running": {"ask", "send", "spawn", "retire", "interrupt", "kill", "work", "decide"},
     "stopped": {"retire", "decide"},
+    "completed": set(),
+    "destroyed": set(),
 }
 
 
@@ -40,7 +58,25 @@ def test_the_table_is_the_one_that_is_documented() -> None:
     """CONTRACTS 6.1."""
     assert {(a.value, verb): b.value for (a, verb), b in TRANSITIONS.items()} == LEADS
     assert {state.value: set(verbs) for state, verbs in ADMITS.items()} == MAY
-    assert {state.value for state in MobState} == {"creating", "running", "stopped"}
+    assert {state.value for state in MobState} == set(MAY)
+    assert set(UNDER_WAY) == {verb for _, verb in TRANSITIONS}
+
+
+def test_the_page_shows_the_table() -> None:
+    """CONTRACTS 6.1: the picture and the table in docs/lifecycle.md are the ones drawn from it."""
+    page = (Path(__file__).parents[2] / "docs" / "lifecycle.md").read_text(encoding="utf-8")
+    assert f"```mermaid\n{diagram()}\n```" in page
+    assert table() in page
+
+
+def test_the_picture_has_every_transition_and_every_end() -> None:
+    """CONTRACTS 6.1."""
+    lines = [line.strip() for line in diagram().splitlines()]
+    for (state, verb), to in LEADS.items():
+        assert f"{state} --> {to}: {verb}" in lines
+    assert len(lines) == len(LEADS) + 3
+    assert lines[1] == "[*] --> creating"
+    assert lines[-1] == "destroyed --> [*]"
 
 
 @pytest.mark.parametrize(("state", "verb"), EVERY)

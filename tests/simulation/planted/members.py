@@ -14,8 +14,9 @@ import attrs
 import trio
 
 from mob import activation
-from mob.activation import Activations, Job, LiveMember
+from mob.activation import Activations
 from mob.errors import MemberFailed
+from mob.jobs import Job, LiveMember
 from mob.life import DRAIN_S
 from mob.lifecycle import MobState, after
 from mob.mob import Mob
@@ -86,7 +87,7 @@ def stop_is_recorded_while_turns_end() -> Iterator[None]:
     CONTRACTS 5.11: stopped means that nothing goes on."""
 
     async def stop(self: Mob, deadline_s: float = DRAIN_S) -> StopReport:
-        self._begin_change("stop", "being stopped")
+        self._begin_change("stop")
         activations = self._activations
         activations.draining = True
         try:
@@ -157,7 +158,7 @@ def resumed_before_rearmed() -> Iterator[None]:
     Breaks CONTRACTS 5.12: a mob that runs is checkpointed."""
 
     async def resume(self: Mob) -> None:
-        self._begin_change("resume", "being resumed")
+        self._begin_change("resume")
         try:
             await self._record_state("resume", "asked to resume")
         finally:

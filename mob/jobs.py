@@ -1,0 +1,90 @@
+"""What members have to do: one input each, and the queue of one member.
+
+Owns: `Job` and `LiveMember`, the running side of a roster row. Must not: run anything
+(`mob.activation` does) or keep anything that a restart would need; that is in the journal.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+
+import trio
+
+from mob.roster import Member
+from runtime.records import TurnEnded
+from runtime.results import TurnResult, result_of
+from runtime.session import PendingInput
+
+
+class Job:
+    """One input on its way through a member, and whoever waits for the answer.
+
+    `nested` marks a question asked from inside another member's turn: it is still worked on while
+    the mob drains, because the turn that asked cannot end without it.
+    """
+
+    __slots__ = ("done", "error", "nested", "pending", "record")
+
+    def __init__(self, pending: PendingInput, nested: bool) -> None:
+        self.pending = pending
+        self.nested = nested
+        self.record: TurnEnded | None = None
+        self.error: Exception | None = None
+        self.done: trio.Event | None = None
+
+    def settle(self, record: TurnEnded | None, error: Exception | None = None) -> None:
+        self.record = record
+        self.error = error
+        if self.done is not None:
+            self.done.set()
+
+    async def result(self) -> TurnResult:
+        """Wait for the turn and return its result, or raise what it ended with."""
+        if self.record is None and self.error is None:
+            if self.done is None:
+                self.done = trio.Event()
+            await self.done.wait()
+        if self.error is not None:
+            raise self.error
+        assert self.record is not None
+        return result_of(self.record)
+
+
+class LiveMember:
+    """The running side of a roster row; made when the member first gets work."""
+
+    __slots__ = (
+        "active",
+        "backoff",
+        "current",
+        "farewell",
+        "gone",
+        "jobs",
+        "parked",
+        "recent",
+        "row",
+        "told",
+        "waiting_for",
+    )
+
+    def __init__(self, row: Member) -> None:
+        self.row = row
+        self.jobs: deque[Job] = deque()
+        #: The job whose turn has begun; one of `jobs`. Nothing else is begun before it has ended,
+        #: because a session has one turn in flight, which may be there from an earlier activation.
+        self.current: Job | None = None
+        self.active = False
+        #: Whether its turn waits for a decision: it is left alone until there is one.
+        self.parked = False
+        #: Whether the member leaves: its queue is not worked on any more.
+        self.gone = False
+        #: What its jobs are told; None until its leaving is on disk.
+        self.farewell: Exception | None = None
+        #: Around the wait before a restart; None at any other time.
+        self.backoff: trio.CancelScope | None = None
+        #: When it was restarted, on Trio's clock, ascending; bounded by the restart intensity.
+        self.recent: tuple[float, ...] = ()
+        #: Whether it was ever begun a turn, or is to be, for what it is told of its children.
+        self.told = False
+        #: How many answers of which members this one's turn waits for.
+        self.waiting_for: Counter[str] = Counter()
