@@ -4,9 +4,10 @@
 
 One member is one task that asks its member T times, each time with 200 bytes of text which
 ``sim:echo`` sends back. Every turn is synced to disk before it is reported. The floor does the same
-with no framework: tasks, one group-commit loop, one LMDB record a turn. Each figure is the median
-of R runs; floor and swarm alternate, each run in a fresh process, because machines are noisy. The
-ratio is what to trust.
+with no framework: tasks, one group-commit loop, one LMDB record a turn. Both run with `tuned_gc`,
+as `mob run` does; ``untuned`` is the swarm with the interpreter's own settings. Each figure is the
+median of R runs; they alternate, each run in a fresh process, because machines are noisy. The ratio
+is what to trust.
 """
 
 from __future__ import annotations
@@ -28,7 +29,15 @@ async def _every(count: int, work: Callable[[int], Awaitable[None]]) -> None:
 
 
 async def swarm(folder: str, members: int, turns: int) -> Figures:
-    """The project's own turns, as a user would run them."""
+    """The project's own turns, as `mob run` runs them."""
+    from mob import tuned_gc
+
+    with tuned_gc():
+        return await untuned(folder, members, turns)
+
+
+async def untuned(folder: str, members: int, turns: int) -> Figures:
+    """The project's own turns in a program that leaves the collector alone."""
     from mob import MobDefinition, open_mob
     from stores import open_lmdb
 
@@ -55,6 +64,8 @@ async def swarm(folder: str, members: int, turns: int) -> Figures:
 async def floor(folder: str, members: int, turns: int) -> Figures:
     """What Trio and LMDB cost without a framework: one record a turn, group commit, one wait."""
     import lmdb
+
+    from mob import tuned_gc
 
     environment = lmdb.open(folder, map_size=4 << 30)
     queue: list[tuple[bytes, bytes]] = []
@@ -83,7 +94,7 @@ async def floor(folder: str, members: int, turns: int) -> Figures:
             filled.set()
             await waiting.wait()
 
-    with Spent() as spent:
+    with tuned_gc(), Spent() as spent:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(writer)
             await _every(members, drive)
@@ -92,7 +103,7 @@ async def floor(folder: str, members: int, turns: int) -> Figures:
     return spent.figures(bytes=bytes_kept(folder))
 
 
-WORKS: dict[str, Work] = {"floor": floor, "swarm": swarm}
+WORKS: dict[str, Work] = {"floor": floor, "swarm": swarm, "untuned": untuned}
 
 
 def main() -> None:
@@ -125,7 +136,7 @@ def main() -> None:
         per_cpu, per_s = figures["turns_per_cpu_s"], figures["turns_per_s"]
         size = figures["bytes_per_turn"]
         print(
-            f"  {name:5} {per_cpu:9,.0f} turns/CPU s {per_s:9,.0f} turns/s {size:7,.0f} bytes/turn"
+            f"  {name:7} {per_cpu:9,.0f} turns/CPU s {per_s:9,.0f} turns/s {size:7,.0f} bytes/turn"
         )
     print(f"  a turn costs {ratio:.2f} times the CPU of the floor")
 

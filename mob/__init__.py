@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from mob.app import open_mob, open_session_service
+    from mob.collector import tuned_gc
     from mob.definition import MobDefinition
     from mob.errors import DefinitionChanged, DefinitionInvalid, MemberFailed, MemberNotFound
     from mob.mob import Mob
@@ -34,6 +35,7 @@ _HOMES: Final = {
     "TurnResult": "runtime.results",
     "open_mob": "mob.app",
     "open_session_service": "mob.app",
+    "tuned_gc": "mob.collector",
 }
 
 __all__ = [
@@ -51,6 +53,7 @@ __all__ = [
     "TurnResult",
     "open_mob",
     "open_session_service",
+    "tuned_gc",
 ]
 
 

@@ -30,6 +30,7 @@ from mob.cli.options import DEFAULT_STATE, Adopt, Budgets, Json, Models, State, 
 from mob.cli.output import answer_text, jsonable, plural, result, result_json, spent_text
 from mob.cli.validate import read
 from mob.cli.weights import have_weights
+from mob.collector import tuned_gc
 from mob.definition import MobDefinition
 from mob.life import DRAIN_S
 from mob.lifecycle import MobState
@@ -109,6 +110,7 @@ async def run(
     async with stoppable(shown) as stopper:
         await have_weights(definition.models, shown)
         async with AsyncExitStack() as stack:
+            stack.enter_context(tuned_gc())
             store = await stack.enter_async_context(open_lmdb(state))
             asked.after = store.last(b"realm/" + definition.id.encode())
             mob = await stack.enter_async_context(
