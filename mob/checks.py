@@ -17,6 +17,7 @@ from mob.hooks import hook_mistakes
 from mob.tables import nearest
 from mob.tooldefs import (
     ASK_PREFIX,
+    BOARD_TOOLS,
     LOAD_SKILL,
     SEARCH_MEMORY,
     SHELL,
@@ -177,6 +178,8 @@ def _check_choices(
         offered.add(LOAD_SKILL)
     if profile.memory is not None:
         offered.add(SEARCH_MEMORY)
+    if profile.board:
+        offered.update(BOARD_TOOLS)
     offered.update(f"{ASK_PREFIX}{other}" for other in definition.profiles)
     for choice in profile.tool_choice:
         server = choice.removeprefix(MCP_PREFIX).partition(".")[0]

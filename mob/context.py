@@ -33,7 +33,7 @@ class SkillLists:
 NO_SKILL_LISTS: Final = SkillLists()
 
 #: What a blueprint does not say, because it was not given.
-UNGIVEN: Final = {"skills": attrs.asdict(NO_SKILL_LISTS), "memory": None}
+UNGIVEN: Final = {"skills": attrs.asdict(NO_SKILL_LISTS), "memory": None, "board": False}
 
 #: Whose turns a profile with a memory may search.
 SCOPES: Final = ("session", "mob")

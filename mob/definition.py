@@ -84,7 +84,8 @@ class ProfileDefinition:
     everything below it. `tools` are patterns of what it is offered of the tables ``[tools.X]`` and
     ``[mcp.X]``, `tools_deny` of what it may not call, whatever offers it, `approve` of what waits
     for an approval when it calls it. `tools_within` are the lists of the profiles that it extends:
-    what it is offered is in each of them as well."""
+    what it is offered is in each of them as well. With `board` its members have the tools of the
+    task board."""
 
     model: str
     instructions: str = ""
@@ -106,6 +107,7 @@ class ProfileDefinition:
     approve: tuple[str, ...] = ()
     memory: str | None = None
     tools_within: tuple[tuple[str, ...], ...] = ()
+    board: bool = False
 
     @property
     def allowed(self) -> tuple[tuple[str, ...], ...]:
@@ -333,6 +335,7 @@ def _read_profile(folder: Path, table: TableReader) -> tuple[ProfileDefinition, 
         compaction=read_compaction(table),
         memory=read_memory(table),
         approve=table.texts("approve"),
+        board=table.take("board", bool, False),
     )
     table.done()
     return profile, lists.allow is not None

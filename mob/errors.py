@@ -11,6 +11,11 @@ MobError (runtime.errors)
 +-- MemberExists            the name is taken, or about to be
 +-- MemberFailed            the supervisor gave the member's turn up
 +-- AskCycle                a member would wait for itself
++-- BoardMisuse             the state of a task on the board does not allow the verb
+|   +-- BoardCycle          a task would wait for itself
+|   +-- BoardKeyUsed        the idempotency key was used for something else
+|   +-- TaskBlocked         a task is claimed whose blockers are not done
++-- BoardTaskNotFound       the board has no such task
 +-- VerbRefused             (mob.lifecycle) the mob's state does not allow it
 """
 
@@ -142,3 +147,51 @@ class AskCycle(MobError):
         )
         self.asker = asker
         self.target = target
+
+
+class BoardMisuse(MobError):
+    """Something about the task board does not go; nothing was changed. `task_id` is the task."""
+
+    def __init__(self, why: str, task_id: str | None = None) -> None:
+        super().__init__(why)
+        self.task_id = task_id
+
+
+class BoardCycle(BoardMisuse):
+    """A task would wait for itself; `way` is over which tasks, from it to itself."""
+
+    def __init__(self, way: tuple[str, ...]) -> None:
+        super().__init__(f"task {way[0]} would wait for itself: {' -> '.join(way)}", way[0])
+        self.way = way
+
+
+class BoardKeyUsed(BoardMisuse):
+    """The idempotency key was used for `verb` on `task_id`, which is something else."""
+
+    def __init__(self, key: str, verb: str, task_id: str) -> None:
+        super().__init__(
+            f"the key {key!r} was used to {verb} task {task_id}; use another one here", task_id
+        )
+        self.key = key
+        self.verb = verb
+
+
+class TaskBlocked(BoardMisuse):
+    """A task may not have an owner yet; `blockers` are those that are not done, with the state."""
+
+    def __init__(self, task_id: str, blockers: tuple[tuple[str, str], ...]) -> None:
+        told = ", ".join(f"{each} ({state})" for each, state in blockers)
+        super().__init__(
+            f"task {task_id} is blocked by {told}: it may be claimed when they are done", task_id
+        )
+        self.blockers = blockers
+
+
+class BoardTaskNotFound(MobError):
+    """The board has no such task; `known` are the newest it has."""
+
+    def __init__(self, task_id: str, known: tuple[str, ...]) -> None:
+        shown = ("..., " if len(known) > 12 else "") + ", ".join(known[-12:])
+        super().__init__(f"there is no task {task_id!r} on the board; there are: {shown or 'none'}")
+        self.task_id = task_id
+        self.known = known[-12:]

@@ -9,6 +9,7 @@ the running mob, its recovery and other processes that only look can never disag
 
 from __future__ import annotations
 
+from mob.board import Board
 from mob.roster import Roster
 from runtime.recovery import Recovery, WholeRows
 from runtime.state import RealmState
@@ -19,6 +20,7 @@ class MobFolds:
 
     def __init__(self, state: RealmState) -> None:
         self.roster = Roster(state)
+        self.board = Board(state)
 
     def keep(self, recovery: Recovery) -> None:
         """Have all of them written and loaded with the sessions."""
@@ -32,5 +34,16 @@ class MobFolds:
                 roster.replayed,
                 lambda state: Roster(state).changed,
                 roster.stale,
+            )
+        )
+        board = self.board
+        recovery.add(
+            WholeRows(
+                b"b/",
+                board.changed,
+                board.load,
+                board.loaded,
+                rebuild=lambda state: Board(state).changed,
+                stale=board.stale,
             )
         )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from mob.boardtools import board_tools
 from mob.budgets import check_run_budget, open_budgets
 from mob.context import LoadedSkills
 from mob.definition import MobDefinition, ProfileDefinition
@@ -202,6 +203,7 @@ class Harnesses:
             own.append(SearchMemory(self.memory(mob), lambda asker: self.readable(mob, asker)))
         if member is not None:
             own.extend(self._peer_tools(mob, member))
+            own.extend(board_tools(mob.board, member) if profile.board else ())
         library = [each for name, each in self._tools.items() if name != SHELL]
         turned_on = tuple(each.spec.name for each in own)
         wanted = [

@@ -45,20 +45,21 @@ TRANSITIONS: Final[dict[tuple[MobState, str], MobState]] = {
 ADMITS: Final[dict[MobState, frozenset[str]]] = {
     MobState.CREATING: frozenset({"spawn"}),
     MobState.RUNNING: frozenset(
-        {"ask", "send", "spawn", "retire", "interrupt", "kill", "work", "decide"}
+        {"ask", "send", "spawn", "retire", "interrupt", "kill", "work", "decide", "board"}
     ),
-    MobState.STOPPED: frozenset({"retire", "decide"}),
+    MobState.STOPPED: frozenset({"retire", "decide", "board"}),
     MobState.COMPLETED: frozenset(),
     MobState.DESTROYED: frozenset(),
 }
 
 #: What a mob is called while a verb that changes its state is under way, and the verbs that are
-#: admitted meanwhile: a mob that is being completed waits for turns, which may wait for people.
+#: admitted meanwhile: a mob that is being completed waits for turns, which may wait for people; and
+#: turns that are drained work over the board still.
 UNDER_WAY: Final[dict[str, tuple[str, frozenset[str]]]] = {
     "start": ("being started", frozenset()),
-    "stop": ("being stopped", frozenset()),
+    "stop": ("being stopped", frozenset({"board"})),
     "resume": ("being resumed", frozenset()),
-    "complete": ("being completed", frozenset({"decide", "interrupt", "kill"})),
+    "complete": ("being completed", frozenset({"decide", "interrupt", "kill", "board"})),
     "destroy": ("being destroyed", frozenset()),
 }
 

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 
 import trio
 
+from mob.boarding import BoardVerbs
 from mob.definition import MobDefinition
 from mob.folds import MobFolds
 from mob.harness import Harnesses
@@ -50,6 +51,8 @@ class Mob(MessageVerbs, LifeVerbs):
         self.sessions: SessionManager = mob_sessions(
             realm, snapshots, self.roster, self._activations
         )
+        #: Shared tasks with owners and blockers.
+        self.board = BoardVerbs(self, folds.board)
         realm.configure = self.configure
         self._after_fold(TurnEnded, gate.turn_ended)
         self._after_fold(SessionArchived, lambda record: gate.archived(record.session_id))

@@ -1,4 +1,4 @@
-"""The journal's records of a mob: roster, state, exits. Kinds begin at 32.
+"""The journal's records of a mob: roster, state, exits, task board. Kinds begin at 32.
 
 Owns: the record types of the mob floor. Must not: repeat what the runtime's records say (a
 member's turns are its session's).
@@ -79,6 +79,42 @@ class RunReported:
     at_ns: int
 
 
+@attrs.frozen
+class BoardTaskAdded:
+    """A task is on the board, open. `key` is the idempotency key of the verb, here and below."""
+
+    task_id: str
+    title: str
+    detail: str
+    blocked_by: tuple[str, ...]
+    key: str | None
+    at_ns: int
+
+
+@attrs.frozen
+class BoardTaskMoved:
+    """`verb` has brought a task to `state` (a value of `mob.board.BoardState`). `owner` is whose it
+    is now, `result` what came of it or why it was cancelled."""
+
+    task_id: str
+    verb: str
+    state: str
+    owner: str | None
+    result: str
+    key: str | None
+    at_ns: int
+
+
+@attrs.frozen
+class BoardTaskBlocked:
+    """An open task waits for other tasks than before."""
+
+    task_id: str
+    blocked_by: tuple[str, ...]
+    key: str | None
+    at_ns: int
+
+
 MOB_RECORDS: Final = (
     cold(32, MobCreated),
     cold(33, BlueprintAdopted),
@@ -87,4 +123,7 @@ MOB_RECORDS: Final = (
     cold(36, MemberRetired),
     cold(37, MemberExited),
     cold(38, RunReported),
+    cold(72, BoardTaskAdded),
+    cold(73, BoardTaskMoved),
+    cold(74, BoardTaskBlocked),
 )

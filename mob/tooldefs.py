@@ -27,6 +27,7 @@ SHELL: Final = "shell"
 TASK_TOOLS: Final = ("list_tasks", "get_task", "message_task", "wait_task", "cancel_task")
 LOAD_SKILL: Final = "load_skill"
 SEARCH_MEMORY: Final = "search_memory"
+BOARD_TOOLS: Final = ("board_list", "board_add", "board_claim", "board_finish")
 ASK_PREFIX: Final = "ask_"
 
 #: Whether a call of a tool waits for somebody's approval (`runtime.approvals`).
@@ -183,6 +184,8 @@ def _taken(definition: MobDefinition) -> list[str]:
         taken.append(LOAD_SKILL)
     if any(profile.memory is not None for profile in definition.profiles.values()):
         taken.append(SEARCH_MEMORY)
+    if any(profile.board for profile in definition.profiles.values()):
+        taken += BOARD_TOOLS
     return taken
 
 

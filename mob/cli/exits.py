@@ -14,6 +14,8 @@ from cyclopts import CycloptsError
 
 from mob.errors import (
     AskCycle,
+    BoardMisuse,
+    BoardTaskNotFound,
     DefinitionChanged,
     DefinitionInvalid,
     MemberExists,
@@ -80,6 +82,8 @@ EXITS: Final[dict[type[BaseException], int]] = {
     MemberNotFound: NOT_FOUND,
     MemberExists: CONFLICT,
     AskCycle: CONFLICT,
+    BoardMisuse: CONFLICT,
+    BoardTaskNotFound: NOT_FOUND,
     ApprovalNotFound: NOT_FOUND,
     ApprovalRefused: CONFLICT,
     VerbRefused: CONFLICT,

@@ -12,6 +12,8 @@ from typing import Any, Final
 from mob.cli.output import count, one_line, spent_text
 from mob.records import (
     BlueprintAdopted,
+    BoardTaskAdded,
+    BoardTaskMoved,
     MemberExited,
     MemberRetired,
     MemberSpawned,
@@ -192,6 +194,16 @@ def _state(_: RealmState, record: MobStateChanged) -> tuple[str, str]:
     return "mob", f"is {record.state}"
 
 
+def _task_added(_: RealmState, record: BoardTaskAdded) -> tuple[str, str]:
+    return "board", f"{record.task_id} added: {one_line(record.title, QUOTE)}"
+
+
+def _task_moved(_: RealmState, record: BoardTaskMoved) -> tuple[str, str]:
+    whose = f" by {record.owner}" if record.owner is not None else ""
+    result = f": {one_line(record.result, QUOTE)}" if record.result else ""
+    return "board", f"{record.task_id} is {record.state}{whose}{result}"
+
+
 #: The literal table: records that are not in it are not told.
 _TELLERS: Final[dict[type, Callable[[RealmState, Any], tuple[str, str] | None]]] = {
     InputAccepted: _input,
@@ -211,5 +223,7 @@ _TELLERS: Final[dict[type, Callable[[RealmState, Any], tuple[str, str] | None]]]
     MemberRetired: _retired,
     MobCreated: _mob,
     BlueprintAdopted: _adopted,
+    BoardTaskAdded: _task_added,
+    BoardTaskMoved: _task_moved,
     MobStateChanged: _state,
 }

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, final
 
 from mob.records import (
+    MOB_RECORDS,
     BlueprintAdopted,
     MemberExited,
     MemberRetired,
@@ -66,6 +67,13 @@ _DECISIONS: Final = (
     ApprovalUsed,
     RunApplied,
     InputsRequeued,
+)
+
+#: Of which nothing is kept here: those above are what a mob knows beyond its members.
+_UNTOLD: Final = (
+    SessionMended,
+    ModelRetried,
+    *(each.cls for each in MOB_RECORDS if each.kind > 38),
 )
 
 
@@ -132,7 +140,7 @@ class Ledger:
             SessionTracked: self._tracked,
             SessionRespecified: self._touch_at,
             SessionDeleted: self._deleted,
-            **dict.fromkeys((SessionMended, ModelRetried), lambda written, record: None),
+            **dict.fromkeys(_UNTOLD, lambda written, record: None),
             ContextCompacted: self._compacted,
             CompactionFailed: self._charged,
             TaskStarted: self._task_started,

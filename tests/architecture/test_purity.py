@@ -11,6 +11,7 @@ from tests.architecture import rules
 from tests.architecture.repository import sources
 
 PURE = (
+    "mob.board",
     "mob.errors",
     "mob.folding",
     "mob.lifecycle",
@@ -62,6 +63,7 @@ PURE = (
 
 #: Top-level modules a pure module never imports.
 IMPURE = (
+    "mob.board",
     "anyio", "asyncio", "lmdb", "os", "random", "secrets", "shutil", "signal", "socket",
     "subprocess", "tempfile", "threading", "time", "trio", "uuid",
 )  # fmt: skip

@@ -9,6 +9,9 @@ import pytest
 from mob.records import (
     MOB_RECORDS,
     BlueprintAdopted,
+    BoardTaskAdded,
+    BoardTaskBlocked,
+    BoardTaskMoved,
     MemberExited,
     MemberRetired,
     MemberSpawned,
@@ -30,6 +33,9 @@ EXAMPLES: list[Any] = [
     MemberExited("worker-0", SessionId("s1"), "boom", 0.5, 5),
     RunReported("key", 6),
     MemberRetired("worker-0", "enough", 7),
+    BoardTaskAdded("t2", "dig", "deep", ("t1",), "k", 8),
+    BoardTaskMoved("t2", "claim", "claimed", "worker-0", "", None, 9),
+    BoardTaskBlocked("t2", ("t1",), None, 10),
 ]
 
 #: Kind number and bytes of version 1, as stored: see tests/runtime/test_records.py.
@@ -50,6 +56,18 @@ VERSION_1: dict[type, tuple[int, str]] = {
     ),
     RunReported: (38, "82a36b6579a36b6579a561745f6e7306"),
     MemberRetired: (36, "83a46e616d65a8776f726b65722d30a6726561736f6ea6656e6f756768a561745f6e7307"),
+    BoardTaskAdded: (
+        72,
+        "86a77461736b5f6964a27432a57469746c65a3646967a664657461696ca464656570aa626c6f636b65645f627991a27431a36b6579a16ba561745f6e7308",
+    ),
+    BoardTaskMoved: (
+        73,
+        "87a77461736b5f6964a27432a476657262a5636c61696da57374617465a7636c61696d6564a56f776e6572a8776f726b65722d30a6726573756c74a0a36b6579c0a561745f6e7309",
+    ),
+    BoardTaskBlocked: (
+        74,
+        "84a77461736b5f6964a27432aa626c6f636b65645f627991a27431a36b6579c0a561745f6e730a",
+    ),
 }
 
 #: The roster's rows in layout 1, while the member is there and after it has left.
@@ -90,7 +108,7 @@ def rows(roster: Roster) -> dict[bytes, bytes]:
 
 @pytest.mark.parametrize(
     ("records", "layout"),
-    [(EXAMPLES[:-1], MEMBERS_1), (EXAMPLES, RETIRED_1)],
+    [(EXAMPLES[:6], MEMBERS_1), (EXAMPLES[:7], RETIRED_1)],
     ids=["member", "retired"],
 )
 def test_the_rows_of_a_roster_never_change(records: list[Any], layout: dict[bytes, str]) -> None:

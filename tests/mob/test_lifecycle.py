@@ -31,6 +31,7 @@ VERBS = [
     "kill",
     "work",
     "decide",
+    "board",
     "complete",
     "destroy",
 ]
@@ -47,8 +48,8 @@ LEADS = {
 }
 MAY = {
     "creating": {"spawn"},
-    "running": {"ask", "send", "spawn", "retire", "interrupt", "kill", "work", "decide"},
-    "stopped": {"retire", "decide"},
+    "running": {"ask", "send", "spawn", "retire", "interrupt", "kill", "work", "decide", "board"},
+    "stopped": {"retire", "decide", "board"},
     "completed": set(),
     "destroyed": set(),
 }
