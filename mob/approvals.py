@@ -13,6 +13,7 @@ import trio
 
 from mob.core import MobCore
 from runtime.approvals import Approval
+from stores import StoreError
 
 
 class ApprovalVerbs(MobCore):
@@ -60,12 +61,19 @@ class ApprovalVerbs(MobCore):
         return bool(self.realm.decisions) and self._activations.only_wait()
 
     async def _settled(self) -> None:
-        """Park until nothing is under way any more that ends without a decision."""
+        """Park until nothing is under way any more that ends without a decision. Raises what the
+        store raises, as it is."""
+        failed: list[StoreError] = []
         async with trio.open_nursery() as nursery:
 
             async def first(wait: Callable[[], Awaitable[None]]) -> None:
-                await wait()
+                try:
+                    await wait()
+                except StoreError as error:
+                    failed.append(error)
                 nursery.cancel_scope.cancel()
 
             nursery.start_soon(first, self._activations.quiet)
             nursery.start_soon(first, self.wait_blocked)
+        if failed:
+            raise failed[0]

@@ -105,6 +105,8 @@ class Calls:
                     else:
                         live.calls += not toolbox.waits_for_others(call.name)
                         nursery.start_soon(run_one, index, call)
+                if not live.calls:  # from here on it does no more than wait for others
+                    self.realm.decisions.stir()
             if self.realm.failed is not None:
                 raise self.realm.failed
             whole = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import trio
@@ -19,7 +20,7 @@ from runtime.errors import SessionError, TurnInterrupted
 from runtime.messages import ToolResult
 from runtime.models.base import ModelReply, ModelRequest
 from runtime.models.scripted import ScriptedModel
-from stores import MemoryDisk, open_memory
+from stores import MemoryDisk, StoreFailed, open_memory
 from tests.mob.mobs import define, member
 from tests.runtime.fakes import Doing, asking, call
 
@@ -210,3 +211,46 @@ def test_what_is_not_given_changes_no_stored_mob() -> None:
     plain = define("a", tools={"work": {"function": "x.py:work"}})
     assert "approve" not in plain.blueprint()
     assert "approve" in defined().blueprint()
+
+
+async def test_whoever_begins_to_wait_last_is_noticed() -> None:
+    """CONTRACTS 6.9: once nothing but decisions is waited for, whoever waits for that is told
+    so, also if the last to rest is one that asks a member whose turn waits already."""
+    begun, go = trio.Event(), trio.Event()
+
+    async def says(request: ModelRequest) -> str | ModelReply:
+        if member(request) == "b" or isinstance(request.messages[-1], ToolResult):
+            return answer(request)
+        begun.set()
+        await go.wait()
+        return asking(call("q", "ask_p", '{"message": "and you?"}'))
+
+    async with opened(MemoryDisk(), paying(), says=says) as mob, trio.open_nursery() as nursery:
+        await mob.send("b", "go")
+        await mob.send("a", "go")
+        await begun.wait()
+        nursery.start_soon(mob.wait_blocked)
+        await wait_all_tasks_blocked()
+        assert len(nursery.child_tasks) == 1, "a is at work"
+        go.set()
+        await wait_all_tasks_blocked()
+        assert not nursery.child_tasks
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_store_that_fails_under_a_stop_is_told_as_that() -> None:
+    """CONTRACTS 5.11: what a verb raises is what its documentation names, also while calls
+    wait."""
+
+    async def failing() -> None:
+        raise StoreFailed("an earlier commit failed")
+
+    async with opened(MemoryDisk(), paying()) as mob:
+        async with asked(mob):
+            with (
+                patch.object(mob.realm.store, "barrier", failing),
+                pytest.raises(StoreFailed, match="an earlier commit"),
+            ):
+                await mob.stop(60.0)
+            (waits,) = mob.approvals()
+            await mob.deny(waits.key, by="ada")
