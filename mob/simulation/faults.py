@@ -61,6 +61,8 @@ class FaultKind(enum.Enum):
     DOUBLE_START = "process.double_start"
     #: It hangs, is taken for dead and replaced, and then writes on: that must be refused.
     PAUSE = "process.pause"
+    #: It dies while tool calls wait for approval, or while decisions are on their way.
+    CRASH_WHILE_WAITING = "process.crash_while_waiting"
 
     # A model call (`mob.simulation.models`).
     #: An error that may pass.
@@ -119,6 +121,10 @@ class FaultKind(enum.Enum):
     INTERRUPT_STORM = "control.interrupt_storm"
     #: Every member's activation is killed, again and again.
     KILL_STORM = "control.kill_storm"
+    #: Several people decide about the same calls at once, each otherwise.
+    DECISION_STORM = "control.decision_storm"
+    #: Decisions come while the mob is stopped, perhaps to another process than that which asked.
+    DECIDE_WHILE_STOPPED = "control.decide_while_stopped"
 
     # Messages (the workload, and models for the peer that is asked).
     #: A peer takes minutes to answer a question.
@@ -154,6 +160,8 @@ CRASH_POINTS: Final[Mapping[str, str]] = {
     "resume.done": "`resume` has returned",
     "spawn.begun": "`spawn` was called",
     "retire.begun": "`retire` was called",
+    "decision.begun": "`approve` or `deny` was called",
+    "decision.done": "`approve` or `deny` has returned",
     "opened": "a process has opened the mob and taken its work up",
 }
 

@@ -197,6 +197,11 @@ def results_are_those_of_the_latest_run(ledger: Ledger, written: Written) -> str
         if isinstance(message, ToolResult):
             key = f"{record.session_id}:{record.run_id}:{message.call_id}"
             text = ledger.returned.get(key)
+            question = ledger.questions.known.get(key)
+            if text is not None and question is not None and question.decided is not None:
+                edited = question.decided.arguments
+                if edited is not None:  # its model did not give these, and is told so
+                    text = f"[it was approved with other arguments: {edited}]\n{text}"
             if text is not None and message.outcome.value == 0 and message.text != text:
                 return f"call {key} returned {text!r:.80}, the turn says {message.text!r:.80}"
     return None

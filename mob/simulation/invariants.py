@@ -37,7 +37,7 @@ from mob.simulation import (
     snapshots,
 )
 from mob.simulation.ledger import Ledger
-from runtime.approvals import ApprovalAsked, ApprovalUsed
+from runtime.approvals import ApprovalAsked, ApprovalDecided, ApprovalUsed
 from runtime.contexts import ContextCompacted
 from runtime.records import (
     RUNTIME_RECORDS,
@@ -117,10 +117,12 @@ INVARIANTS: Final[dict[str, Invariant]] = {
         histories.retries_are_of_a_turn_that_goes_on, ModelRetried
     ),
     "questions_are_about_open_calls": _of(decisions.questions_are_about_open_calls, ApprovalAsked),
+    "the_first_decision_counts": _of(decisions.the_first_decision_counts, ApprovalDecided),
     "a_call_is_begun_once_and_only_when_approved": _of(
         decisions.a_call_is_begun_once_and_only_when_approved, ApprovalUsed
     ),
     "what_waits_has_no_result": _of(decisions.what_waits_has_no_result, TurnProgressed, TurnEnded),
+    "a_turn_that_waits_is_not_over": _of(decisions.a_turn_that_waits_is_not_over, TurnEnded),
     "progress_stays": _of(histories.progress_stays, TurnEnded),
     "messages_are_whole_turns": _of(histories.messages_are_whole_turns, TurnEnded),
     "usage_adds_up": _of(histories.usage_adds_up, TurnProgressed, TurnEnded),
@@ -152,6 +154,9 @@ INVARIANTS: Final[dict[str, Invariant]] = {
     "acknowledged_means_durable": Invariant(Moment.PROMISE, promises.acknowledged_means_durable),
     "subscribers_see_everything": Invariant(Moment.PROMISE, promises.subscribers_see_everything),
     "tools_run_once": Invariant(Moment.PROMISE, promises.tools_run_once),
+    "what_needs_approval_runs_as_decided": Invariant(
+        Moment.PROMISE, decisions.what_needs_approval_runs_as_decided
+    ),
     "snapshots_never_go_back": Invariant(Moment.COMMIT, snapshots.snapshots_never_go_back),
     "a_mob_that_stops_is_saved": Invariant(Moment.COMMIT, snapshots.a_mob_that_stops_is_saved),
     "nothing_needed_is_erased": Invariant(Moment.RECOVERED, recovered.nothing_needed_is_erased),

@@ -37,6 +37,7 @@ from mob.simulation.facts import (
     KnownTurn,
     Written,
 )
+from mob.simulation.questions import Questions
 from runtime.approvals import ApprovalAsked, ApprovalDecided, ApprovalUsed
 from runtime.contexts import CompactionFailed, ContextCompacted
 from runtime.ledger import InputsRequeued, RunApplied
@@ -60,14 +61,8 @@ from runtime.records import (
     TurnProgressed,
 )
 
-#: Of a run: what is decided about its calls, and what comes in one commit with its end.
-_DECISIONS: Final = (
-    ApprovalAsked,
-    ApprovalDecided,
-    ApprovalUsed,
-    RunApplied,
-    InputsRequeued,
-)
+#: What is decided about the calls of a run.
+_DECISIONS: Final = (ApprovalAsked, ApprovalDecided, ApprovalUsed)
 
 #: Of which nothing is kept here: those above are what a mob knows beyond its members.
 _UNTOLD: Final = (
@@ -119,6 +114,8 @@ class Ledger:
         #: Tool calls that ran: how often, and what the latest run returned.
         self.ran: defaultdict[str, int] = defaultdict(int)
         self.returned: dict[str, str] = {}
+        #: Calls that were asked about.
+        self.questions = Questions()
         #: The last event that each subscriber saw, and the revision of each session's snapshot.
         self.cursors: dict[str, int] = {}
         self.saved: dict[str, int] = {}
@@ -148,6 +145,7 @@ class Ledger:
             InputAccepted: self._accepted,
             InputAbandoned: self._abandoned,
             **dict.fromkeys(_DECISIONS, self._approval),
+            **dict.fromkeys((RunApplied, InputsRequeued), self._run),
             TurnProgressed: self._progressed,
             TurnEnded: self._ended,
         }
@@ -371,6 +369,7 @@ class Ledger:
     def _approval(
         self, written: Written, record: ApprovalAsked | ApprovalDecided | ApprovalUsed
     ) -> None:
+        self.questions.tell(written.seq, written.commit.process, record)
         session = self._touch(written, record.session_id)
         partial = session.partial
         if partial is None or partial.run_id != record.run_id:
@@ -385,6 +384,9 @@ class Ledger:
         if decided and "waiting" not in partial.asked.values():  # the wait is no time of its own
             partial.started_at_ns += max(record.at_ns - session.updated_at_ns, 0)
             session.updated_at_ns = record.at_ns
+
+    def _run(self, written: Written, record: RunApplied | InputsRequeued) -> None:
+        self._touch(written, record.session_id)
 
     def _ended(self, written: Written, record: TurnEnded) -> None:
         session = self._touch(written, record.session_id, record.ended_at_ns)

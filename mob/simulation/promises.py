@@ -167,14 +167,35 @@ class Saw:
 
 
 @attrs.frozen
+class Decided:
+    """`Mob.approve` or `Mob.deny` returned: what counts for this call."""
+
+    key: str
+    verdict: str
+    by: str
+    reason: str = ""
+    arguments: str | None = None
+
+
+@attrs.frozen
+class NotWaiting:
+    """Somebody was told that no call waits under this key, by a process whose fold had `applied`
+    records then."""
+
+    key: str
+    applied: int
+
+
+@attrs.frozen
 class ToolRan:
-    """A tool began to run for this call."""
+    """A tool began to run for this call; None: nobody compares its arguments."""
 
     session_id: str
     run_id: str
     call_id: str
     name: str
     idempotent: bool
+    arguments: str | None = None
 
 
 @attrs.frozen
@@ -205,6 +226,8 @@ Promise: TypeAlias = (
     | SavedSession
     | Subscribed
     | Saw
+    | Decided
+    | NotWaiting
     | ToolRan
     | ToolReturned
 )

@@ -62,6 +62,8 @@ def known(state: RealmState, roster: Roster, keys: Iterable[str]) -> Known:
             found[f"retired member {name}"] = session_id
     found["mob"] = (roster.mob_id, roster.mob_state, roster.blueprint, roster.created_at_ns)
     found["reported"] = set(roster.reported)
+    found["approvals"] = [attrs.astuple(each) for each in state.approvals]
+    found["failed attempts"] = {key: dict(each) for key, each in state.runs.attempts.items()}
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -144,7 +146,23 @@ def the_fold_agrees_with_the_ledger(ledger: Ledger, recovered: Recovered) -> str
     for root in slots.keys() | counted.keys():
         if counted.get(root, (0, 0)) != slots.get(root, (0, 0)):
             return f"descendants of {root}: {counted.get(root)}, not {slots.get(root)}"
-    return _keys(ledger, state)
+    return _questions(ledger, state) or _keys(ledger, state)
+
+
+def _questions(ledger: Ledger, state: RealmState) -> str | None:
+    for session in ledger.living():
+        asked = {} if session.partial is None or session.archived else session.partial.asked
+        found = {
+            each.call_id: "begun"
+            if each.begun
+            else "waiting"
+            if each.verdict is None
+            else each.verdict.value
+            for each in state.approvals.current(SessionId(session.session_id))
+        }
+        if found != asked:
+            return f"session {session.session_id}: calls are {found}, not {asked}"
+    return None
 
 
 def _keys(ledger: Ledger, state: RealmState) -> str | None:

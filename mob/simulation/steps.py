@@ -34,6 +34,7 @@ WEIGHTS: Final[dict[str, int]] = {
     "label": 3,
     "delete": 3,
     "save": 4,
+    "decide": 6,
 }
 
 #: Virtual seconds over which the steps of a run are spread.
@@ -85,26 +86,28 @@ def default_definition() -> MobDefinition:
             "patient": {"model": "sim:echo", "retry": {"attempts": 2, "backoff_s": 1.0}},
         },
         "tools": {
-            name: {"function": f"simulated.py:{name}"} for name in ("work", "note", "delegate")
+            **{name: {"function": f"simulated.py:{name}"} for name in ("work", "note", "delegate")},
+            "pay": {"function": "simulated.py:pay", "approve": "ask"},
         },
         "profiles": {
             "chief": {
                 "model": "quick",
-                "tools": ["work", "note", "delegate"],
+                "tools": ["work", "note", "delegate", "pay"],
                 "subagents": {"max_depth": 2, "max_children": 4, "background": True},
                 "restart": restart,
                 "max_steps": 8,
             },
             "worker": {
                 "model": "patient",
-                "tools": ["work", "note"],
+                "tools": ["work", "note", "pay"],
                 "restart": restart,
                 # Most turns have four messages, so the third of a worker finds one due.
                 "compaction": {"at_messages": 6, "keep_turns": 1},
             },
             "clerk": {
                 "model": "quick",
-                "tools": ["work"],
+                "tools": ["work", "note"],
+                "approve": ["note"],
                 "output_schema": schema,
                 "restart": {"policy": "never"},
             },

@@ -10,11 +10,13 @@ Each storm is given the step at whose site it fires; all that it draws belongs t
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Final, final
 
 import trio
 
 from mob.simulation.client import Client
+from mob.simulation.desk import Desk
 from mob.simulation.faults import FaultKind
 from mob.simulation.steps import GUESTS, Step
 from mob.simulation.store import OPENS_S
@@ -44,7 +46,7 @@ _JUMP_S: Final = 864_000.0
 class Storms:
     """The storms of one workload."""
 
-    def __init__(self, world: World, client: Client, machine: Machine) -> None:
+    def __init__(self, world: World, client: Client, machine: Machine, desk: Desk) -> None:
         self._world = world
         self._client = client
         self._machine = machine
@@ -64,6 +66,9 @@ class Storms:
             FaultKind.RETIRE_STORM: self._retire_storm,
             FaultKind.INTERRUPT_STORM: self._interrupt_storm,
             FaultKind.KILL_STORM: self._kill_storm,
+            FaultKind.DECISION_STORM: desk.storm,
+            FaultKind.DECIDE_WHILE_STOPPED: partial(desk.while_stopped, machine=machine),
+            FaultKind.CRASH_WHILE_WAITING: desk.crash_while_waiting,
             FaultKind.MESSAGE_DUPLICATE: self._duplicate,
             FaultKind.MESSAGE_HUGE: self._huge,
         }

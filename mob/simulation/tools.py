@@ -3,8 +3,9 @@
 Owns: `Effects`, `SimTool`, `sim_tools` and what each ``tool.*`` fault does. Must not: know the mob;
 children are started through the context's runner, as any tool would.
 
-Three tools cover what the runtime promises: ``work`` may be repeated, ``note`` must not be, and
-``delegate`` starts a child session of its own under the call's key.
+Four tools cover what the runtime promises: ``work`` may be repeated, ``note`` must not be,
+``delegate`` starts a child session of its own under the call's key, and ``pay`` waits for approval
+in the mob that the simulation plays.
 """
 
 from __future__ import annotations
@@ -79,6 +80,8 @@ class SimTool:
         self.spec = spec or ToolSpec(name, f"Do some {name}.", _PARAMETERS)
         self.idempotent = idempotent
         self.timeout_s = timeout_s
+        #: One that starts a child does no more than wait for it.
+        self.waits_for_others = work is not None
         self._faults = faults
         self._streams = streams
         self._effects = effects
@@ -223,7 +226,7 @@ def sim_tools(
     doubled: Mapping[str, Tool] | None = None,
 ) -> dict[str, Tool]:
     """The tools of a world, by name: one for each of `doubled`, called as that one is and promising
-    what it does, or the three of our own."""
+    what it does, or the four of our own."""
 
     def make(name: str, **parts: Any) -> SimTool:
         return SimTool(
@@ -239,4 +242,5 @@ def sim_tools(
         "work": make("work", idempotent=True, timeout_s=_LIMIT_S),
         "note": make("note", idempotent=False, timeout_s=None),
         "delegate": make("delegate", idempotent=True, timeout_s=None, work=_delegate),
+        "pay": make("pay", idempotent=False, timeout_s=None),
     }

@@ -18,6 +18,7 @@ import trio
 from mob.definition import MobDefinition
 from mob.simulation import promises
 from mob.simulation.client import Client
+from mob.simulation.desk import Desk
 from mob.simulation.models import SimModel
 from mob.simulation.process import Process, ProcessDied
 from mob.simulation.steps import Step, default_definition, drawn_steps
@@ -58,7 +59,8 @@ class Workload:
         """Run it in `world`; returns when every step has ended."""
         machine = Machine(world, self._definition, self._tools)
         client = Client(world)
-        storms = Storms(world, client, machine)
+        desk = Desk(world, client)
+        storms = Storms(world, client, machine, desk)
         members = tuple(self._definition.member_names())
         steps = self._steps
         if steps is None:
@@ -68,9 +70,10 @@ class Workload:
         async with trio.open_nursery() as service:
             service.start_soon(machine.keep, name="keeper")
             service.start_soon(machine.watch, client, name="watcher")
+            service.start_soon(desk.serve, name="desk")
             async with trio.open_nursery() as nursery:
                 for step in world.keep(steps):
-                    runner = _Runner(world, client, machine, storms, step)
+                    runner = _Runner(world, client, machine, storms, desk, step)
                     nursery.start_soon(runner.run, name=f"step {step.number}")
             service.cancel_scope.cancel()
 
@@ -254,7 +257,12 @@ class Machine:
         call = context.call
         self._promise(
             promises.ToolRan(
-                context.session_id, context.run_id, call.id, call.name, tool.idempotent
+                context.session_id,
+                context.run_id,
+                call.id,
+                call.name,
+                tool.idempotent,
+                call.arguments or "{}",
             )
         )
 
@@ -286,12 +294,19 @@ class _Runner:
     """One step, carried out."""
 
     def __init__(
-        self, world: World, client: Client, machine: Machine, storms: Storms, step: Step
+        self,
+        world: World,
+        client: Client,
+        machine: Machine,
+        storms: Storms,
+        desk: Desk,
+        step: Step,
     ) -> None:
         self._world = world
         self._client = client
         self._machine = machine
         self._storms = storms
+        self._desk = desk
         self._step = step
 
     async def run(self) -> None:
@@ -322,6 +337,7 @@ class _Runner:
             "stop": self._stop,
             "reopen": self._machine.reopen,
             "fork": lambda: self._session(client.fork, first),
+            "decide": lambda: self._desk.step(step),
             "rewind": self._rewind,
             "restore": lambda: self._session(
                 client.restore, first, lambda head: bool(head.branches)

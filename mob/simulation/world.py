@@ -17,6 +17,7 @@ import trio
 from mob.definition import MobDefinition
 from mob.errors import MobClosed
 from mob.lifecycle import MobState
+from mob.simulation.desk import decide_all, decide_now
 from mob.simulation.disk import Commit, SimDisk
 from mob.simulation.faults import Faults
 from mob.simulation.oracle import Oracle, Violation
@@ -229,7 +230,7 @@ class World:
                 await process.ended.wait()
                 process = await self.restart()
             try:
-                await process.do(partial(_finished, process))
+                await process.do(partial(_finished, self, process))
             except ProcessDied:
                 continue
             except MobClosed:  # stopped, and going down: too late to resume it
@@ -307,11 +308,18 @@ class World:
             self.disk.reads = reads
 
 
-async def _finished(process: Process) -> None:
+async def _finished(world: World, process: Process) -> None:
     mob = process.mob
     if mob.state is MobState.STOPPED:
         await mob.resume()
-    await mob.wait_idle()
+    while True:
+        async with trio.open_nursery() as nursery:
+            # A call that waits for approval waits for ever if nobody decides.
+            nursery.start_soon(decide_all, world, mob)
+            await mob.wait_idle()
+            nursery.cancel_scope.cancel()
+        if not await decide_now(world, mob):
+            break
     # Nothing to write: it raises if the store does not write any more, and the mob was idle because
     # of that. One that goes down for another reason is idle as well: see `Process.leaving`.
     await process.store.commit([])

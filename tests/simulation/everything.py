@@ -21,8 +21,10 @@ from mob.activation import Activations
 from mob.lifecycle import MobState
 from mob.mob import Mob
 from mob.records import MemberExited
+from mob.simulation.ledger import Ledger
 from mob.simulation.workload import Workload
 from mob.simulation.world import World
+from runtime.approvals import ApprovalDecided
 from runtime.driver import TurnDriver
 from runtime.inputs import Inputs
 from runtime.live import Trailing
@@ -48,6 +50,8 @@ BRANCHES: Final = (
     "tool.outcome_unknown", "tool.cut_off",
     "input.key_joined", "input.key_joined_from_its_row", "spawn.replayed",
     "stop.taken_back",
+    "approval.approved", "approval.edited", "approval.denied", "approval.decided_elsewhere",
+    "approval.decided_while_stopped", "approval.begun_elsewhere", "approval.cut_off",
 )  # fmt: skip
 
 
@@ -73,6 +77,31 @@ def _count_journal(world: World) -> None:
                 process = written.commit.process
                 count["turn.continued_elsewhere"] += by.setdefault(record.run_id, process) < process
                 _count_turn(world, record)
+        _count_questions(count, ledger)
+
+
+def _count_questions(count: Counter[str], ledger: Ledger) -> None:
+    """What became of the calls that were asked about; of which process and of which state."""
+    where = {
+        (each.record.session_id, each.record.run_id, each.record.call_id): each
+        for each in ledger.written
+        if isinstance(each.record, ApprovalDecided)
+    }
+    states = [(0, "creating"), *ledger.states]
+    for known in ledger.questions.known.values():
+        asked, decided = known.asked, known.decided
+        if decided is None:
+            count["approval.cut_off"] += asked.run_id in ledger.ended
+            continue
+        at = where[asked.session_id, asked.run_id, asked.call_id]
+        process = at.commit.process
+        state = next(state for seq, state in reversed(states) if seq < at.seq)
+        count["approval.decided_while_stopped"] += state == "stopped"
+        count[f"approval.{decided.verdict.value}"] += 1
+        count["approval.edited"] += decided.arguments is not None
+        count["approval.decided_elsewhere"] += process != known.process
+        begun = known.begun and ledger.written[known.begun - 1].commit.process
+        count["approval.begun_elsewhere"] += bool(begun) and begun != process
 
 
 def _count_turn(world: World, record: TurnProgressed | TurnEnded) -> None:
