@@ -61,9 +61,6 @@ from runtime.records import (
     TurnProgressed,
 )
 
-#: What is decided about the calls of a run.
-_DECISIONS: Final = (ApprovalAsked, ApprovalDecided, ApprovalUsed)
-
 #: Of which nothing is kept here: those above are what a mob knows beyond its members.
 _UNTOLD: Final = (
     SessionMended,
@@ -121,34 +118,7 @@ class Ledger:
         self.saved: dict[str, int] = {}
         #: When each process opened the store, in virtual seconds.
         self.opened_s: dict[int, float] = {}
-        self._tell: dict[type, Callable[[Written, Any], None]] = {
-            MobCreated: self._mob_created,
-            BlueprintAdopted: self._adopted,
-            MobStateChanged: self._state_changed,
-            MemberSpawned: self._member_spawned,
-            MemberRetired: self._member_retired,
-            MemberExited: self._member_exited,
-            RunReported: lambda _, record: self.reported.add(record.key),
-            SessionCreated: self._session_created,
-            SessionArchived: self._archived,
-            SessionForked: self._forked,
-            SessionRewound: self._rewound,
-            SessionLabelled: self._labelled,
-            SessionTracked: self._tracked,
-            SessionRespecified: self._touch_at,
-            SessionDeleted: self._deleted,
-            **dict.fromkeys(_UNTOLD, lambda written, record: None),
-            ContextCompacted: self._compacted,
-            CompactionFailed: self._charged,
-            TaskStarted: self._task_started,
-            TaskEnded: self._task_ended,
-            InputAccepted: self._accepted,
-            InputAbandoned: self._abandoned,
-            **dict.fromkeys(_DECISIONS, self._approval),
-            **dict.fromkeys((RunApplied, InputsRequeued), self._run),
-            TurnProgressed: self._progressed,
-            TurnEnded: self._ended,
-        }
+        self._tell = self._table()
 
     # -- reading ---------------------------------------------------------------------------
 
@@ -217,6 +187,36 @@ class Ledger:
         return found
 
     # -- telling ---------------------------------------------------------------------------
+
+    def _table(self) -> dict[type, Callable[[Written, Any], None]]:
+        return {
+            MobCreated: self._mob_created,
+            BlueprintAdopted: self._adopted,
+            MobStateChanged: self._state_changed,
+            MemberSpawned: self._member_spawned,
+            MemberRetired: self._member_retired,
+            MemberExited: self._member_exited,
+            RunReported: lambda _, record: self.reported.add(record.key),
+            SessionCreated: self._session_created,
+            SessionArchived: self._archived,
+            SessionForked: self._forked,
+            SessionRewound: self._rewound,
+            SessionLabelled: self._labelled,
+            SessionTracked: self._tracked,
+            SessionRespecified: self._touch_at,
+            SessionDeleted: self._deleted,
+            **dict.fromkeys(_UNTOLD, lambda written, record: None),
+            ContextCompacted: self._compacted,
+            CompactionFailed: self._charged,
+            TaskStarted: self._task_started,
+            TaskEnded: self._task_ended,
+            InputAccepted: self._accepted,
+            InputAbandoned: self._abandoned,
+            **dict.fromkeys((ApprovalAsked, ApprovalDecided, ApprovalUsed), self._approval),
+            **dict.fromkeys((RunApplied, InputsRequeued), self._run),
+            TurnProgressed: self._progressed,
+            TurnEnded: self._ended,
+        }
 
     def tell(self, written: Written) -> None:
         """Take the next record in."""
