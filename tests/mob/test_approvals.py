@@ -243,7 +243,7 @@ async def test_a_store_that_fails_under_a_stop_is_told_as_that() -> None:
     wait."""
 
     async def failing() -> None:
-        raise StoreFailed("an earlier commit failed")
+        raise StoreFailed("an earlier commit failed", path="p")
 
     async with opened(MemoryDisk(), paying()) as mob:
         async with asked(mob):
