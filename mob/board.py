@@ -283,7 +283,7 @@ class Board:
     # -- rows ------------------------------------------------------------------------------
 
     def changed(self) -> Iterator[tuple[bytes, bytes | None]]:
-        """The rows to write, as `runtime.recovery.WholeRows` asks for them."""
+        """The rows to write, as `runtime.parts.WholeRows` asks for them."""
         changed, self._changed = self._changed, set()
         for task_id in sorted(changed):
             fields = attrs.astuple(self.tasks[task_id], recurse=False)
@@ -304,6 +304,11 @@ class Board:
     def stale(self, name: bytes) -> None:
         """The row was made anew and is to be written."""
         self._changed.add(name.decode())
+
+    def clear(self) -> None:
+        """Forget the tasks: others are loaded."""
+        for each in (self.tasks, self._keyed, self._claimed, self._changed):
+            each.clear()
 
 
 def _stored(fields: Sequence[Any]) -> Iterator[Any]:

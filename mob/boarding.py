@@ -30,7 +30,7 @@ class BoardVerbs:
     """
 
     def __init__(self, mob: MobCore, board: Board) -> None:
-        self._mob = mob
+        self.mob = mob
         self._board = board
         self._lock = trio.Lock()
         #: The latest commit; it may be on its way still if whoever waited for it was cancelled.
@@ -75,7 +75,7 @@ class BoardVerbs:
         """
 
         def decide(at: int) -> Any:
-            self._mob._row(owner)
+            self.mob._row(owner)
             return self._board.move("claim", task, owner, "", key, at)
 
         return await self._do("claim", task, key, decide)
@@ -119,15 +119,15 @@ class BoardVerbs:
         self, verb: str, task: str | None, key: str | None, decide: Callable[[int], Any]
     ) -> BoardTask:
         """Decide on what is on disk, and have the decision on disk before the next one."""
-        self._mob._admit("board")
+        self.mob._admit("board")
         async with self._lock:
             await self._landed()
-            self._mob._admit("board")
+            self.mob._admit("board")
             known = self._board.keyed(key, verb, task)
             if known is not None:
                 return known
-            record = decide(self._mob.realm.ports.clock.now_ns())
-            self._ticket = self._mob.realm.append(record)
+            record = decide(self.mob.realm.ports.clock.now_ns())
+            self._ticket = self.mob.realm.append(record)
             await self._landed()
             return self._board.tasks[record.task_id]
 

@@ -19,6 +19,7 @@ from mob.errors import BoardMisuse, BoardTaskNotFound
 from mob.tooldefs import BOARD_TOOLS
 from runtime.models.base import ToolSpec
 from runtime.tools.base import Tool, ToolContext, ToolFailed
+from stores import CommitUnknown, StoreUnavailable
 
 if TYPE_CHECKING:
     from mob.boarding import BoardVerbs
@@ -32,6 +33,7 @@ class BoardTool:
 
     spec: ToolSpec
     does: _Does
+    board: BoardVerbs
     idempotent: bool = True
     timeout_s: float | None = None
 
@@ -41,6 +43,9 @@ class BoardTool:
             return await self.does(arguments, context.key)
         except (BoardMisuse, BoardTaskNotFound) as error:
             raise ToolFailed(str(error)) from error
+        except (StoreUnavailable, CommitUnknown) as error:
+            self.board.mob.realm.failed = error
+            raise
 
 
 def shown(task: BoardTask) -> dict[str, Any]:
@@ -81,6 +86,7 @@ def board_tools(board: BoardVerbs, member: str) -> tuple[Tool, ...]:
     states = [state.value for state in BoardState]
     return (
         _tool(
+            board,
             list_,
             "List the tasks on the board that all of you share, oldest first.",
             listed,
@@ -89,6 +95,7 @@ def board_tools(board: BoardVerbs, member: str) -> tuple[Tool, ...]:
             mine={"type": "boolean", "description": "Only yours."},
         ),
         _tool(
+            board,
             add_,
             "Put a task on the board that somebody else or you may claim.",
             add,
@@ -102,6 +109,7 @@ def board_tools(board: BoardVerbs, member: str) -> tuple[Tool, ...]:
             },
         ),
         _tool(
+            board,
             claim_,
             "Make an open task yours. Only one of you gets it.",
             claim,
@@ -109,6 +117,7 @@ def board_tools(board: BoardVerbs, member: str) -> tuple[Tool, ...]:
             task=_TASK,
         ),
         _tool(
+            board,
             finish_,
             "End a task of yours; those that it blocks may be claimed then.",
             finish,
@@ -123,7 +132,12 @@ _TASK: Final = {"type": "string", "minLength": 1, "description": "As board_list 
 
 
 def _tool(
-    name: str, description: str, does: _Does, required: tuple[str, ...], **properties: Any
+    board: BoardVerbs,
+    name: str,
+    description: str,
+    does: _Does,
+    required: tuple[str, ...],
+    **properties: Any,
 ) -> Tool:
     schema = {
         "type": "object",
@@ -131,4 +145,4 @@ def _tool(
         "required": list(required),
         "additionalProperties": False,
     }
-    return BoardTool(ToolSpec(name, description, schema), does)
+    return BoardTool(ToolSpec(name, description, schema), does, board)

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from mob.board import Board
 from mob.roster import Roster
-from runtime.recovery import Recovery, WholeRows
+from runtime.parts import WholeRows, part_of
+from runtime.recovery import Recovery
 from runtime.state import RealmState
 
 
@@ -21,29 +22,16 @@ class MobFolds:
     def __init__(self, state: RealmState) -> None:
         self.roster = Roster(state)
         self.board = Board(state)
+        state.parts.update((each.prefix, each) for each in self.parts())
+
+    def parts(self) -> tuple[WholeRows, ...]:
+        """All of them, as rows."""
+        return (
+            part_of(b"r/", self.roster, Roster),
+            part_of(b"b/", self.board, Board),
+        )
 
     def keep(self, recovery: Recovery) -> None:
         """Have all of them written and loaded with the sessions."""
-        roster = self.roster
-        recovery.add(
-            WholeRows(
-                b"r/",
-                roster.changed,
-                roster.load,
-                roster.loaded,
-                roster.replayed,
-                lambda state: Roster(state).changed,
-                roster.stale,
-            )
-        )
-        board = self.board
-        recovery.add(
-            WholeRows(
-                b"b/",
-                board.changed,
-                board.load,
-                board.loaded,
-                rebuild=lambda state: Board(state).changed,
-                stale=board.stale,
-            )
-        )
+        for part in self.parts():
+            recovery.add(part)

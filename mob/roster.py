@@ -70,7 +70,7 @@ class Roster:
     # -- rows ------------------------------------------------------------------------------
 
     def changed(self) -> Iterator[tuple[bytes, bytes | None]]:
-        """The rows to write, as `runtime.recovery.WholeRows` asks for them."""
+        """The rows to write, as `runtime.parts.WholeRows` asks for them."""
         names, self._changed = self._changed, set()
         for name in sorted(names):
             kind, _, member = name.decode().partition("/")
@@ -109,6 +109,11 @@ class Roster:
     def stale(self, name: bytes) -> None:
         """The row was made anew and is to be written."""
         self._changed.add(name)
+
+    def clear(self) -> None:
+        """Forget the rows: others are loaded."""
+        for each in (self.members, self.retired, self.reported, self._changed):
+            each.clear()
 
     def _mob_row(self) -> bytes:
         return pack_row(

@@ -232,7 +232,7 @@ class ApprovalBook:
     # -- rows ------------------------------------------------------------------------------
 
     def changed(self) -> Iterator[tuple[bytes, bytes | None]]:
-        """The rows to write, as `runtime.recovery.WholeRows` asks for them."""
+        """The rows to write, as `runtime.parts.WholeRows` asks for them."""
         changed, self._changed = self._changed, set()
         for session_id in sorted(changed):
             asked = self._asked.get(session_id)
@@ -248,6 +248,11 @@ class ApprovalBook:
     def stale(self, name: bytes) -> None:
         """The row was made anew and is to be written."""
         self._changed.add(SessionId(name.decode()))
+
+    def clear(self) -> None:
+        """Forget what was asked: something else is loaded."""
+        self._asked.clear()
+        self._changed.clear()
 
 
 def _packed(approval: Approval) -> tuple[Any, ...]:

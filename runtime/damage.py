@@ -12,7 +12,7 @@ next turn continues, or one that names nobody any more and may have been about i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Final, TypeAlias
+from typing import Final
 
 import attrs
 import trio
@@ -20,13 +20,11 @@ import trio
 from runtime.errors import MobError, RecordUnreadable
 from runtime.ids import SessionId
 from runtime.journal import Journal, Lost
+from runtime.parts import WholeRows
 from runtime.records import SessionCreated, SessionForked, SessionMended, TurnEnded
 from runtime.session import SessionHead, SessionStatus
 from runtime.state import RealmState
 from stores import Damaged
-
-#: The rows of one part: name and value of each.
-Rows: TypeAlias = Callable[[], Iterable[tuple[bytes, bytes | None]]]
 
 #: Records folded before other tasks get a turn: about 20 ms.
 _PAGE: Final = 2048
@@ -93,12 +91,15 @@ class Fold:
 class Rebuilt:
     """The state that the journal alone gives, from its first record up to some number."""
 
-    def __init__(self, journal: Journal, parts: Iterable[Callable[[RealmState], Rows]]) -> None:
+    def __init__(
+        self, journal: Journal, parts: Iterable[Callable[[RealmState], WholeRows]]
+    ) -> None:
         self._journal = journal
         self.state = RealmState()
         self._fold = Fold(self.state)
-        #: The rows of each part that is written whole, as they would be written now.
-        self.rows = [part(self.state) for part in parts]
+        #: The parts that are written whole; `changed` hands out all their rows.
+        self.parts = [part(self.state) for part in parts]
+        self.state.parts.update((each.prefix, each) for each in self.parts)
 
     def fold(self, until: int) -> None:
         """Apply the records up to number `until`."""

@@ -21,9 +21,10 @@ from runtime.heads import pack_row, unpack_row
 from runtime.ids import InputId, SessionId
 from runtime.journal import Journal
 from runtime.messages import CONTEXT
+from runtime.parts import WholeRows
 from runtime.ports import Ports
 from runtime.records import InputAbandoned, InputAccepted
-from runtime.recovery import Recovery, WholeRows
+from runtime.recovery import Recovery
 from runtime.results import TurnResult, result_of
 from runtime.session import PendingInput
 from runtime.state import KeyedInput, RealmState

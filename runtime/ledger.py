@@ -243,6 +243,11 @@ class RunBook:
         """The row was made anew and is to be written."""
         self._changed.add(SessionId(name.decode()))
 
+    def clear(self) -> None:
+        """Forget the attempts: others are loaded."""
+        self.attempts.clear()
+        self._changed.clear()
+
     def receipts(self) -> list[tuple[bytes, bytes | None]]:
         """The rows of new receipts. Those handed out before are on disk by now."""
         self._writing, self._receipts = self._receipts, {}

@@ -28,13 +28,13 @@ import itertools
 from collections.abc import Callable, Iterable
 from typing import Final
 
-import attrs
 import trio
 
-from runtime.damage import Fold, Rebuilt, Rows, broken_turn, detached
+from runtime.damage import Fold, Rebuilt, broken_turn, detached
 from runtime.heads import pack_row, unpack_row
 from runtime.ids import RealmId, SessionId
 from runtime.journal import Journal
+from runtime.parts import WholeRows
 from runtime.state import RealmState
 from stores import Damaged, Delete, Put, Store, Ticket
 
@@ -50,26 +50,6 @@ _UNTOLD: Final = "the row that said why is damaged too"
 
 #: Session rows written in one step: a step holds the event loop for about 3 ms.
 ROWS: Final = 256
-
-
-@attrs.frozen
-class WholeRows:
-    """A part of the state that is always written whole: `changed` hands out the rows that differ
-    since it was last called (None: delete the row), `load` takes one back (None: its rows are read
-    one by one when they are asked for)."""
-
-    prefix: bytes
-    changed: Callable[[], Iterable[tuple[bytes, bytes | None]]]
-    load: Callable[[bytes, bytes], None] | None = None
-    #: Called once when all rows of the part are loaded.
-    loaded: Callable[[], None] = lambda: None
-    #: Called once when the tail is replayed too.
-    replayed: Callable[[], None] = lambda: None
-    #: Makes the part anew from a state that is folded from the whole journal: adds its transitions
-    #: to it and returns what gives all its rows once that is done. Needed if there is `load`.
-    rebuild: Callable[[RealmState], Rows] | None = None
-    #: Told of each row that was made anew: `changed` hands it out again.
-    stale: Callable[[bytes], None] = lambda _: None
 
 
 class Recovery:
@@ -96,30 +76,14 @@ class Recovery:
         self._ticket: Ticket | None = None
         runs = state.runs
         runs.lookup = lambda run_id: self.key_row(b"x/", run_id.encode())
-        self.add(WholeRows(b"x/", runs.receipts))
-        self.add(
-            WholeRows(
-                b"i/",
-                runs.changed,
-                runs.load,
-                rebuild=lambda state: state.runs.changed,
-                stale=runs.stale,
-            )
-        )
-        book = state.approvals
-        self.add(
-            WholeRows(
-                b"a/",
-                book.changed,
-                book.load,
-                rebuild=lambda state: state.approvals.changed,
-                stale=book.stale,
-            )
-        )
+        for part in (WholeRows(b"x/", runs.receipts), *state.parts.values()):
+            self.add(part)
 
     def add(self, rows: WholeRows) -> None:
         """Have another part of the state written and loaded with the sessions."""
+        self._whole = [each for each in self._whole if each.prefix != rows.prefix]
         self._whole.append(rows)
+        self._state.parts[rows.prefix] = rows
         if rows.load is not None:
             self._named[rows.prefix] = set()
 
@@ -227,8 +191,8 @@ class Recovery:
         for session_id, reason in odd.items():
             self._decide(session_id, reason, rebuilt)
         state.sort()
-        for whole, rows in zip(self._rebuildable(), rebuilt.rows, strict=True):
-            self._replace(whole, dict(rows()), broken[whole.prefix], rebuilt)
+        for whole, made in zip(self._rebuildable(), rebuilt.parts, strict=True):
+            self._replace(whole, dict(made.changed()), broken[whole.prefix], rebuilt)
 
     def _decide(self, session_id: SessionId, reason: str, rebuilt: Rebuilt) -> None:
         """Take the session as the journal has it, or quarantine it."""
@@ -290,7 +254,7 @@ class Recovery:
     def _rebuildable(self) -> list[WholeRows]:
         return [whole for whole in self._whole if whole.rebuild is not None]
 
-    def _parts(self) -> list[Callable[[RealmState], Rows]]:
+    def _parts(self) -> list[Callable[[RealmState], WholeRows]]:
         return [whole.rebuild for whole in self._whole if whole.rebuild is not None]
 
     def _short(self, prefix: bytes) -> bool:

@@ -29,6 +29,7 @@ from runtime.ids import HarnessId, InputId, SessionId
 from runtime.ledger import RunBook
 from runtime.messages import TASKS, ToolResult, UserMessage, check_sequence, open_calls
 from runtime.particulars import particular_transitions
+from runtime.parts import WholeRows, part_of
 from runtime.records import (
     Erased,
     HookReported,
@@ -112,6 +113,11 @@ class RealmState:
         self.approvals = ApprovalBook(self)
         #: Runs that were applied, and failed attempts of inputs.
         self.runs = RunBook(self)
+        #: The parts that are written whole, by the prefix of their rows. A mob adds its own.
+        self.parts: dict[bytes, WholeRows] = {
+            b"i/": part_of(b"i/", self.runs, lambda state: state.runs),
+            b"a/": part_of(b"a/", self.approvals, lambda state: state.approvals),
+        }
         #: Sessions that differ from their row, with the first record in which they do, ascending.
         self.dirty: dict[SessionId, int] = {}
         #: The literal table. A mob adds its own record types to the same one.

@@ -43,6 +43,7 @@ PURE = (
     "runtime.models.redaction",
     "runtime.models.wire",
     "runtime.particulars",
+    "runtime.parts",
     "runtime.prices",
     "runtime.records",
     "runtime.results",
@@ -63,7 +64,6 @@ PURE = (
 
 #: Top-level modules a pure module never imports.
 IMPURE = (
-    "mob.board",
     "anyio", "asyncio", "lmdb", "os", "random", "secrets", "shutil", "signal", "socket",
     "subprocess", "tempfile", "threading", "time", "trio", "uuid",
 )  # fmt: skip
