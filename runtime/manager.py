@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import Protocol, TypeAlias
+from functools import partial
+from typing import Any, Protocol, TypeAlias
 
 import attrs
 
@@ -27,6 +28,7 @@ from runtime.messages import Message, check_sequence
 from runtime.realm import Realm
 from runtime.records import (
     SessionArchived,
+    SessionCreated,
     SessionDeleted,
     SessionForked,
     SessionLabelled,
@@ -87,6 +89,7 @@ class SessionManager(Protocol):
         Raises:
             StaleRevision: the stored session changed since `session` was read.
             SessionBusy: a turn, or another change, is in flight.
+            LimitExceeded: it is a new child, and its tree is full or as deep as it may be.
             SessionError: it has no id, its messages are no valid sequence, a tag or its new name
                 is too long, or what a session keeps for good differs (harness, agent, locale,
                 lineage, spec).
@@ -318,7 +321,7 @@ class RealmSessions:
             records.append(SessionArchived(session.session_id, "saved as archived", self._now()))
 
         def commit() -> Ticket:
-            ticket = self._realm.append(*records)
+            ticket = self._append(records)
             self._labels[session.session_id] = (session.title, tags, ticket)
             return ticket
 
@@ -327,6 +330,15 @@ class RealmSessions:
         return self._realm.state.head(session.session_id).metadata()
 
     # -- inside ----------------------------------------------------------------------------
+
+    def _append(self, records: list[Any]) -> Ticket:
+        """Queue what is saved. A child that is made so takes its place in its tree."""
+        append = partial(self._realm.append, *records)
+        made = records[0]
+        if not isinstance(made, SessionCreated):
+            return append()
+        archived = isinstance(records[-1], SessionArchived)
+        return self._realm.spawning.made(made, append, archived=archived)
 
     def _now(self) -> int:
         return self._realm.ports.clock.now_ns()

@@ -160,17 +160,8 @@ class Realm:
                 return self.state.heads[session_id]
         record = self.describe_session(harness_id, agent_id, title, locale, parent, spec, spawn_key)
         begun = () if task is None else task.records(record, InputId(self.ports.ids.new()))
-        self.spawning.reserve(
-            record, detached=task is not None and task.lifetime is Lifetime.DETACHED
-        )
-        queued = False
-        try:
-            ticket = self.append(record, *begun)
-            queued = True
-        finally:
-            if not queued:
-                self.spawning.release(record.session_id)
-        self.spawning.queued(record, ticket)
+        detached = task is not None and task.lifetime is Lifetime.DETACHED
+        ticket = self.spawning.made(record, lambda: self.append(record, *begun), detached=detached)
         await ticket.wait()
         return self.state.heads[record.session_id]
 

@@ -58,7 +58,7 @@ class Spawning:
         self._detached: set[SessionId] = set()
         #: Those among them that have a spawn key.
         self.keyed: dict[str, tuple[SessionId, Ticket]] = {}
-        #: How many of them count against each root.
+        #: How many of the children among them count against each root.
         self._reserved: dict[SessionId, int] = {}
 
     @property
@@ -66,24 +66,39 @@ class Spawning:
         """How many sessions are under way, or slots of roots reserved, whichever are more."""
         return max(len(self.creating), sum(self._reserved.values()))
 
-    def reserve(self, record: SessionCreated, *, detached: bool = False) -> None:
-        """Check the limits and take a slot, in one breath.
+    def made(
+        self,
+        record: SessionCreated,
+        append: Callable[[], Ticket],
+        *,
+        detached: bool = False,
+        archived: bool = False,
+    ) -> Ticket:
+        """Check the limits, take a slot and queue what makes the session with `append`, in one
+        breath. One that is made `archived` is not held against those that are active.
 
         Raises:
-            LimitExceeded: depth or count; no slot was taken.
+            LimitExceeded: depth or count; no slot was taken and nothing queued.
         """
-        root = record.lineage.budget_root
+        self._reserve(record, detached, archived)
+        try:
+            ticket = append()
+        except BaseException:
+            self.release(record.session_id)
+            raise
+        # A store without a queue has told the fold already.
+        if record.spawn_key is not None and record.session_id in self.creating:
+            self.keyed[record.spawn_key] = (record.session_id, ticket)
+        return ticket
+
+    def _reserve(self, record: SessionCreated, detached: bool, archived: bool) -> None:
+        root = _root(record)
         if root is not None:
-            self._check(record, root)
+            self._check(record, root, archived)
             self._reserved[root] = self._reserved.get(root, 0) + 1
         self.creating[record.session_id] = record
         if detached:
             self._detached.add(record.session_id)
-
-    def queued(self, record: SessionCreated, ticket: Ticket) -> None:
-        """The record is in the queue; a store without one has told the fold already."""
-        if record.spawn_key is not None and record.session_id in self.creating:
-            self.keyed[record.spawn_key] = (record.session_id, ticket)
 
     def release(self, session_id: SessionId) -> None:
         """Give the slot back: the fold knows the session now, or it was never queued."""
@@ -91,7 +106,7 @@ class Spawning:
         if record is None:
             return
         self._detached.discard(session_id)
-        root = record.lineage.budget_root
+        root = _root(record)
         if root is not None:
             self._reserved[root] -= 1
             if not self._reserved[root]:
@@ -107,9 +122,9 @@ class Spawning:
         """Those among them that end with their parent."""
         return [each for each in self.below(parent) if each not in self._detached]
 
-    def _check(self, record: SessionCreated, root: SessionId) -> None:
+    def _check(self, record: SessionCreated, root: SessionId, archived: bool) -> None:
         lineage = record.lineage
-        assert lineage.parent is not None, "only a child has a budget root"
+        assert lineage.parent is not None
         parent = self._state.heads[lineage.parent]
         limits = self.limits(parent, self._state.heads.get(root, parent))
         if lineage.depth > limits.max_depth:
@@ -124,6 +139,8 @@ class Spawning:
             ("max_active", active, limits.max_active),
             ("max_total", total, limits.max_total),
         ):
+            if archived and name == "max_active":
+                continue
             if count + reserved >= allowed:
                 raise LimitExceeded(
                     f"{count + reserved} children stand under session {root} and {name} is"
@@ -131,3 +148,8 @@ class Spawning:
                     limit=name,
                     allowed=allowed,
                 )
+
+
+def _root(record: SessionCreated) -> SessionId | None:
+    """Whose tree the session is a child in. One that is only charged to another is none."""
+    return None if record.lineage.parent is None else record.lineage.budget_root

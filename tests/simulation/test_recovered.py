@@ -152,7 +152,7 @@ async def test_a_slot_that_nobody_gives_back(autojump_clock: MockClock) -> None:
     async with watched.open(definition(), {"m": ScriptedModel(Script())}) as mob:
         record = attrs.evolve(created("kid", None, parent=mob.session_of("a")))
         assert leaked(mob) is None
-        mob.realm.spawning.reserve(record)
+        mob.realm.spawning._reserve(record, detached=False, archived=False)
         assert "what is being made is ['kid']" in (leaked(mob) or "")
 
 
