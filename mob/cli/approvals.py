@@ -115,9 +115,10 @@ async def answered(mob: Mob, prompt: str, key: str, display: Display) -> bool:
                     told.append(False)
                     nursery.cancel_scope.cancel()
                     return
-                for each in waiting:
-                    if not await _asked(mob, display, each):
-                        later.add(each.key)
+                with display.paused():
+                    for each in waiting:
+                        if not await _asked(mob, display, each):
+                            later.add(each.key)
 
         nursery.start_soon(watch)
         failure: SessionError | None = None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final, Literal, Protocol, TypeAlias
 
 import trio
@@ -29,6 +30,10 @@ class Display(Protocol):
 
     def say(self, text: str) -> None:
         """Show a line of narration."""
+        ...
+
+    def paused(self) -> AbstractContextManager[None]:
+        """A block in which somebody is asked on the terminal: nothing is drawn over it."""
         ...
 
     async def run(self, mob: Mob, after: int) -> None:
@@ -58,6 +63,10 @@ class Silent:
     def say(self, text: str) -> None:
         """See `Display.say`."""
         narrate(f"mob: {text}")
+
+    def paused(self) -> AbstractContextManager[None]:
+        """See `Display.paused`: lines stand where they are."""
+        return nullcontext()
 
     async def run(self, mob: Mob, after: int) -> None:
         """See `Display.run`."""

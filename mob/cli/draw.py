@@ -115,6 +115,6 @@ def _state(node: Node, now_s: float) -> Text:
         text = f"{text} {one_line(node.detail, 24)}"
     if node.until_s is not None:
         text = f"{text} in {age(node.until_s - now_s)}"
-    elif node.since_s is not None:
+    elif node.since_s is not None and node.state != "starting":  # which begins nowhere
         text = f"{text} {age(now_s - node.since_s)}"
     return Text(text, _STYLES.get(node.state, ""))

@@ -10,6 +10,8 @@ then only the ages have. Looking costs little, and rests eight times as long as 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import trio
@@ -47,7 +49,9 @@ class LiveTree:
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
+        #: What is drawn with now; None also while it is paused.
         self._live: Live | None = None
+        self._paused: Live | None = None
         #: The call and the end of what the model has streamed in it.
         self._streams: dict[SessionId, tuple[int, str]] = {}
         #: Last words by the turn they were said in.
@@ -59,6 +63,22 @@ class LiveTree:
             narrate(f"mob: {text}")
         else:
             self._console.print(f"mob: {safe(text)}", markup=False, highlight=False, soft_wrap=True)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """See `mob.cli.display.Display.paused`: the tree stays as it is, and goes on below."""
+        live = self._paused = self._live
+        if live is None:
+            yield
+            return
+        self._live = None
+        live.stop()  # which also takes its hands from stderr
+        try:
+            yield
+        finally:
+            if self._paused is live:
+                self._paused, self._live = None, live
+                live.start()
 
     async def run(self, mob: Mob, after: int) -> None:
         """See `mob.cli.display.Display.run`."""
@@ -75,8 +95,9 @@ class LiveTree:
                     nursery.start_soon(self._listen, mob)
                     await self._frames(mob, live)
             finally:
-                self._draw(live, self._look(mob))
-                self._live = None
+                if self._live is not None:
+                    self._draw(live, self._look(mob))
+                self._live = self._paused = None
 
     def finish(self, mob: Mob) -> None:
         """See `mob.cli.display.Display.finish`: the last frame shows it."""
@@ -89,7 +110,9 @@ class LiveTree:
             now = trio.current_time()
             view = self._look(mob)
             busy = any(node.busy for node in view.members)
-            if view != shown or size != live.console.size or (busy and now - drawn_at >= _AGES_S):
+            aged = busy and now - drawn_at >= _AGES_S
+            changed = view != shown or size != live.console.size or aged
+            if changed and self._live is not None:
                 self._draw(live, view)
                 shown, size, drawn_at = view, live.console.size, now
             await trio.sleep(max(FRAME_S, _RESTS * (trio.current_time() - now)))
