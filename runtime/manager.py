@@ -331,7 +331,7 @@ class RealmSessions:
 
     # -- inside ----------------------------------------------------------------------------
 
-    def _append(self, records: list[Any]) -> Ticket:
+    def _append(self, records: Sequence[Any]) -> Ticket:
         """Queue what is saved. A child that is made so takes its place in its tree."""
         append = partial(self._realm.append, *records)
         made = records[0]
