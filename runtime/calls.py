@@ -51,8 +51,9 @@ class Calls:
         Raises:
             TurnWaits: nothing is left but calls that wait, and what has finished is on disk.
         """
+        since_s = self._since_s() if resumed else 0.0
         if not (self.toolbox.approve or self.realm.state.approvals):
-            return await self._run(calls, calls, resumed, None)
+            return await self._run(calls, calls, resumed, None, since_s)
         asking = self._asking()
         while True:
             await trio.lowlevel.checkpoint_if_cancelled()
@@ -60,13 +61,20 @@ class Calls:
             if not ready:
                 raise TurnWaits
             does = await asking.begin(ready, resumed)
-            results = await self._run(ready, does, False, asking)
+            results = await self._run(ready, does, False, asking, since_s)
             if not waiting:
                 return results
             ticket = self.keep(results)
             assert ticket is not None
             await ticket.wait()
-            calls, resumed = waiting, False
+            calls, resumed, since_s = waiting, False, 0.0
+
+    def _since_s(self) -> float:
+        """How long ago the calls were made that a turn in flight was cut off in."""
+        partial = self.live.head.partial
+        if partial is None or not partial.called_at_ns:
+            return 0.0
+        return max(self.realm.ports.clock.now_ns() - partial.called_at_ns, 0) / 1e9
 
     def _asking(self) -> Asking:
         return Asking(self.realm, self.live, self.run_id, self.toolbox, self.queue)
@@ -77,6 +85,7 @@ class Calls:
         does: Sequence[ToolCall | ToolResult],
         resumed: bool,
         asking: Asking | None,
+        since_s: float,
     ) -> tuple[ToolResult, ...]:
         """Run `calls` at the same time, each as `does` says; results in the order of the calls."""
         live, toolbox = self.live, self.toolbox
@@ -84,7 +93,7 @@ class Calls:
         results: list[ToolResult | None] = [None] * len(calls)
 
         async def run_one(index: int, call: ToolCall) -> None:
-            result = await self._one(call, asking)
+            result = await self._one(call, asking, since_s)
             if self.realm.failed is not None:
                 nursery.cancel_scope.cancel()
                 return
@@ -122,11 +131,12 @@ class Calls:
         except StoreError:
             pass  # the store is gone, and whatever cut the batch off goes on
 
-    async def _one(self, call: ToolCall, asking: Asking | None) -> ToolResult:
+    async def _one(self, call: ToolCall, asking: Asking | None, since_s: float) -> ToolResult:
         async def run_tool(call: ToolCall) -> ToolResult:
             if asking is not None and (barred := asking.barred(call)) is not None:
                 return barred
-            context = ToolContext(self.live.head.session_id, self.run_id, call, self.realm.runner)
+            head, runner = self.live.head, self.realm.runner
+            context = ToolContext(head.session_id, self.run_id, call, runner, since_s)
             return await self.toolbox.run(context)
 
         if self.hooks is not None:

@@ -210,6 +210,7 @@ def _pack_partial(partial: PartialTurn | None) -> Any:
         pack_usage(partial.usage),
         partial.step,
         partial.started_at_ns,
+        *((partial.called_at_ns,) if partial.called_at_ns else ()),
     )
 
 
@@ -229,7 +230,8 @@ def _last_fields(layout: int, fields: list[Any]) -> tuple[int, Task | None, Any,
 
 
 def _unpack_partial(packed: Any) -> PartialTurn:
-    run_id, input_ids, messages, usage, step, started_at_ns = packed
+    run_id, input_ids, messages, usage, step, started_at_ns, *last = packed
+    (called_at_ns,) = last or (0,)
     return PartialTurn(
         run_id,
         input_ids,
@@ -237,4 +239,5 @@ def _unpack_partial(packed: Any) -> PartialTurn:
         unpack_usage(usage),
         step,
         started_at_ns,
+        called_at_ns,
     )

@@ -201,7 +201,11 @@ class PendingInput:
 
 @attrs.define
 class PartialTurn:
-    """A turn in flight as far as it is journalled; recovery continues from here."""
+    """A turn in flight as far as it is journalled; recovery continues from here.
+
+    `called_at_ns` is when its newest tool calls were made, or the last of them was decided about; 0
+    in rows of older versions, which do not say.
+    """
 
     run_id: RunId
     input_ids: tuple[InputId, ...]
@@ -209,6 +213,7 @@ class PartialTurn:
     usage: Usage
     step: int
     started_at_ns: int
+    called_at_ns: int = 0
 
 
 @attrs.frozen

@@ -27,7 +27,14 @@ from runtime.errors import SessionNotFound, SessionQuarantined
 from runtime.heads import pack_head, unpack_head
 from runtime.ids import HarnessId, InputId, SessionId
 from runtime.ledger import RunBook
-from runtime.messages import TASKS, ToolResult, UserMessage, check_sequence, open_calls
+from runtime.messages import (
+    TASKS,
+    AssistantMessage,
+    ToolResult,
+    UserMessage,
+    check_sequence,
+    open_calls,
+)
 from runtime.particulars import particular_transitions
 from runtime.parts import WholeRows, part_of
 from runtime.records import (
@@ -396,6 +403,8 @@ class RealmState:
         partial.messages.extend(record.messages)
         partial.usage = record.usage
         partial.step = record.step
+        if record.messages and isinstance(record.messages[-1], AssistantMessage):
+            partial.called_at_ns = record.at_ns
         if self.ledger is not None:
             self.ledger.progressed(record.session_id, record.usage)
         waits = bool(self.approvals) and self.approvals.waits(record.session_id)
@@ -414,6 +423,7 @@ class RealmState:
         head.status = SessionStatus.ACTIVE
         if decided_at_ns is not None:
             head.partial.started_at_ns += max(decided_at_ns - head.updated_at_ns, 0)
+            head.partial.called_at_ns = decided_at_ns
             head.updated_at_ns = decided_at_ns
 
     def _ended(self, seq: int, record: TurnEnded) -> None:

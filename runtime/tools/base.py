@@ -35,12 +35,16 @@ MAX_RESULT_CHARS = 60_000
 
 @attrs.frozen
 class ToolContext:
-    """Who calls: `call` is the model's call, `runner` the seam for tools that start children."""
+    """Who calls: `call` is the model's call, `runner` the seam for tools that start children.
+
+    `since_s` is how many seconds ago the call was made, if it is repeated after a crash.
+    """
 
     session_id: SessionId
     run_id: RunId
     call: ToolCall
     runner: LocalSessionRunner
+    since_s: float = 0.0
 
     @property
     def key(self) -> str:

@@ -93,7 +93,8 @@ async def _message(arguments: Mapping[str, Any], context: ToolContext) -> Any:
 
 
 async def _wait(arguments: Mapping[str, Any], context: ToolContext) -> Any:
-    timeout_s = arguments.get("timeout_s", MAX_WAIT_S)
+    # A wait that is repeated after a crash ends when the first one would have.
+    timeout_s = max(arguments.get("timeout_s", MAX_WAIT_S) - context.since_s, 0.0)
     return shown(await context.runner.wait_task(context.session_id, _id(arguments), timeout_s))
 
 

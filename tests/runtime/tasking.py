@@ -21,6 +21,7 @@ from runtime.messages import TASKS, ToolResult, UserMessage
 from runtime.models.base import ModelReply, ModelRequest
 from runtime.models.scripted import ScriptedModel, calling
 from runtime.nursery import open_background
+from runtime.ports import Ports
 from runtime.realm import Realm
 from runtime.runner import InProcessRunner
 from runtime.session import Lifetime, SessionHead
@@ -101,11 +102,16 @@ def config(model: Any) -> Any:
 
 @asynccontextmanager
 async def open_tasks(
-    store: Store, desk: Any, *, limits: SpawnLimits | None = None, serve: bool = True
+    store: Store,
+    desk: Any,
+    *,
+    limits: SpawnLimits | None = None,
+    serve: bool = True,
+    ports: Ports | None = None,
 ) -> AsyncIterator[Realm]:
     """A recovered realm that serves background children, and takes up those that run."""
     model = desk if hasattr(desk, "generate") else ScriptedModel(desk)
-    realm = Realm(store, REALM, config(model), limits=limits)
+    realm = Realm(store, REALM, config(model), limits=limits, ports=ports)
     realm.recover()
     async with open_background() as nursery:
         if serve:

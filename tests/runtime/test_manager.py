@@ -13,7 +13,14 @@ import pytest
 import trio
 from hypothesis import settings
 
-from runtime.errors import LineageCycle, MobError, SessionBusy, SessionError, SessionNotFound
+from runtime.errors import (
+    LimitExceeded,
+    LineageCycle,
+    MobError,
+    SessionBusy,
+    SessionError,
+    SessionNotFound,
+)
 from runtime.ids import HarnessId, SessionId
 from runtime.manager import RealmSessions, RewindOutOfRange
 from runtime.messages import AssistantMessage, Message, SystemMessage, Usage, UserMessage
@@ -23,10 +30,11 @@ from runtime.models.sim import EchoModel
 from runtime.ports import Ports
 from runtime.records import SessionDeleted, SessionRewound, TurnEnded
 from runtime.session import NO_LINEAGE, Lineage, SessionStatus
+from runtime.spawning import SpawnLimits
 from runtime.store import StoredSessions
 from stores import Batch, Committed, MemoryStore, Ticket
 from tests.mob.held import HeldStore
-from tests.runtime.fakes import REALM, call, make_realm, new_session
+from tests.runtime.fakes import HARNESS, REALM, call, make_realm, new_session, open_lagging
 from tests.runtime.managers import OverLmdb, OverMemory
 
 TestOverMemory = OverMemory.TestCase
@@ -193,6 +201,50 @@ async def test_a_lineage_in_a_circle_is_refused() -> None:
     lineage = Lineage(parent=copy, budget_root=session, depth=1)
     await manager.save(attrs.evolve(gone, lineage=lineage))
     assert realm.state.heads[SessionId("back")].lineage == lineage
+
+
+@pytest.mark.parametrize("lag", [0.0, 1.0])
+async def test_the_limits_hold_for_children_that_are_saved(lag: float, autojump_clock: Any) -> None:
+    """CONTRACTS 1.8, 3.3: however many are saved and spawned at once; no slot is lost."""
+    limits = SpawnLimits(max_active=3, max_total=4)
+    async with open_lagging(delay_s=lag) as store:
+        realm = make_realm(store, limits=limits)
+        manager = RealmSessions(realm)
+        root = await new_session(realm)
+        lineage = Lineage(parent=root, budget_root=root, depth=1)
+        blank = attrs.evolve(await manager.resume(root), lineage=lineage)
+        refused: list[str] = []
+
+        async def save(name: str, **given: Any) -> None:
+            try:
+                await manager.save(attrs.evolve(blank, session_id=SessionId(name), **given))
+            except LimitExceeded as error:
+                refused.append(error.limit)
+
+        async def spawn() -> None:
+            try:
+                await realm.create(HARNESS, parent=root)
+            except LimitExceeded as error:
+                refused.append(error.limit)
+
+        async with trio.open_nursery() as nursery:
+            for name in ("a", "b", "c"):
+                nursery.start_soon(save, name)
+                nursery.start_soon(spawn)
+        assert (realm.state.descendants[root], refused) == ((3, 3), ["max_active"] * 3)
+        await save("over", status=SessionStatus.ARCHIVED)
+        assert realm.state.descendants[root] == (3, 4), "what has ended is not active"
+        await save("more", status=SessionStatus.ARCHIVED)
+        assert refused[3:] == ["max_total"]
+        assert realm.spawning.taken == 0
+        # Charged to another is not below it.
+        await save("friend", lineage=Lineage(budget_root=root))
+        deep = Lineage(parent=SessionId("over"), budget_root=root, depth=2)
+        realm.spawning.limits = lambda _, __: SpawnLimits(max_depth=1)
+        await save("deep", lineage=deep)
+        assert refused[4:] == ["max_depth"]
+        assert "friend" in realm.state.heads
+        assert "deep" not in realm.state.heads
 
 
 async def test_turns_are_counted_by_user_messages_also_in_what_is_saved() -> None:

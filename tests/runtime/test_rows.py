@@ -135,6 +135,21 @@ def test_the_row_of_a_session_never_changes(head: SessionHead) -> None:
     assert pack_head(head) == stored
 
 
+def test_a_turn_in_flight_says_when_its_calls_were_made_if_it_knows() -> None:
+    """Rows of older versions do not: a field more than theirs is packed only if there is something
+    to say."""
+    assert HEAD.partial is not None
+    called = attrs.evolve(HEAD, partial=attrs.evolve(HEAD.partial, called_at_ns=14))
+    stored = bytes.fromhex(LAYOUT_1["s1"]).replace(b"\x96\xa2u1", b"\x97\xa2u1")
+    stored = stored.replace(b"\x94\x01\x02\x03\x04\x01\x0d", b"\x94\x01\x02\x03\x04\x01\x0d\x0e")
+    assert pack_head(called) == stored
+    assert unpack_head(stored) == called
+    with pytest.raises(ValueError, match="unpack"):
+        unpack_head(
+            stored.replace(b"\x97\xa2u1", b"\x98\xa2u1").replace(b"\x0d\x0e", b"\x0d\x0e\x0e")
+        )
+
+
 def test_the_other_rows_never_change() -> None:
     """Positions, keys and reasons: their fields, in order."""
     assert pack_row("k", "s1", "i1", 7, None).hex() == "9601a16ba27331a2693107c0"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
@@ -21,12 +20,11 @@ from runtime.errors import (
     TurnInterrupted,
 )
 from runtime.ids import AgentId, HarnessId, SessionId
-from runtime.manager import RealmSessions
 from runtime.messages import AssistantMessage, UserMessage
 from runtime.ports import Ports, SystemIds
 from runtime.realm import Realm
 from runtime.retry import DEFAULT_RETRY
-from runtime.session import Lineage, SessionSpec, SessionStatus
+from runtime.session import SessionSpec, SessionStatus
 from runtime.spawning import SpawnLimits
 from runtime.turn import TurnRules
 from stores import MemoryStore, open_lmdb
@@ -269,50 +267,6 @@ async def test_limits_hold_however_many_spawn_at_once_and_are_cancelled(
                 await realm.create(HARNESS, parent=children[1])
         reopened = make_realm(store.inner, limits=limits)
         assert reopened.state.descendants == realm.state.descendants
-
-
-@pytest.mark.parametrize("lag", [0.0, 1.0])
-async def test_the_limits_hold_for_children_that_are_saved(lag: float, autojump_clock: Any) -> None:
-    """CONTRACTS 1.8, 3.3: however many are saved and spawned at once; no slot is lost."""
-    limits = SpawnLimits(max_active=3, max_total=4)
-    async with open_lagging(delay_s=lag) as store:
-        realm = make_realm(store, limits=limits)
-        manager = RealmSessions(realm)
-        root = await new_session(realm)
-        lineage = Lineage(parent=root, budget_root=root, depth=1)
-        blank = attrs.evolve(await manager.resume(root), lineage=lineage)
-        refused: list[str] = []
-
-        async def save(name: str, **given: Any) -> None:
-            try:
-                await manager.save(attrs.evolve(blank, session_id=SessionId(name), **given))
-            except LimitExceeded as error:
-                refused.append(error.limit)
-
-        async def spawn() -> None:
-            try:
-                await realm.create(HARNESS, parent=root)
-            except LimitExceeded as error:
-                refused.append(error.limit)
-
-        async with trio.open_nursery() as nursery:
-            for name in ("a", "b", "c"):
-                nursery.start_soon(save, name)
-                nursery.start_soon(spawn)
-        assert (realm.state.descendants[root], refused) == ((3, 3), ["max_active"] * 3)
-        await save("over", status=SessionStatus.ARCHIVED)
-        assert realm.state.descendants[root] == (3, 4), "what has ended is not active"
-        await save("more", status=SessionStatus.ARCHIVED)
-        assert refused[3:] == ["max_total"]
-        assert realm.spawning.taken == 0
-        # Charged to another is not below it.
-        await save("friend", lineage=Lineage(budget_root=root))
-        deep = Lineage(parent=SessionId("over"), budget_root=root, depth=2)
-        realm.spawning.limits = lambda _, __: SpawnLimits(max_depth=1)
-        await save("deep", lineage=deep)
-        assert refused[4:] == ["max_depth"]
-        assert "friend" in realm.state.heads
-        assert "deep" not in realm.state.heads
 
 
 async def test_a_child_deeper_than_allowed_is_refused() -> None:

@@ -18,6 +18,7 @@ from runtime.errors import (
 from runtime.heads import FORMAT
 from runtime.manager import RealmSessions
 from runtime.messages import ToolResult, UserMessage
+from runtime.ports import Ports
 from runtime.records import (
     TaskEnded,
     TaskStarted,
@@ -107,6 +108,42 @@ async def test_cut_off_anywhere_there_is_one_child_and_one_answer(
             assert len(records(realm, TaskEnded)) == 1
             assert realm.state.head(child).turns == 1
             assert realm.state.descendants[session] == (0, 1)
+
+
+class VirtualClock:
+    """Wall-clock time that goes as Trio's clock does, from one second past the epoch."""
+
+    def now_ns(self) -> int:
+        return 1_000_000_000 + round(trio.current_time() * 1e9)
+
+
+@pytest.mark.parametrize(("down_s", "more_s"), [(2, 5), (20, 0)])
+@pytest.mark.parametrize("checkpointed", [False, True])
+async def test_a_wait_that_is_repeated_ends_when_the_first_one_would_have(
+    down_s: float, more_s: float, checkpointed: bool, autojump_clock: Any
+) -> None:
+    """CONTRACTS 1.12: the call was made before the crash, and its timeout counts from there; by
+    rows and by the journal alone, also if several processes are cut off in it."""
+    store, ports = MemoryStore(), Ports(VirtualClock())
+    async with open_tasks(store, Desk(), ports=ports) as realm:
+        session = await new_session(realm)
+        task = await begin(realm, session, "wait a")
+        given = json.dumps({"task_id": task.task_id, "timeout_s": 10})
+        await trio.sleep(100)
+        with trio.move_on_after(2):
+            await realm.runner.send_message(session, f"call wait_task {given}", idempotency_key="k")
+        if checkpointed:
+            await realm.checkpoint()
+    for _ in range(2):
+        async with open_tasks(store, Desk(), ports=ports) as realm:
+            with trio.move_on_after(0.5):
+                await realm.runner.send_message(session, "", idempotency_key="k")
+    await trio.sleep(down_s)
+    async with open_tasks(store, Desk(), ports=ports) as realm:
+        began = trio.current_time()
+        told = json.loads((await realm.runner.send_message(session, "", idempotency_key="k")).text)
+        assert (told["state"], told["timed_out"]) == ("running", True)
+        assert trio.current_time() - began == pytest.approx(more_s, abs=0.001)
 
 
 def request_of(text: str) -> Any:
