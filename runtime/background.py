@@ -19,7 +19,6 @@ Nothing here polls; a child at rest has no task, and a realm without such childr
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
@@ -52,7 +51,7 @@ from runtime.records import (
 from runtime.results import last_text
 from runtime.runner import turn_on
 from runtime.session import NO_SPEC, Lifetime, SessionHead, SessionSpec, TaskState
-from runtime.tasks import NewTask, TaskView, due, ending, notice, outlives
+from runtime.tasks import NewTask, TaskView, due, ending, notice, outlives, viewed
 from stores import Damaged, StoreError, Ticket
 
 if TYPE_CHECKING:
@@ -94,6 +93,8 @@ class BackgroundChildren:
         #: Sessions that are being ended: no child is started below them, no message taken.
         self._ending: set[SessionId] = set()
         self._waiting: dict[SessionId, _Waiting] = {}
+        #: Children that are being archived from outside, of which their parents are to hear.
+        self._stopped: set[SessionId] = set()
         self._quiet: trio.Event | None = None
         #: Whether nothing is begun; what runs was cancelled and is continued by `resume`.
         self.halted = False
@@ -246,7 +247,7 @@ class BackgroundChildren:
         """Cancel the child's running turn and what is linked to it, deepest first, and archive it.
         One that has ended stays as it is. Raises `TaskNotFound`."""
         if self._is_running(self._own(parent, task_id)):
-            await self._realm.archive(task_id, reason)
+            await self._realm.archive(task_id, reason, tell=False)
         return self.get(parent, task_id)
 
     async def end_below(self, session_id: SessionId) -> None:
@@ -264,33 +265,16 @@ class BackgroundChildren:
 
     def view(self, head: SessionHead) -> TaskView:
         """The child as its parent sees it. One that is quarantined has failed, for now."""
-        task = head.task
-        assert task is not None, "only tasks are viewed"
-        state, error = task.state, task.error
-        answer, output, doing = None, None, ""
-        if task.running and head.quarantined is not None:
-            state, error = TaskState.FAILED, f"it is quarantined: {head.quarantined}"
-        elif task.running:
-            live = self._realm.running(head.session_id)
-            doing = "" if live is None else f"{live.doing.value} {live.detail}".strip()
-        elif state is TaskState.COMPLETED:
+        assert head.task is not None, "only tasks are viewed"
+        live = self._realm.running(head.session_id)
+        doing = "" if live is None else f"{live.doing.value} {live.detail}".strip()
+        last: TurnEnded | str = "there is none"
+        if head.task.state is TaskState.COMPLETED:
             try:
-                record = self._realm.turn(task.turn)
-                answer = last_text(record)
-                output = None if record.output is None else json.loads(record.output)
+                last = self._realm.turn(head.task.turn)
             except (Damaged, RecordUnreadable) as damage:
-                error = f"its answer cannot be read any more: {damage}"
-        return TaskView(
-            head.session_id,
-            head.title or head.session_id,
-            state,
-            task.lifetime,
-            head.turns,
-            answer,
-            output,
-            error,
-            doing,
-        )
+                last = str(damage)
+        return viewed(head, head.task, last, doing)
 
     def _heads_of(self, parent: SessionId) -> list[SessionHead]:
         state = self._realm.state
@@ -387,13 +371,25 @@ class BackgroundChildren:
         finally:
             self._ending.discard(session_id)
 
+    def told_of(self, session_id: SessionId, reason: str) -> tuple[InputAccepted, ...]:
+        """What is to be recorded with the archiving of a session from outside: if it is a child
+        that has not ended, its parent is told of this end as of any other."""
+        head = self._realm.state.heads.get(session_id)
+        if head is None or not self._is_running(head):
+            return ()
+        self._stopped.add(session_id)
+        ended = TaskEnded(session_id, TaskState.CANCELLED, 0, reason, 0)
+        return self._told(head, notice(head, ended, ""))
+
     def _told(self, head: SessionHead, said: str) -> tuple[InputAccepted, ...]:
         """The record by which the parent is told, unless it waits for the child just now."""
         waiting = self._waiting.get(head.session_id)
         if waiting is not None:
             waiting.trusted = said
             return ()
-        parent = head.lineage.parent
+        return self._notice(head.lineage.parent, said)
+
+    def _notice(self, parent: SessionId | None, said: str) -> tuple[InputAccepted, ...]:
         above = None if parent is None else self._realm.state.heads.get(parent)
         if above is None or above.archived or above.quarantined is not None:
             return ()
@@ -403,15 +399,11 @@ class BackgroundChildren:
 
     def _tell_instead(self, parent: SessionId, waiting: _Waiting) -> None:
         """Whoever waited is cut off and cannot say it: a notice does."""
-        above = self._realm.state.heads.get(parent)
-        if waiting.trusted is None or waiting.count > 1 or above is None or above.archived:
+        if waiting.trusted is None or waiting.count > 1:
             return
-        ports = self._realm.ports
-        now = ports.clock.now_ns()
         try:
-            self._realm.append(
-                InputAccepted(parent, InputId(ports.ids.new()), waiting.trusted, TASKS, None, now)
-            )
+            if told := self._notice(parent, waiting.trusted):
+                self._realm.append(*told)
         except StoreError:
             pass  # the store is gone, and whatever cut the wait off goes on
 
@@ -475,7 +467,7 @@ class BackgroundChildren:
         after(SessionArchived, self._over)
         after(SessionDeleted, self._over)
 
-    def _ended(self, record: TaskEnded) -> None:
+    def _ended(self, record: TaskEnded | SessionArchived | SessionDeleted) -> None:
         head = self._realm.state.heads.get(record.session_id)
         self._changed(record.session_id)
         if head is not None and head.lineage.parent is not None:
@@ -485,7 +477,10 @@ class BackgroundChildren:
         """The session is over for good: a child that runs all the same is stopped."""
         if record.session_id in self._running:
             self._running[record.session_id].scope.cancel()
-        self._changed(record.session_id)
+        if record.session_id not in self._stopped:
+            return self._changed(record.session_id)
+        self._stopped.remove(record.session_id)
+        return self._ended(record)
 
     def _changed(self, session_id: SessionId) -> None:
         waiting = self._waiting.get(session_id)

@@ -318,7 +318,9 @@ class RealmSessions:
             with self._realm.reading(head.session_id):
                 records = update(head, session, self._realm.journal, ports)
         if session.status is SessionStatus.ARCHIVED and (head is None or not head.archived):
-            records.append(SessionArchived(session.session_id, "saved as archived", self._now()))
+            why = "saved as archived"
+            records += self._realm.background.told_of(session.session_id, why)
+            records.append(SessionArchived(session.session_id, why, self._now()))
 
         def commit() -> Ticket:
             ticket = self._append(records)

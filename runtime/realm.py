@@ -200,19 +200,21 @@ class Realm:
         self._fold_created(seq, record)
         self.spawning.release(record.session_id)
 
-    async def archive(self, session_id: SessionId, reason: str) -> None:
+    async def archive(self, session_id: SessionId, reason: str, *, tell: bool = True) -> None:
         """End a session and what is below it and linked, deepest first, in one commit.
         Idempotent.
 
-        Turns in flight in the subtree are cancelled. Histories stay readable.
+        Turns in flight in the subtree are cancelled. Histories stay readable. The parent of a
+        background child that had not ended is told, unless it is who says so (`tell`).
 
         Raises:
             SessionNotFound: there is no such session.
         """
         await self.background.end(session_id)
+        told = self.background.told_of(session_id, reason) if tell else ()
         records = self.archive_records(session_id, reason)
         if records:
-            await self.append(*records).wait()
+            await self.append(*told, *records).wait()
 
     def archive_records(self, session_id: SessionId, reason: str) -> list[SessionArchived]:
         """Cancel the subtree's turns and return the records that end it, deepest first."""

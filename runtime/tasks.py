@@ -12,6 +12,7 @@ the last turn of its session, which stays readable as long as the session is the
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -30,6 +31,7 @@ from runtime.records import (
     TurnEnded,
     TurnOutcome,
 )
+from runtime.results import last_text
 from runtime.session import Lifetime, PendingInput, SessionHead, Task, TaskState
 
 if TYPE_CHECKING:
@@ -72,6 +74,31 @@ class TaskView:
     error: str | None = None
     doing: str = ""
     timed_out: bool = False
+
+
+def viewed(head: SessionHead, task: Task, last: TurnEnded | str, doing: str) -> TaskView:
+    """A child as it stands; `last` is its last turn, or why that cannot be read, and is looked at
+    once it has completed."""
+    state, error = task.state, task.error
+    answer, output = None, None
+    if task.running and head.quarantined is not None:
+        state, error = TaskState.FAILED, f"it is quarantined: {head.quarantined}"
+    elif state is TaskState.COMPLETED and isinstance(last, str):
+        error = f"its answer cannot be read any more: {last}"
+    elif state is TaskState.COMPLETED and not isinstance(last, str):
+        answer = last_text(last)
+        output = None if last.output is None else json.loads(last.output)
+    return TaskView(
+        head.session_id,
+        head.title or head.session_id,
+        state,
+        task.lifetime,
+        head.turns,
+        answer,
+        output,
+        error,
+        doing if state is TaskState.RUNNING else "",
+    )
 
 
 # -- the fold --------------------------------------------------------------------------------

@@ -80,12 +80,14 @@ class SessionManagerConformance(GuestMachine):
     def create(
         self, name: str | None, which: int | None, tags: tuple[str, ...], count: int
     ) -> None:
-        """Saving what is not there makes it (CONTRACTS 3.3)."""
+        """Saving what is not there makes it (CONTRACTS 3.3). Trees stay within 1.8."""
         lineage = NO_LINEAGE
         if which is not None and self.expected:
             parent, above = self._pick(which)
             root = above.lineage.budget_root or parent
-            lineage = Lineage(parent, None, 0, root, above.lineage.depth + 1)
+            roots = [each.lineage.budget_root for each in self.expected.values()]
+            if above.lineage.depth < 2 and roots.count(root) < 16:
+                lineage = Lineage(parent, None, 0, root, above.lineage.depth + 1)
         session_id = SessionId(f"s-{self._number():04}")
         history = [self._turn_of(index) for index in range(count)]
         model = Expected(history, name, lineage, list(tags))

@@ -289,10 +289,11 @@ class RealmSessionService:
         head = self.realm.state.head(session_id)
         with _store_errors(session_id):
             await self.realm.background.end(session_id)
+            heard = self.realm.background.told_of(session_id, "archived")
             told = self._peers.left(head)
             records = self.realm.archive_records(session_id, "archived")
             if records:
-                await self.realm.append(*records, *told).wait()
+                await self.realm.append(*heard, *records, *told).wait()
 
     # -- inside ----------------------------------------------------------------------------
 

@@ -217,28 +217,24 @@ async def test_the_limits_hold_for_children_that_are_saved(lag: float, autojump_
 
         async def save(name: str, **given: Any) -> None:
             try:
-                await manager.save(attrs.evolve(blank, session_id=SessionId(name), **given))
-            except LimitExceeded as error:
-                refused.append(error.limit)
-
-        async def spawn() -> None:
-            try:
-                await realm.create(HARNESS, parent=root)
+                if name == "spawned":
+                    await realm.create(HARNESS, parent=root)
+                else:
+                    await manager.save(attrs.evolve(blank, session_id=SessionId(name), **given))
             except LimitExceeded as error:
                 refused.append(error.limit)
 
         async with trio.open_nursery() as nursery:
             for name in ("a", "b", "c"):
                 nursery.start_soon(save, name)
-                nursery.start_soon(spawn)
+                nursery.start_soon(save, "spawned")
         assert (realm.state.descendants[root], refused) == ((3, 3), ["max_active"] * 3)
         await save("over", status=SessionStatus.ARCHIVED)
         assert realm.state.descendants[root] == (3, 4), "what has ended is not active"
         await save("more", status=SessionStatus.ARCHIVED)
         assert refused[3:] == ["max_total"]
         assert realm.spawning.taken == 0
-        # Charged to another is not below it.
-        await save("friend", lineage=Lineage(budget_root=root))
+        await save("friend", lineage=Lineage(budget_root=root))  # charged to it, not below it
         deep = Lineage(parent=SessionId("over"), budget_root=root, depth=2)
         realm.spawning.limits = lambda _, __: SpawnLimits(max_depth=1)
         await save("deep", lineage=deep)

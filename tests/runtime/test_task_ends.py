@@ -15,6 +15,8 @@ from runtime.errors import (
     TurnFailed,
     TurnInterrupted,
 )
+from runtime.ids import SessionId
+from runtime.manager import RealmSessions
 from runtime.messages import TASKS, UserMessage
 from runtime.records import (
     SessionArchived,
@@ -277,6 +279,70 @@ async def test_who_waits_is_not_told_twice(autojump_clock: Any) -> None:
             await store.barrier()
             waiting = realm.state.head(session).inputs or {}
             assert ["'two'" in each.text for each in waiting.values()] == [True]
+
+
+async def test_a_child_archived_from_outside_is_an_end_that_its_parent_is_told_of() -> None:
+    """CONTRACTS 1.12: in the commit that archives it, once; not who cancelled it itself, and not
+    of one that had ended."""
+    desk = Desk()
+    async with open_tasks(MemoryStore(), desk, limits=MANY) as realm:
+        session = await new_session(realm)
+        heard: list[SessionId] = []
+        realm.background.noticed = heard.append
+        task = await begin(realm, session, "wait a")
+        below = await begin(realm, task.task_id, "wait b")
+        before = realm.journal.last
+        await realm.runner.archive_session(task.task_id, "tidied up")
+        kinds = [type(event.record).__name__ for event in realm.journal.read(before)]
+        assert kinds == ["InputAccepted", "SessionArchived", "SessionArchived"]
+        assert heard == [session], "whoever runs it is told too"
+        assert (await realm.runner.get_task(session, task.task_id)).error == "tidied up"
+        await realm.runner.archive_session(task.task_id, "again")
+        mine = await begin(realm, session, "wait c")
+        await realm.runner.cancel_task(session, mine.task_id, "enough")
+        assert realm.state.head(below.task_id).inputs is None
+        await realm.runner.send_message(session, "go")
+        assert desk.notices == [
+            f"Your background task 'helper' ({task.task_id}) has been cancelled. tidied up"
+        ]
+        assert heard == [session]
+
+
+async def test_a_child_that_is_saved_as_archived_is_an_end_too() -> None:
+    """CONTRACTS 1.12, 3.3: the same notice, in the commit that saves it."""
+    desk = Desk()
+    async with open_tasks(MemoryStore(), desk) as realm:
+        session = await new_session(realm)
+        task = await begin(realm, session, "wait a")
+        realm.background.halt()
+        await realm.background.quiet()
+        manager = RealmSessions(realm)
+        value = await manager.resume(task.task_id)
+        await manager.save(attrs.evolve(value, status=SessionStatus.ARCHIVED))
+        await realm.runner.send_message(session, "go")
+        assert [text.partition("has ")[2] for text in desk.notices] == [
+            "been cancelled. saved as archived"
+        ]
+
+
+async def test_who_waits_for_a_child_that_is_archived_is_told_by_the_wait() -> None:
+    """CONTRACTS 1.12: and by no notice besides."""
+    desk = Desk()
+    async with open_tasks(MemoryStore(), desk) as realm:
+        session = await new_session(realm)
+        task = await begin(realm, session, "wait a")
+        told: list[Any] = []
+
+        async def wait() -> None:
+            told.append(await realm.runner.wait_task(session, task.task_id))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait)
+            await wait_all_tasks_blocked()
+            await realm.runner.archive_session(task.task_id, "tidied up")
+        assert (told[0].state, told[0].error) == (TaskState.CANCELLED, "tidied up")
+        await realm.runner.send_message(session, "go")
+        assert desk.notices == []
 
 
 async def test_a_long_answer_is_cut_in_the_notice() -> None:
