@@ -81,11 +81,13 @@ class Spawning:
             LimitExceeded: depth or count; no slot was taken and nothing queued.
         """
         self._reserve(record, detached, archived)
+        queued = False
         try:
             ticket = append()
-        except BaseException:
-            self.release(record.session_id)
-            raise
+            queued = True
+        finally:
+            if not queued:
+                self.release(record.session_id)
         # A store without a queue has told the fold already.
         if record.spawn_key is not None and record.session_id in self.creating:
             self.keyed[record.spawn_key] = (record.session_id, ticket)
