@@ -179,7 +179,7 @@ async def test_an_immediate_run_calls_no_model() -> None:
         assert output.receipt.boundary is boundary
 
 
-@pytest.mark.parametrize("state", [s for s in TERMINAL if s is not InputState.CONSUMED])
+@pytest.mark.parametrize("state", [s for s in InputState if s in TERMINAL - {InputState.CONSUMED}])
 async def test_an_input_ends_for_a_reason_and_for_good(state: InputState) -> None:
     """CONTRACTS 5.6."""
     async with open_memory(MemoryDisk()) as store:
