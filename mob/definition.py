@@ -233,7 +233,8 @@ class MobDefinition:
                     if left != right:
                         linked[left].add(right)
                         linked[right].add(left)
-        return {name: tuple(o for o in names if o in linked[name]) for name in names}
+        place = {name: number for number, name in enumerate(names)}
+        return {name: tuple(sorted(linked[name], key=place.__getitem__)) for name in names}
 
     def blueprint(self) -> str:
         """The part a stored mob remembers, as canonical JSON. Bindings (models, ...) are not."""
