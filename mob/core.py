@@ -24,6 +24,7 @@ from mob.lifecycle import UNDER_WAY, MobState, VerbRefused, admit
 from mob.roster import Member
 from runtime.checkpoint import CheckpointGate
 from runtime.realm import Realm
+from runtime.subscribing import Subscriptions
 from stores import Ticket
 
 
@@ -47,6 +48,7 @@ class MobCore:
         self._gate = gate
         self._nursery = nursery
         self._activations = Activations(realm, nursery, folds.roster, harnesses.profile)
+        self._subscriptions = Subscriptions(realm.journal)
         #: Names whose joining is queued, and those whose leaving is: until the roster knows.
         self._joining: set[str] = set()
         self._leaving: dict[str, Ticket | trio.Event] = {}

@@ -166,7 +166,10 @@ class LifeVerbs(MemberVerbs, ApprovalVerbs):
         finally:
             self._activations.close(MobClosed(self.id))
             self.realm.decisions.stir()
-        await self.realm.store.barrier()
+        try:
+            await self.realm.store.barrier()
+        finally:
+            self._subscriptions.close()
 
     async def report_run(self, key: str) -> None:
         """Record that the answer to the run with this idempotency key has been shown."""

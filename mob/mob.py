@@ -7,8 +7,9 @@ open models (the composition root `mob.app` does).
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from contextlib import AbstractContextManager
+from typing import Any
 
 import trio
 
@@ -30,6 +31,7 @@ from runtime.realm import Realm
 from runtime.records import SessionArchived, SessionDeleted, TurnEnded
 from runtime.session import SessionHead
 from runtime.store import SessionStore
+from runtime.subscribing import BACKLOG, Feed, StreamTruncated
 from runtime.watching import Watch
 
 
@@ -80,6 +82,37 @@ class Mob(MessageVerbs, LifeVerbs):
         One that leaves the loop early closes the generator (`contextlib.aclosing`).
         """
         return self.realm.journal.follow(after)
+
+    def subscribe(
+        self,
+        after: int | None = None,
+        *,
+        types: Collection[type] = (),
+        member: str | None = None,
+        buffer: int = BACKLOG,
+    ) -> AsyncGenerator[Event | StreamTruncated, None]:
+        """Committed records as they come, above the cursor `after` (None: from now on).
+
+        For a reader that wants what is new, and may miss some of it: at most `buffer` events wait
+        for it, and where it was too slow it finds one `StreamTruncated`, from whose cursor `events`
+        has what is missing. Nobody waits for it. With `types` only records of these, with a
+        `member` only those that name it or its session. Ends when the handle is closed.
+
+        Raises:
+            MemberNotFound: there is no such member.
+            ValueError: the buffer holds no event.
+        """
+        theirs = None if member is None else self.session_of(member)
+        kinds = tuple(types)
+
+        def wanted(record: Any) -> bool:
+            if kinds and not isinstance(record, kinds):
+                return False
+            if member is None or getattr(record, "session_id", None) == theirs:
+                return True
+            return getattr(record, "name", None) == member
+
+        return self._subscriptions.open(after, Feed(wanted, buffer))
 
     def watch(self, member: str | None = None) -> AbstractContextManager[Watch]:
         """In a block: what the member's model says while it says it, or everybody's (children's

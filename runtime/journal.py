@@ -68,8 +68,8 @@ class Journal:
         self._by_class = {record_type.cls: record_type for record_type in types}
         self._by_kind = {record_type.kind: record_type for record_type in self._by_class.values()}
         self._apply = apply
-        #: Hears of every record once it is applied; None while nobody listens.
-        self._tap: Callable[[int, Any], None] | None = None
+        #: They hear of every record once it is applied.
+        self._listeners: tuple[Callable[[int, Any], None], ...] = ()
 
     @property
     def last(self) -> int:
@@ -93,15 +93,19 @@ class Journal:
         def committed(sequences: tuple[int, ...]) -> None:
             for seq, record in zip(sequences, records, strict=True):
                 self._apply(seq, record)
-                if self._tap is not None:
-                    self._tap(seq, record)
+                for hear in self._listeners:
+                    hear(seq, record)
 
         return self._store.submit(batch, committed)
 
-    def tap(self, hear: Callable[[int, Any], None] | None) -> None:
+    def listen(self, hear: Callable[[int, Any], None]) -> None:
         """Have `hear` told of every record that is committed from now on, right after it is
-        applied; None: nobody. There is one at a time; it must not raise or block."""
-        self._tap = hear
+        applied; it must not raise or block."""
+        self._listeners = (*self._listeners, hear)
+
+    def unlisten(self, hear: Callable[[int, Any], None]) -> None:
+        """Tell `hear` no more. One that does not listen is no error."""
+        self._listeners = tuple(each for each in self._listeners if each != hear)
 
     def read(self, after: int = 0, limit: int = PAGE) -> list[Event]:
         """At most `limit` events above `after`, ascending.

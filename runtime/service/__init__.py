@@ -7,7 +7,7 @@ Must not: hold any behaviour.
 """
 
 from runtime.service.building import ServiceDefaults
-from runtime.service.channel import ScopedEvent, ScopedEventSink, StreamTruncated
+from runtime.service.channel import ScopedEvent, ScopedEventSink
 from runtime.service.checkpointer import SessionCheckpointer
 from runtime.service.port import SessionService
 from runtime.service.realm_service import (
@@ -29,6 +29,7 @@ from runtime.service.requests import (
     StartTurnRequest,
 )
 from runtime.service.views import SessionInfo, SessionSummary, SessionUsage, SessionView
+from runtime.subscribing import StreamTruncated
 
 __all__ = [
     "HARNESS",

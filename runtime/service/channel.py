@@ -17,6 +17,7 @@ import trio
 
 from runtime.ids import SessionId
 from runtime.journal import Event
+from runtime.subscribing import StreamTruncated
 
 
 @attrs.frozen
@@ -26,15 +27,6 @@ class ScopedEvent:
     path: str
     session_id: SessionId
     event: Event
-
-
-@attrs.frozen
-class StreamTruncated:
-    """The reader fell behind, and `dropped` events are missing here. All of them are in the
-    journal: a subscription with the cursor `after` has them again."""
-
-    dropped: int
-    after: int
 
 
 ScopedItem: TypeAlias = ScopedEvent | StreamTruncated
@@ -65,7 +57,7 @@ class Scope:
         """Give the reader an event, or count it as dropped. Never blocks."""
         try:
             if self._dropped:
-                self._sink.send_nowait(StreamTruncated(self._dropped, self._after))
+                self._sink.send_nowait(StreamTruncated(self._dropped, self._after, event.seq))
                 self._dropped = 0
             self._sink.send_nowait(ScopedEvent(path, session_id, event))
             self._after = event.seq

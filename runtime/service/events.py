@@ -3,41 +3,20 @@
 Owns: who hears of which committed record. Must not: slow whoever commits down: what a reader does
 not take in time is dropped, counted, and can be had again from the journal.
 
-The journal tells of every committed record in order (`Journal.tap`), and only while somebody
-listens. A subscriber reads the past from the journal itself; in the instant in which nothing of it
-is left, it begins to listen.
+The journal tells of every committed record in order (`Journal.listen`), and only while somebody
+listens. How a subscriber comes from the past to what is committed now is in `runtime.subscribing`.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import AsyncGenerator
-from typing import Any, Final
-
-import trio
+from typing import Any
 
 from runtime.ids import SessionId
 from runtime.journal import Event
 from runtime.realm import Realm
-from runtime.service.channel import Scope, StreamTruncated
-
-#: Events kept for a subscriber that is behind: a long turn with its tools makes some dozens.
-BACKLOG: Final = 1024
-
-
-class _Subscriber:
-    """Somebody who has caught up with the past of one session."""
-
-    def __init__(self, backlog: int) -> None:
-        self.events: deque[Event] = deque(maxlen=backlog)
-        self.dropped = 0
-        self.filled = trio.Event()
-
-    def put(self, event: Event) -> None:
-        if len(self.events) == self.events.maxlen:
-            self.dropped += 1
-        self.events.append(event)
-        self.filled.set()
+from runtime.service.channel import Scope
+from runtime.subscribing import BACKLOG, Feed, StreamTruncated, subscribe
 
 
 class SessionEvents:
@@ -45,7 +24,7 @@ class SessionEvents:
 
     def __init__(self, realm: Realm) -> None:
         self._realm = realm
-        self._subscribers: dict[SessionId, list[_Subscriber]] = {}
+        self._subscribers: dict[SessionId, list[Feed]] = {}
         self._scopes: dict[SessionId, list[Scope]] = {}
         self._listening = False
         self._closed = False
@@ -55,33 +34,25 @@ class SessionEvents:
     ) -> AsyncGenerator[Event | StreamTruncated, None]:
         """See `SessionService.subscribe_session_events`. Ends when the service is closed."""
         self._realm.state.head(session_id)
-        while page := self._realm.journal.read(after):
-            for event in page:
-                after = event.seq
-                if getattr(event.record, "session_id", None) == session_id:
-                    yield event
-        told = after
-        mine = _Subscriber(backlog)
-        self._subscribers.setdefault(session_id, []).append(mine)
-        self._listen()
+        mine = Feed(lambda record: getattr(record, "session_id", None) == session_id, backlog)
+
+        def begin() -> None:
+            self._subscribers.setdefault(session_id, []).append(mine)
+            self._listen()
+            if self._closed:
+                mine.close()
+
+        events = subscribe(self._realm.journal, after, mine, begin)
         try:
-            while True:
-                if mine.dropped:
-                    dropped, mine.dropped = mine.dropped, 0
-                    yield StreamTruncated(dropped, told)
-                elif mine.events:
-                    event = mine.events.popleft()
-                    told = event.seq
-                    yield event
-                elif self._closed:
-                    return
-                else:
-                    mine.filled = trio.Event()
-                    await mine.filled.wait()
+            async for item in events:
+                yield item
         finally:
-            self._subscribers[session_id].remove(mine)
-            if not self._subscribers[session_id]:
-                del self._subscribers[session_id]
+            await events.aclose()
+            theirs = self._subscribers.get(session_id, [])
+            if mine in theirs:
+                theirs.remove(mine)
+            if not theirs:
+                self._subscribers.pop(session_id, None)
             self._listen()
 
     def scope(self, scope: Scope) -> None:
@@ -100,7 +71,7 @@ class SessionEvents:
         self._closed = True
         for subscribers in self._subscribers.values():
             for each in subscribers:
-                each.filled.set()
+                each.close()
         self._scopes.clear()
         self._listen()
 
@@ -109,7 +80,8 @@ class SessionEvents:
         wanted = bool(self._subscribers or self._scopes) and not self._closed
         if wanted is not self._listening:
             self._listening = wanted
-            self._realm.journal.tap(self._committed if wanted else None)
+            journal = self._realm.journal
+            (journal.listen if wanted else journal.unlisten)(self._committed)
 
     def _committed(self, seq: int, record: Any) -> None:
         session_id = getattr(record, "session_id", None)
@@ -117,9 +89,8 @@ class SessionEvents:
             return
         subscribers = self._subscribers.get(session_id)
         if subscribers is not None:
-            event = Event(seq, record)
             for each in subscribers:
-                each.put(event)
+                each.put(seq, record)
         if self._scopes:
             self._scoped(session_id, Event(seq, record))
 

@@ -14,7 +14,6 @@ from runtime.ids import SessionId
 from runtime.journal import Event
 from runtime.messages import Message
 from runtime.results import TurnResult
-from runtime.service.channel import StreamTruncated
 from runtime.service.requests import (
     EVERY_SESSION,
     AppendSystemContext,
@@ -25,6 +24,7 @@ from runtime.service.requests import (
 )
 from runtime.service.views import SessionSummary, SessionView
 from runtime.session import Session
+from runtime.subscribing import StreamTruncated
 
 
 class SessionService(Protocol):

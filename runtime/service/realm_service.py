@@ -54,9 +54,9 @@ from runtime.service.building import (
     options_of,
     spec_of,
 )
-from runtime.service.channel import Scope, StreamTruncated
+from runtime.service.channel import Scope
 from runtime.service.checkpointer import SessionCheckpointer
-from runtime.service.events import BACKLOG, SessionEvents
+from runtime.service.events import SessionEvents
 from runtime.service.hosting import SessionHosts
 from runtime.service.peers import Peers, peer_tools
 from runtime.service.requests import (
@@ -74,6 +74,7 @@ from runtime.service.views import SessionSummary, SessionView, summary_of, view_
 from runtime.session import Session, SessionHead, SessionSpec
 from runtime.skills import Skill
 from runtime.spending import Budgets
+from runtime.subscribing import BACKLOG, StreamTruncated
 from stores import Damaged, Store, StoreError
 
 #: The realm and the harness of sessions that belong to no mob.
