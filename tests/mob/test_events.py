@@ -12,7 +12,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from mob.errors import MemberNotFound
 from mob.mob import Mob
-from mob.records import MemberSpawned
+from mob.records import MemberRetired, MemberSpawned
 from runtime.records import InputAccepted, SessionCreated, TurnEnded
 from runtime.subscribing import StreamTruncated
 from tests.mob.mobs import define, opened
@@ -102,7 +102,7 @@ async def test_what_is_not_asked_for_is_neither_kept_nor_counted(
         turns: list[Any] = []
         of_b: list[Any] = []
         nursery.start_soon(partial(read, mob, turns, types=(TurnEnded,), buffer=4))
-        nursery.start_soon(partial(read, mob, of_b, after=0, member="b", buffer=1))
+        nursery.start_soon(partial(read, mob, of_b, after=0, member="b", buffer=2))
         await wait_all_tasks_blocked()
         for _ in range(4):
             await mob.ask("a", "x")
@@ -111,6 +111,9 @@ async def test_what_is_not_asked_for_is_neither_kept_nor_counted(
         await wait_all_tasks_blocked()
         kinds = [type(event.record) for event in of_b]
         assert kinds == [SessionCreated, MemberSpawned, InputAccepted, TurnEnded]
+        await mob.retire("b")
+        await wait_all_tasks_blocked()
+        assert isinstance(of_b[-1].record, MemberRetired)
         assert [type(event.record) for event in turns] == [TurnEnded] * 5
         with pytest.raises(MemberNotFound):
             mob.subscribe(member="c")
