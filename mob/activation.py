@@ -132,6 +132,26 @@ class Activations:
             if not live.active:
                 self._tell_all(live, farewell)
 
+    def renew(self, old: LiveMember, row: Member, jobs: list[Job]) -> LiveMember:
+        """Put the next generation of a member in the place of `old`, with these jobs of its. It
+        begins nothing before `renewed`. What `old` has left is the turn in flight."""
+        old.gone = True
+        live = self.members[row.name] = LiveMember(row)
+        live.held = True
+        live.jobs.extend(jobs)
+        for job in jobs:
+            old.jobs.remove(job)
+        return live
+
+    def renewed(self, old: LiveMember, live: LiveMember, row: Member, farewell: Exception) -> None:
+        """The next generation is on disk: it begins, and what was left of `old` is told."""
+        live.row = row
+        live.held = False
+        old.farewell = farewell
+        if not old.active:
+            self._tell_all(old, farewell)
+        self.start(live)
+
     def close(self, error: Exception) -> None:
         """Begin nothing any more and tell whoever still waits `error`."""
         self.halted = True
@@ -228,7 +248,7 @@ class Activations:
 
     def _next(self, live: LiveMember) -> Job | None:
         """The job to begin now, if there is one."""
-        if self.halted or self._over or live.gone:
+        if self.halted or self._over or live.gone or live.held:
             return None
         if live.current is not None:
             return None if live.parked else live.current

@@ -17,10 +17,11 @@ import trio
 
 from mob.activation import Activations
 from mob.definition import MobDefinition
-from mob.errors import MemberNotFound, MobClosed
+from mob.errors import MemberNotFound, MobClosed, StaleFence
 from mob.folds import MobFolds
 from mob.harness import Harnesses
 from mob.lifecycle import UNDER_WAY, MobState, VerbRefused, admit
+from mob.receipts import MemberHandle
 from mob.roster import Member
 from runtime.checkpoint import CheckpointGate
 from runtime.realm import Realm
@@ -52,6 +53,10 @@ class MobCore:
         #: Names whose joining is queued, and those whose leaving is: until the roster knows.
         self._joining: set[str] = set()
         self._leaving: dict[str, Ticket | trio.Event] = {}
+        #: Members that get another session: set once that is on disk; and their rows to be, from
+        #: when the records are queued. What is sent to them in between goes to the new session.
+        self._renewing: dict[str, trio.Event] = {}
+        self._coming: dict[str, Member] = {}
         #: The verb under way that changes the state; None at rest.
         self._changing: str | None = None
         self._closed = False
@@ -86,11 +91,13 @@ class MobCore:
                 raise VerbRefused(self.state, verb, doing)
         admit(self.state, verb)
 
-    def _row(self, name: str) -> Member:
-        row = self.roster.members.get(name)
+    def _row(self, name: str, fence: MemberHandle | None = None) -> Member:
+        row = self._coming.get(name) or self.roster.members.get(name)
         if row is None or name in self._leaving:
             known = tuple(other for other in self.members if other not in self._leaving)
             raise MemberNotFound(name, known)
+        if fence is not None and fence.token != row.session_id:
+            raise StaleFence(name, fence.generation, row.generation)
         return row
 
     def _after_fold(self, kind: type, then: Callable[[Any], None]) -> None:

@@ -9,6 +9,7 @@ MobError (runtime.errors)
 +-- MobDestroyed            the mob was ended for good before this was done
 +-- MemberNotFound          the mob has no member of this name
 +-- MemberExists            the name is taken, or about to be
++-- StaleFence              the member has another generation by now than the token says
 +-- MemberFailed            the supervisor gave the member's turn up
 +-- AskCycle                a member would wait for itself
 +-- BoardMisuse             the state of a task on the board does not allow the verb
@@ -127,6 +128,20 @@ class MemberExists(MobError):
     def __init__(self, name: str) -> None:
         super().__init__(f"there is a member named {name!r} already; retire it or choose another")
         self.name = name
+
+
+class StaleFence(MobError):
+    """The token is that of another generation of the member; nothing was done."""
+
+    def __init__(self, name: str, held: int, generation: int) -> None:
+        super().__init__(
+            f"the fence of {name!r} is that of generation {held}, and generation {generation} is"
+            " there by now: whatever it was meant for has ended; get a new one with mob.fence"
+            f"({name!r}) if it is meant for that one too"
+        )
+        self.name = name
+        self.held = held
+        self.generation = generation
 
 
 class MemberFailed(AgentError):

@@ -56,9 +56,11 @@ class LiveMember:
     __slots__ = (
         "active",
         "backoff",
+        "before",
         "current",
         "farewell",
         "gone",
+        "held",
         "jobs",
         "parked",
         "recent",
@@ -76,6 +78,10 @@ class LiveMember:
         self.active = False
         #: Whether its turn waits for a decision: it is left alone until there is one.
         self.parked = False
+        #: Whether nothing is begun yet: its session is on its way to the disk.
+        self.held = False
+        #: The generation that this one takes over from, until this one is on disk.
+        self.before: LiveMember | None = None
         #: Whether the member leaves: its queue is not worked on any more.
         self.gone = False
         #: What its jobs are told; None until its leaving is on disk.

@@ -13,8 +13,8 @@ import trio
 
 from mob.approvals import ApprovalVerbs
 from mob.errors import MobClosed, MobDestroyed
+from mob.generations import GenerationVerbs
 from mob.lifecycle import UNDER_WAY, MobState, VerbRefused, after
-from mob.membership import MemberVerbs
 from mob.receipts import StopReport
 from mob.records import MobCreated, MobStateChanged, RunReported
 from runtime.addenda import is_context
@@ -25,7 +25,7 @@ from runtime.records import SessionArchived
 DRAIN_S: Final = 10.0
 
 
-class LifeVerbs(MemberVerbs, ApprovalVerbs):
+class LifeVerbs(GenerationVerbs, ApprovalVerbs):
     """What `mob.mob.Mob` has of this module."""
 
     async def create(self) -> None:

@@ -45,7 +45,18 @@ TRANSITIONS: Final[dict[tuple[MobState, str], MobState]] = {
 ADMITS: Final[dict[MobState, frozenset[str]]] = {
     MobState.CREATING: frozenset({"spawn"}),
     MobState.RUNNING: frozenset(
-        {"ask", "send", "spawn", "retire", "interrupt", "kill", "work", "decide", "board"}
+        {
+            "ask",
+            "send",
+            "spawn",
+            "retire",
+            "respawn",
+            "interrupt",
+            "kill",
+            "work",
+            "decide",
+            "board",
+        }
     ),
     MobState.STOPPED: frozenset({"retire", "decide", "board"}),
     MobState.COMPLETED: frozenset(),

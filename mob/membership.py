@@ -1,17 +1,19 @@
 """The verbs about members: who joins and who leaves.
 
-Owns: `spawn`, `retire` on the handle, and the records they commit. Must not: run a member's turns.
+Owns: `spawn`, `spawn_many`, `retire` on the handle, and the records they commit. Must not: run a
+member's turns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import trio
 
 from mob.checks import NAME
 from mob.core import MobCore
 from mob.errors import MemberExists
+from mob.receipts import MemberHandle
 from mob.records import MemberRetired, MemberSpawned
 from runtime.errors import MobError, SessionError
 from runtime.ids import AgentId, HarnessId, SessionId
@@ -36,19 +38,33 @@ class MemberVerbs(MobCore):
             VerbRefused: the mob is not running.
         """
         self._admit("spawn")
-        if profile not in self.definition.profiles:
-            known = ", ".join(self.definition.profiles)
-            raise MobError(f"there is no profile {profile!r}; the profiles are: {known}")
+        self._check_profile(profile)
         (session_id,) = await self._spawn_all([(name, profile)])
         return session_id
 
+    async def spawn_many(self, wanted: Iterable[tuple[str, str]]) -> list[SessionId]:
+        """Add members, each a name and a profile, in one commit: all or none. Their sessions come
+        in the order given, which is also that of joining.
+
+        Raises:
+            MemberExists: a name is taken, or given twice; nobody was added.
+            MobError: a name or profile is not usable; nobody was added.
+            VerbRefused: the mob is not running.
+        """
+        self._admit("spawn")
+        wanted = list(wanted)
+        for _, profile in wanted:
+            self._check_profile(profile)
+        return await self._spawn_all(wanted) if wanted else []
+
     async def _spawn_all(self, wanted: Sequence[tuple[str, str]]) -> list[SessionId]:
         """Add members (name, profile) in one commit: all or none, in this order."""
+        self._check_names(name for name, _ in wanted)
+        names: set[str] = set()
         for name, _ in wanted:
-            if not NAME.fullmatch(name):
-                raise MobError(f"{name!r} is not a name: use letters, digits, - and _, at most 63")
-            if name in self.roster.members or name in self._joining:
+            if name in self.roster.members or name in self._joining or name in names:
                 raise MemberExists(name)
+            names.add(name)
         created, joined = self._spawn_records(wanted)
         ticket = self.realm.append(*created, *joined)
         if not ticket.done:
@@ -71,7 +87,20 @@ class MemberVerbs(MobCore):
         ]
         return created, joined
 
-    async def retire(self, name: str, reason: str = "retired") -> None:
+    @staticmethod
+    def _check_names(names: Iterable[str]) -> None:
+        for name in names:
+            if not NAME.fullmatch(name):
+                raise MobError(f"{name!r} is not a name: use letters, digits, - and _, at most 63")
+
+    def _check_profile(self, profile: str) -> None:
+        if profile not in self.definition.profiles:
+            known = ", ".join(self.definition.profiles)
+            raise MobError(f"there is no profile {profile!r}; the profiles are: {known}")
+
+    async def retire(
+        self, name: str, reason: str = "retired", *, fence: MemberHandle | None = None
+    ) -> None:
         """Remove a member: unroutable at once, its turn and children cancelled, its history kept.
 
         Idempotent: retiring a member that has left already does nothing. Whoever waits for an
@@ -79,16 +108,20 @@ class MemberVerbs(MobCore):
 
         Raises:
             MemberNotFound: no member of this name was ever in the mob.
+            StaleFence: it has another generation by now than `fence`.
             VerbRefused: the mob's state does not allow it.
         """
         self._admit("retire")
+        while name in self._renewing:
+            await self._renewing[name].wait()
+            self._admit("retire")
         if name in self._leaving:
             while name in self._leaving:
                 await self._leaving[name].wait()
             return
         if name in self.roster.retired and name not in self.roster.members:
             return
-        row = self._row(name)
+        row = self._row(name, fence)
         self._activations.leave(name)
         ended_below = self._leaving[name] = trio.Event()
         await self.realm.background.end(row.session_id)

@@ -14,7 +14,7 @@ import trio
 from mob.core import MobCore
 from mob.errors import AskCycle
 from mob.jobs import Job
-from mob.receipts import Receipt
+from mob.receipts import MemberHandle, Receipt
 from mob.roster import Member
 from runtime.inputs import Admission
 from runtime.results import TurnResult
@@ -24,7 +24,12 @@ class MessageVerbs(MobCore):
     """What `mob.mob.Mob` has of this module."""
 
     async def ask(
-        self, member: str, text: str, *, idempotency_key: str | None = None
+        self,
+        member: str,
+        text: str,
+        *,
+        idempotency_key: str | None = None,
+        fence: MemberHandle | None = None,
     ) -> TurnResult:
         """Send `text` to a member, wait for its turn, return the answer.
 
@@ -32,21 +37,29 @@ class MessageVerbs(MobCore):
         key that was used before joins that question's answer, also across restarts.
 
         Raises:
-            MemberNotFound, VerbRefused: nothing was sent.
+            MemberNotFound, StaleFence, VerbRefused: nothing was sent.
             MemberFailed: the supervisor gave the turn up.
             AgentError: the turn failed or was interrupted.
         """
         self._admit("ask")
-        return await self._question(self._row(member), text, None, idempotency_key, nested=False)()
+        row = self._row(member, fence)
+        return await self._question(row, text, None, idempotency_key, nested=False)()
 
-    async def send(self, member: str, text: str, *, idempotency_key: str | None = None) -> Receipt:
+    async def send(
+        self,
+        member: str,
+        text: str,
+        *,
+        idempotency_key: str | None = None,
+        fence: MemberHandle | None = None,
+    ) -> Receipt:
         """Send `text` to a member and return once it is on disk; the answer is not waited for.
 
         Raises:
-            MemberNotFound, VerbRefused: nothing was sent.
+            MemberNotFound, StaleFence, VerbRefused: nothing was sent.
         """
         self._admit("send")
-        row = self._row(member)
+        row = self._row(member, fence)
         admission, _ = self._accept(row, text, None, idempotency_key, nested=False)
         if admission.ticket is not None:
             await admission.ticket.wait()
@@ -85,18 +98,21 @@ class MessageVerbs(MobCore):
                 if not waiting_for[name]:
                     del waiting_for[name]
 
-    def interrupt(self, member: str) -> bool:
-        """Cancel the member's turn in flight; it ends as interrupted. False if it had none."""
+    def interrupt(self, member: str, *, fence: MemberHandle | None = None) -> bool:
+        """Cancel the member's turn in flight; it ends as interrupted. False if it had none. Raises
+        `StaleFence` if another generation than that of `fence` is there."""
         self._admit("interrupt")
-        return self.realm.interrupt(self._row(member).session_id)
+        return self.realm.interrupt(self._row(member, fence).session_id)
 
-    def kill(self, member: str, cause: str = "killed") -> bool:
+    def kill(
+        self, member: str, cause: str = "killed", *, fence: MemberHandle | None = None
+    ) -> bool:
         """Crash the member's turn in flight; its supervisor decides what follows. False if idle.
 
         The turn in flight is continued by the restarted activation from what is journalled.
         """
         self._admit("kill")
-        return self._activations.kill(self._activations.live(self._row(member)), cause)
+        return self._activations.kill(self._activations.live(self._row(member, fence)), cause)
 
     async def wait_idle(self) -> None:
         """Park until no member is at work, and no child in the background."""

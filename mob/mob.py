@@ -19,7 +19,7 @@ from mob.folds import MobFolds
 from mob.harness import Harnesses
 from mob.life import LifeVerbs
 from mob.messaging import MessageVerbs
-from mob.records import MemberRetired, MemberSpawned
+from mob.records import MemberRespawned, MemberRetired, MemberSpawned
 from mob.sessions import mob_sessions
 from runtime.budget import Budget
 from runtime.checkpoint import CheckpointGate
@@ -61,6 +61,7 @@ class Mob(MessageVerbs, LifeVerbs):
         self._after_fold(SessionDeleted, lambda record: gate.deleted(record.session_id))
         self._after_fold(MemberSpawned, self._member_spawned)
         self._after_fold(MemberRetired, self._member_retired)
+        self._after_fold(MemberRespawned, self._member_respawned)
 
     def configure(self, head: SessionHead) -> SessionConfig:
         """What a session of this mob runs with."""

@@ -1,6 +1,6 @@
 """What verbs of a mob hand back as proof of what they did.
 
-Owns: `Receipt`, `StopReport`. Must not: do anything.
+Owns: `Receipt`, `MemberHandle`, `EnsureReport`, `StopReport`. Must not: do anything.
 """
 
 from __future__ import annotations
@@ -17,6 +17,34 @@ class Receipt:
     input_id: InputId
     session_id: SessionId
     member: str
+
+
+@attrs.frozen
+class MemberHandle:
+    """One generation of a member, and the token that fences its successors off: verbs that are
+    given it refuse to act on another generation (`StaleFence`)."""
+
+    name: str
+    generation: int
+    token: str
+
+
+@attrs.frozen
+class EnsureReport:
+    """What `ensure` had to do, each in the order of the declaration (leavers in that of joining).
+
+    `respawned` are members that were there with another profile; `kept` those that were right.
+    """
+
+    spawned: tuple[str, ...]
+    respawned: tuple[str, ...]
+    retired: tuple[str, ...]
+    kept: tuple[str, ...]
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was not as declared."""
+        return bool(self.spawned or self.respawned or self.retired)
 
 
 @attrs.frozen

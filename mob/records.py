@@ -61,6 +61,19 @@ class MemberRetired:
 
 
 @attrs.frozen
+class MemberRespawned:
+    """A member has another session from here on, and the next generation. The one before is
+    archived in the same commit, in which what waited for it is accepted again for the new one."""
+
+    name: str
+    profile: str
+    session_id: SessionId
+    generation: int
+    reason: str
+    at_ns: int
+
+
+@attrs.frozen
 class MemberExited:
     """A member's activation ended badly. `restart_in_s` is None if the supervisor gave up."""
 
@@ -123,6 +136,7 @@ MOB_RECORDS: Final = (
     cold(36, MemberRetired),
     cold(37, MemberExited),
     cold(38, RunReported),
+    cold(39, MemberRespawned),
     cold(72, BoardTaskAdded),
     cold(73, BoardTaskMoved),
     cold(74, BoardTaskBlocked),

@@ -16,6 +16,7 @@ from mob.lifecycle import MobState
 from mob.records import (
     BlueprintAdopted,
     MemberExited,
+    MemberRespawned,
     MemberRetired,
     MemberSpawned,
     MobCreated,
@@ -38,6 +39,8 @@ class Member:
     restarts: int = 0
     #: The cause of the latest bad exit, for people; None if there was none.
     last_exit: str | None = None
+    #: The session it joined with, if it has another one by now: it says when it joined.
+    first: SessionId | None = None
 
 
 class Roster:
@@ -47,6 +50,8 @@ class Roster:
         self._state = state
         self.members: dict[str, Member] = {}
         self.retired: dict[str, SessionId] = {}
+        #: The sessions of earlier generations, and whose they were.
+        self.former: dict[SessionId, str] = {}
         self.mob_state = MobState.CREATING
         self.mob_id: str | None = None
         self.blueprint: str | None = None
@@ -61,6 +66,7 @@ class Roster:
             MobStateChanged: self._state_changed,
             MemberSpawned: self._spawned,
             MemberRetired: self._retired,
+            MemberRespawned: self._respawned,
             MemberExited: self._exited,
             RunReported: self._reported,
         }
@@ -76,6 +82,8 @@ class Roster:
             kind, _, member = name.decode().partition("/")
             if kind == "mob":
                 yield name, self._mob_row()
+            elif kind == "former":
+                yield name, pack_row(member, self.former[SessionId(member)], "former")
             elif member in self.members:
                 yield name, pack_row(*attrs.astuple(self.members[member]))
             else:
@@ -90,12 +98,14 @@ class Roster:
             self.reported = set(reported)
         elif len(fields) == 2:
             self.retired[fields[0]] = fields[1]
+        elif len(fields) == 3:
+            self.former[SessionId(fields[0])] = fields[1]
         else:
             self.members[fields[0]] = Member(*fields)
 
     def loaded(self) -> None:
         """Call once after all rows: put the members in the order of joining."""
-        rows = sorted(self.members.values(), key=lambda row: row.session_id)
+        rows = sorted(self.members.values(), key=lambda row: row.first or row.session_id)
         self.members = {row.name: row for row in rows}
 
     def replayed(self) -> None:
@@ -112,7 +122,7 @@ class Roster:
 
     def clear(self) -> None:
         """Forget the rows: others are loaded."""
-        for each in (self.members, self.retired, self.reported, self._changed):
+        for each in (self.members, self.retired, self.former, self.reported, self._changed):
             each.clear()
 
     def _mob_row(self) -> bytes:
@@ -145,6 +155,20 @@ class Roster:
             record.name, record.profile, record.session_id, record.generation
         )
         self._changed.add(_row_name(record.name))
+
+    def _respawned(self, _seq: int, record: MemberRespawned) -> None:
+        row = self.members.get(record.name)
+        if row is None:
+            return
+        self.former[row.session_id] = row.name
+        self.members[row.name] = Member(
+            row.name,
+            record.profile,
+            record.session_id,
+            record.generation,
+            first=row.first or row.session_id,
+        )
+        self._changed.update((_row_name(row.name), b"former/" + row.session_id.encode()))
 
     def _retired(self, _seq: int, record: MemberRetired) -> None:
         row = self.members.pop(record.name, None)

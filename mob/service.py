@@ -75,6 +75,7 @@ class MobSessions(RealmSessionService):
             return False
         theirs = {row.session_id for row in self._mob.roster.members.values()}
         theirs.update(self._mob.roster.retired.values())
+        theirs.update(self._mob.roster.former)
         heads = self.realm.state.heads
         here: SessionId | None = session_id
         while here is not None and here not in theirs:

@@ -62,6 +62,9 @@ class Inputs:
         self._admitted: dict[str, Admission] = {}
         #: Keys whose rows are on their way to the disk: neither in the fold nor in the store.
         self._writing: dict[str, KeyedInput] = {}
+        #: Sessions that are on their way to the disk and take inputs already: batches keep their
+        #: order, so such an input is never there without its session.
+        self.coming: set[SessionId] = set()
         recovery.add(WholeRows(b"k/", self._changed))
         state.lookup = self._stored
 
@@ -84,7 +87,8 @@ class Inputs:
             SessionNotFound: there is no such session.
             SessionError: the session is archived, or the key was used in another one.
         """
-        head = self._state.head(session_id)
+        coming = session_id in self.coming
+        head = None if coming else self._state.head(session_id)
         if idempotency_key is not None:
             known = self._join(idempotency_key)
             if known is not None:
@@ -95,7 +99,7 @@ class Inputs:
                         session_id,
                     )
                 return known
-        if head.archived:
+        if head is not None and head.archived:
             raise SessionError(f"session {session_id} is archived and takes no input", session_id)
         input_id = input_id or InputId(self._ports.ids.new())
         pending = PendingInput(input_id, text, sender, idempotency_key, skills)

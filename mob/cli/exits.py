@@ -23,6 +23,7 @@ from mob.errors import (
     MemberNotFound,
     MobInUse,
     MobNotFound,
+    StaleFence,
 )
 from mob.lifecycle import VerbRefused
 from runtime.errors import (
@@ -82,6 +83,7 @@ EXITS: Final[dict[type[BaseException], int]] = {
     MemberNotFound: NOT_FOUND,
     MemberExists: CONFLICT,
     AskCycle: CONFLICT,
+    StaleFence: CONFLICT,
     BoardMisuse: CONFLICT,
     BoardTaskNotFound: NOT_FOUND,
     ApprovalNotFound: NOT_FOUND,

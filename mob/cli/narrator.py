@@ -15,6 +15,7 @@ from mob.records import (
     BoardTaskAdded,
     BoardTaskMoved,
     MemberExited,
+    MemberRespawned,
     MemberRetired,
     MemberSpawned,
     MobCreated,
@@ -174,6 +175,11 @@ def _spawned(_: RealmState, record: MemberSpawned) -> tuple[str, str]:
     return record.name, f"joined as {record.profile}"
 
 
+def _respawned(_: RealmState, record: MemberRespawned) -> tuple[str, str]:
+    what = f"begins anew as {record.profile}, generation {record.generation}"
+    return record.name, f"{what}: {one_line(record.reason)}"
+
+
 def _retired(_: RealmState, record: MemberRetired) -> tuple[str, str]:
     return record.name, f"left: {one_line(record.reason)}"
 
@@ -221,6 +227,7 @@ _TELLERS: Final[dict[type, Callable[[RealmState, Any], tuple[str, str] | None]]]
     MemberExited: _exited,
     MemberSpawned: _spawned,
     MemberRetired: _retired,
+    MemberRespawned: _respawned,
     MobCreated: _mob,
     BlueprintAdopted: _adopted,
     BoardTaskAdded: _task_added,

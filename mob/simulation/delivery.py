@@ -40,11 +40,13 @@ OWN_FAILURES: Final = (
 
 def a_key_means_one_input(ledger: Ledger, written: Written) -> str | None:
     """CONTRACTS 5.7: a key that was seen joins the first input, across restarts too; the key is
-    free again only once the session it was used in is deleted."""
+    free again only once the session it was used in is deleted, and goes with a member's name."""
     record: InputAccepted = written.record
     known = ledger.keys.get(record.idempotency_key or "")
     if known is None or ledger.sessions[known.session_id].deleted:
         return None
+    if known.abandoned and ledger.succeeded.get(known.session_id) == record.session_id:
+        return None  # it waited for a member that was given another session
     return (
         f"input {record.input_id} has the idempotency key {known.key!r} of input {known.input_id}"
         f" in record {known.seq}"

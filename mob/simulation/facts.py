@@ -205,3 +205,8 @@ class KnownExit:
 
 #: The turn before the first.
 BEGINNING: Final = KnownTurn()
+
+
+def absolute(seq: int, link: int) -> int:
+    """The record that `link` in record `seq` stands for: a negative one counts back."""
+    return seq + link if link < 0 else link

@@ -13,8 +13,8 @@ from typing import Final
 
 import attrs
 
-from mob.simulation.facts import Written, is_context
-from mob.simulation.ledger import Ledger, absolute
+from mob.simulation.facts import Written, absolute, is_context
+from mob.simulation.ledger import Ledger
 from runtime.messages import AssistantMessage, Message, ToolResult, Usage, UserMessage
 from runtime.records import (
     ModelRetried,

@@ -20,6 +20,7 @@ from mob.records import (
     MOB_RECORDS,
     BlueprintAdopted,
     MemberExited,
+    MemberRespawned,
     MemberRetired,
     MemberSpawned,
     MobCreated,
@@ -36,6 +37,7 @@ from mob.simulation.facts import (
     KnownSession,
     KnownTurn,
     Written,
+    absolute,
 )
 from mob.simulation.questions import Questions
 from runtime.approvals import ApprovalAsked, ApprovalDecided, ApprovalUsed
@@ -101,6 +103,8 @@ class Ledger:
         self.states: list[tuple[int, str]] = []
         self.members: dict[str, KnownMember] = {}
         self.retired: dict[str, str] = {}
+        #: The session of a member that took over from another one.
+        self.succeeded: dict[str, str] = {}
         self.reported: set[str] = set()
         #: Bad exits of each session, oldest first, of the process that wrote the last.
         self.exits: defaultdict[str, list[KnownExit]] = defaultdict(list)
@@ -195,6 +199,7 @@ class Ledger:
             MobStateChanged: self._state_changed,
             MemberSpawned: self._member_spawned,
             MemberRetired: self._member_retired,
+            MemberRespawned: self._member_respawned,
             MemberExited: self._member_exited,
             RunReported: lambda _, record: self.reported.add(record.key),
             SessionCreated: self._session_created,
@@ -247,6 +252,13 @@ class Ledger:
 
     def _member_retired(self, _: Written, record: MemberRetired) -> None:
         self.retired[record.name] = self.members.pop(record.name).session_id
+
+    def _member_respawned(self, _: Written, record: MemberRespawned) -> None:
+        old = self.members[record.name]
+        self.succeeded[old.session_id] = record.session_id
+        self.members[record.name] = KnownMember(
+            record.name, record.profile, record.session_id, record.generation
+        )
 
     def _member_exited(self, written: Written, record: MemberExited) -> None:
         exits = self.exits[record.session_id]
@@ -491,8 +503,3 @@ class Ledger:
             self.spawned.pop(session.spawn_key, None)
         if session.parent is not None:
             self.sessions[session.parent].children.pop(record.session_id, None)
-
-
-def absolute(seq: int, link: int) -> int:
-    """The record that `link` in record `seq` stands for: a negative one counts back."""
-    return seq + link if link < 0 else link

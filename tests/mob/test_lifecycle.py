@@ -27,6 +27,7 @@ VERBS = [
     "send",
     "spawn",
     "retire",
+    "respawn",
     "interrupt",
     "kill",
     "work",
@@ -48,7 +49,18 @@ LEADS = {
 }
 MAY = {
     "creating": {"spawn"},
-    "running": {"ask", "send", "spawn", "retire", "interrupt", "kill", "work", "decide", "board"},
+    "running": {
+        "ask",
+        "send",
+        "spawn",
+        "retire",
+        "respawn",
+        "interrupt",
+        "kill",
+        "work",
+        "decide",
+        "board",
+    },
     "stopped": {"retire", "decide", "board"},
     "completed": set(),
     "destroyed": set(),
