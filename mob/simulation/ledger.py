@@ -194,7 +194,7 @@ class Ledger:
 
     def _table(self) -> dict[type, Callable[[Written, Any], None]]:
         return {
-            MobCreated: self._mob_created,
+            MobCreated: self._adopted,
             BlueprintAdopted: self._adopted,
             MobStateChanged: self._state_changed,
             MemberSpawned: self._member_spawned,
@@ -235,17 +235,14 @@ class Ledger:
             session.updated_at_ns = at_ns
         return session
 
-    def _mob_created(self, _: Written, record: MobCreated) -> None:
-        self.blueprint = json.loads(record.blueprint)
-
-    def _adopted(self, _: Written, record: BlueprintAdopted) -> None:
+    def _adopted(self, _: Written, record: MobCreated | BlueprintAdopted) -> None:
         self.blueprint = json.loads(record.blueprint)
 
     def _state_changed(self, written: Written, record: MobStateChanged) -> None:
         self.state = record.state
         self.states.append((written.seq, record.state))
 
-    def _member_spawned(self, _: Written, record: MemberSpawned) -> None:
+    def _member_spawned(self, _: Written, record: MemberSpawned | MemberRespawned) -> None:
         self.members[record.name] = KnownMember(
             record.name, record.profile, record.session_id, record.generation
         )
@@ -254,11 +251,8 @@ class Ledger:
         self.retired[record.name] = self.members.pop(record.name).session_id
 
     def _member_respawned(self, _: Written, record: MemberRespawned) -> None:
-        old = self.members[record.name]
-        self.succeeded[old.session_id] = record.session_id
-        self.members[record.name] = KnownMember(
-            record.name, record.profile, record.session_id, record.generation
-        )
+        self.succeeded[self.members[record.name].session_id] = record.session_id
+        self._member_spawned(_, record)
 
     def _member_exited(self, written: Written, record: MemberExited) -> None:
         exits = self.exits[record.session_id]
