@@ -7,7 +7,7 @@ member is a row in here and nothing else: it holds no task.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
@@ -85,7 +85,7 @@ class Roster:
             elif kind == "former":
                 yield name, pack_row(member, self.former[SessionId(member)], "former")
             elif member in self.members:
-                yield name, pack_row(*attrs.astuple(self.members[member]))
+                yield name, pack_row(*_fields(self.members[member]))
             else:
                 yield name, pack_row(member, self.retired[member])
 
@@ -187,6 +187,15 @@ class Roster:
     def _reported(self, _seq: int, record: RunReported) -> None:
         self.reported.add(record.key)
         self._changed.add(b"mob")
+
+
+#: How many fields every row of a member has; later ones are written if they say something.
+_OF_ALL: Final = 6
+
+
+def _fields(row: Member) -> tuple[Any, ...]:
+    fields = attrs.astuple(row)
+    return fields if any(fields[_OF_ALL:]) else fields[:_OF_ALL]
 
 
 def _row_name(member: str) -> bytes:

@@ -13,6 +13,7 @@ from mob.records import (
     BoardTaskBlocked,
     BoardTaskMoved,
     MemberExited,
+    MemberRespawned,
     MemberRetired,
     MemberSpawned,
     MobCreated,
@@ -33,6 +34,7 @@ EXAMPLES: list[Any] = [
     MemberExited("worker-0", SessionId("s1"), "boom", 0.5, 5),
     RunReported("key", 6),
     MemberRetired("worker-0", "enough", 7),
+    MemberRespawned("worker-0", "writer", SessionId("s2"), 3, "worn out", 11),
     BoardTaskAdded("t2", "dig", "deep", ("t1",), "k", 8),
     BoardTaskMoved("t2", "claim", "claimed", "worker-0", "", None, 9),
     BoardTaskBlocked("t2", ("t1",), None, 10),
@@ -56,6 +58,10 @@ VERSION_1: dict[type, tuple[int, str]] = {
     ),
     RunReported: (38, "82a36b6579a36b6579a561745f6e7306"),
     MemberRetired: (36, "83a46e616d65a8776f726b65722d30a6726561736f6ea6656e6f756768a561745f6e7307"),
+    MemberRespawned: (
+        39,
+        "86a46e616d65a8776f726b65722d30a770726f66696c65a6777269746572aa73657373696f6e5f6964a27332aa67656e65726174696f6e03a6726561736f6ea8776f726e206f7574a561745f6e730b",
+    ),
     BoardTaskAdded: (
         72,
         "86a77461736b5f6964a27432a57469746c65a3646967a664657461696ca464656570aa626c6f636b65645f627991a27431a36b6579a16ba561745f6e7308",
