@@ -47,7 +47,12 @@ if TYPE_CHECKING:
 
 
 #: What of a spec is laid over a configuration that was made for others too.
-_LAID_LATER: Final[dict[str, Any]] = {"tools": EVERY_TOOL, "output_schema": None, "budget": None}
+_LAID_LATER: Final[dict[str, Any]] = {
+    "tools": EVERY_TOOL,
+    "approve": (),
+    "output_schema": None,
+    "budget": None,
+}
 
 
 class Harnesses:
@@ -104,9 +109,10 @@ class Harnesses:
             config = attrs.evolve(config, rules=attrs.evolve(config.rules, output_schema=schema))
         told = self._told.get(head.agent_id) if head.agent_id is not None else None
         laid = head.spec.tools if told is None else told.tools.policy & head.spec.tools
-        if laid is EVERY_TOOL or laid == EVERY_TOOL:
+        if (laid is EVERY_TOOL or laid == EVERY_TOOL) and not head.spec.approve:
             return config
-        return attrs.evolve(config, toolbox=config.toolbox.restricted(laid))
+        toolbox = config.toolbox.restricted(laid, head.spec.approve)
+        return attrs.evolve(config, toolbox=toolbox)
 
     def _make(
         self,

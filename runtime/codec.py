@@ -58,6 +58,7 @@ def converter() -> Converter:
             overrides=omitted,
             host_mode=omitted,
             price=omitted,
+            approve=omitted,
         ),
     )
     made.register_unstructure_hook(

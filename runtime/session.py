@@ -21,7 +21,7 @@ import attrs
 from runtime.budget import Budget
 from runtime.ids import AgentId, HarnessId, InputId, RunId, SessionId
 from runtime.messages import NO_USAGE, Message, Usage
-from runtime.tools.policy import EVERY_TOOL, ToolPolicy
+from runtime.tools.policy import EVERY_TOOL, Patterns, ToolPolicy
 
 
 class SessionStatus(enum.Enum):
@@ -152,8 +152,8 @@ class SessionSpec:
     harness's, `output_schema` is a JSON Schema as JSON text, `options` go to the provider.
     `fallback` are the models (as `model`) that are asked when that one cannot answer. `budget`
     bounds the session and everything it starts. `tools` is laid over what the harness permits, here
-    and in the sessions below this one. `preload_skills` are in its prompt. `overrides` force groups
-    of built-in tools on or off. A session of `host_mode` works on messages of peers by itself.
+    and in the sessions below this one; `approve` are tools whose calls wait for a decision, in the
+    same. `preload_skills` are in its prompt. `overrides` force groups of built-in tools on or off. A session of `host_mode` works on messages of peers by itself.
     `price` are the fields of its model's `Price`, as text.
     """
 
@@ -172,16 +172,19 @@ class SessionSpec:
     overrides: dict[str, bool] = attrs.field(factory=dict)
     host_mode: bool = False
     price: dict[str, str] = attrs.field(factory=dict)
+    approve: Patterns = ()
 
     def unnamed(self) -> SessionSpec:
         """This spec for a fork: its peers know the name as that of the one it came from."""
         return self if self.peer is None else attrs.evolve(self, peer=None)
 
     def below(self, parent: SessionSpec) -> SessionSpec:
-        """This spec for a child of `parent`, which may call no tool that its parent may not."""
-        if parent.tools == EVERY_TOOL:
+        """This spec for a child of `parent`, which may call no tool that its parent may not, and
+        asks wherever its parent must."""
+        if parent.tools == EVERY_TOOL and not parent.approve:
             return self
-        return attrs.evolve(self, tools=parent.tools & self.tools)
+        approve = (*parent.approve, *self.approve)
+        return attrs.evolve(self, tools=parent.tools & self.tools, approve=approve)
 
 
 NO_SPEC = SessionSpec()

@@ -36,6 +36,7 @@ from runtime.structured import check_schema
 from runtime.tools.agents import SpawnAgent
 from runtime.tools.base import Tool, Toolbox
 from runtime.tools.clock import CurrentTime
+from runtime.tools.policy import Patterns
 from runtime.tools.shell import ShellTool
 from runtime.tools.tasks import task_tools
 from runtime.turn import TurnRules
@@ -114,6 +115,7 @@ def spec_of(request: CreateSessionRequest) -> SessionSpec:
         {name: on for name, on in forced.items() if on is not None},
         request.host_mode,
         {} if build.price is None else _as_texts(build.price),
+        _patterns(build.approve),
     )
     resumed = build.resume_session
     return spec if resumed is None else _laid_over(spec, resumed.spec)
@@ -149,6 +151,12 @@ def _check(build: SessionBuildOptions) -> None:
             "peer_meta, silent_comms_intents and override_mob are for a session with a comms_name;"
             " nothing was created"
         )
+
+
+def _patterns(given: Patterns) -> Patterns:
+    if isinstance(given, str):
+        raise SessionError(f"approve is a list of patterns, such as [{given[:80]!r}], not a text")
+    return tuple(given)
 
 
 def _as_texts(price: Price) -> dict[str, str]:
@@ -239,6 +247,7 @@ class Builder:
         spec = origin.spec
         build = self.options.get(origin.session_id, NO_OPTIONS)
         own = head is origin
+        laid = spec if own else head.spec.below(spec)
         schema = spec.output_schema if own else head.spec.output_schema
         retries = 2 if spec.output_retries is None else spec.output_retries
         skills = Skills(self._skills, spec.preload_skills) if self._skills else NO_SKILLS
@@ -254,7 +263,11 @@ class Builder:
         return SessionConfig(
             model,
             skills.prompt(instructions or ""),
-            Toolbox(self._tools(head, origin, build, skills), policy=head.spec.below(spec).tools),
+            Toolbox(
+                self._tools(head, origin, build, skills),
+                policy=laid.tools,
+                approve=laid.approve,
+            ),
             TurnRules(None if schema is None else json.loads(schema), retries),
             spec.options,
             hooks=NO_HOOKS.overridden(build.hooks_override),

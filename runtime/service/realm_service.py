@@ -107,6 +107,8 @@ class RealmSessionService:
             realm.recover()
             realm.configure = self._configure
         self.realm = realm
+        #: The calls that wait for approval, and the verbs that decide about them.
+        self.decisions = realm.decisions
         self._peers = Peers(realm)
         self._builder = Builder(
             realm,

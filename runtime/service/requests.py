@@ -24,7 +24,7 @@ from runtime.service.channel import ScopedEventSink
 from runtime.service.checkpointer import SessionCheckpointer
 from runtime.session import CompactionPolicy, Session
 from runtime.tools.base import Tool
-from runtime.tools.policy import EVERY_TOOL, ToolPolicy
+from runtime.tools.policy import EVERY_TOOL, Patterns, ToolPolicy
 
 
 class InitialTurnPolicy(enum.Enum):
@@ -50,7 +50,8 @@ class SessionBuildOptions:
     answer; `provider_params` go with each model call; `fallback` are further models, as
     ``provider:id``, that a call goes to in their order when the session's own cannot answer;
     `budget_limits` bound the session with everything it starts, over all its turns (money needs
-    `price`); `tools` says which tools the session and those below it may call; `preload_skills` are
+    `price`); `tools` says which tools the session and those below it may call, and `approve` which
+    calls of them wait for a decision (patterns; `service.decisions` has them); `preload_skills` are
     skills of the service whose text the prompt holds; `compaction` says when the context is summed
     up (its model is ``provider:id``). `provider` is the part of ``provider:id``
     that `model` leaves out.
@@ -81,6 +82,7 @@ class SessionBuildOptions:
     budget_limits: Budget | None = None
     hooks_override: Mapping[str, bool | Hook] = attrs.field(factory=dict)
     tools: ToolPolicy = EVERY_TOOL
+    approve: Patterns = ()
     preload_skills: tuple[str, ...] = ()
     compaction: CompactionPolicy | None = None
     provider: str | None = None

@@ -138,15 +138,15 @@ class Toolbox:
         """What may be called, as far as is known without waiting for a source."""
         return self._offered("").specs if self._sources else self._own.specs
 
-    def restricted(self, policy: ToolPolicy) -> Toolbox:
-        """The same tools with `policy` laid over theirs."""
-        if policy == EVERY_TOOL:
+    def restricted(self, policy: ToolPolicy, approve: Patterns = ()) -> Toolbox:
+        """The same tools with `policy` laid over theirs, and these to `approve` besides."""
+        if policy == EVERY_TOOL and not approve:
             return self
         return Toolbox(
             self._tools.values(),
             policy=self.policy & policy,
             sources=self._sources,
-            approve=self.approve,
+            approve=(*self.approve, *approve),
         )
 
     async def offer(self) -> Offer:

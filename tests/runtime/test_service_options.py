@@ -8,6 +8,8 @@ from typing import Any
 
 import attrs
 import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
 
 from runtime.budget import NANO, Budget
 from runtime.errors import (
@@ -72,6 +74,7 @@ SHOWN = {
     "silent_comms_intents": "test_service_peers",
     "max_inline_peer_notifications": "test_service_peers",
     "fallback": "test_retries",
+    "approve": "test_calls_wait_for_a_decision_here_and_below",
     "tools": "test_the_tools_of_a_session_are_restricted",
     "compaction": "test_compaction",
 }
@@ -220,6 +223,39 @@ async def test_the_tools_of_a_session_are_restricted() -> None:
     tool = Doing(lambda _: "ok")
     only = {"external_tools": (tool,), "tools": listed(None, ["work"])}
     assert await tools_of(service, **only) == {"current_time"}
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("below", [False, True])
+async def test_calls_wait_for_a_decision_here_and_below(below: bool, restarted: bool) -> None:
+    """CONTRACTS 4.9: approve, also of a session that was read back, and in its children."""
+    store, tool = MemoryStore(), Doing(lambda _: "paid", "pay")
+
+    def answer(request: ModelRequest) -> Any:
+        last = request.messages[-1]
+        if not isinstance(last, UserMessage):
+            return last.text
+        if last.text == "spawn":
+            return calling(("spawn_agent", {"name": "kid", "instructions": "go"}))
+        return calling(("pay", {}))
+
+    service = RealmSessionService(store)
+    request = scripted(answer, approve=("p*",), external_tools=(tool,), override_subagents=True)
+    session = (await service.create_session(request)).session_id
+    if restarted:
+        service = RealmSessionService(store)
+        service._builder.options[session] = request.build
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(say, service, session, "spawn" if below else "go")
+        await wait_all_tasks_blocked()
+        (asked,) = service.decisions.waiting()
+        assert (asked.tool, tool.begun) == ("pay", [])
+        assert (asked.session_id != session) == below
+        await service.decisions.approve(asked.key, by="ada")
+    assert len(tool.finished) == 1
+    assert (await service.read_history(session))[-1].text == "paid"
+    with pytest.raises(SessionError, match="a list of patterns"):
+        await made(service, "x", approve="pay")
 
 
 GROUPS = {
