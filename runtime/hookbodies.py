@@ -13,16 +13,15 @@ import contextlib
 import inspect
 import json
 import os
-import signal
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from subprocess import PIPE
 from typing import Any, Final
 
 import trio
 
 from runtime.hooks import ALLOW, Allow, Body, Deny, HookEvent, Rewrite, Verdict
+from runtime.tools.processes import Group, open_group
 
 #: Bytes of what a failed command wrote that are quoted.
 _QUOTED: Final = 300
@@ -73,29 +72,23 @@ def command_body(command: Sequence[str], folder: Path) -> Body:
     process group of its own that is killed with it: nothing it started is left behind."""
 
     async def body(event: HookEvent) -> Verdict:
-        process = await trio.lowlevel.open_process(
-            list(command), stdin=PIPE, stdout=PIPE, stderr=PIPE, cwd=folder, start_new_session=True
-        )
-        try:
-            said = await _converse(process, json.dumps(event.as_json()).encode())
-        finally:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
-                # Shielded so that no zombie is left; what was killed is gone at once.
-                await process.wait()
-                for stream in (process.stdin, process.stdout, process.stderr):
-                    if stream is not None:
-                        await stream.aclose()
+        async with open_group(
+            command,
+            cwd=folder,
+            env=os.environ,
+            stdin=True,
+            separate_stderr=True,
+            grace_s=0.0,
+        ) as group:
+            said = await _converse(group, json.dumps(event.as_json()).encode())
         return verdict_of(_parsed(said))
 
     return body
 
 
-async def _converse(process: trio.Process, told: bytes) -> bytes:
-    assert process.stdin is not None
-    assert process.stdout is not None
-    assert process.stderr is not None
+async def _converse(group: Group, told: bytes) -> bytes:
+    assert group.stdin is not None
+    assert group.stderr is not None
     said = {"out": b"", "err": b""}
 
     async def read(stream: Any, into: str) -> None:
@@ -103,12 +96,13 @@ async def _converse(process: trio.Process, told: bytes) -> bytes:
             said[into] += received
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(read, process.stdout, "out")
-        nursery.start_soon(read, process.stderr, "err")
+        nursery.start_soon(read, group.stdout, "out")
+        nursery.start_soon(read, group.stderr, "err")
         with contextlib.suppress(trio.BrokenResourceError):  # it need not read
-            await process.stdin.send_all(told)
-        await process.stdin.aclose()
-        code = await process.wait()
+            await group.stdin.send_all(told)
+        await group.stdin.aclose()
+        await group.wait()
+        code = await group.end(0.0)  # also what it started, which may hold on to its output
     if code != 0:
         complaint = said["err"].decode(errors="replace").strip()
         raise HookFailed(f"it ended with exit code {code}: {complaint[:_QUOTED]}")

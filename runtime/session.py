@@ -152,9 +152,10 @@ class SessionSpec:
     harness's, `output_schema` is a JSON Schema as JSON text, `options` go to the provider.
     `fallback` are the models (as `model`) that are asked when that one cannot answer. `budget`
     bounds the session and everything it starts. `tools` is laid over what the harness permits, here
-    and in the sessions below this one; `approve` are tools whose calls wait for a decision, in the
-    same. `preload_skills` are in its prompt. `overrides` force groups of built-in tools on or off. A session of `host_mode` works on messages of peers by itself.
-    `price` are the fields of its model's `Price`, as text.
+    and in the sessions below this one; calls of the tools in `approve` wait for a decision, also
+    below. `preload_skills` are in its prompt. `overrides` force groups of built-in tools on or off.
+    A session of `host_mode` works on messages of peers by itself. `price` are the fields of its
+    model's `Price`, as text.
     """
 
     model: str | None = None

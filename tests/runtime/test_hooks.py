@@ -341,6 +341,17 @@ async def test_a_command_reads_the_event_and_writes_its_verdict(tmp_path: Path) 
         await command_body(["no-such-program"], tmp_path)(EVENT)
 
 
+async def test_a_command_is_not_waited_for_by_what_it_left_behind(tmp_path: Path) -> None:
+    """What it started and left running holds its output open, and is killed with it."""
+    program = (
+        "import subprocess, sys;"
+        "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(3600)']);"
+        'print(\'{"decision": "deny", "reason": "no"}\')'
+    )
+    with trio.fail_after(30):
+        assert await run_command(program, tmp_path) == Deny("no")
+
+
 async def test_a_command_is_killed_with_everything_it_started(tmp_path: Path) -> None:
     """The process group is killed on timeout; nothing is left behind."""
     grandchild = "import time, pathlib; time.sleep(1.5); pathlib.Path('left').write_text('x')"
