@@ -153,7 +153,7 @@ def _check(build: SessionBuildOptions) -> None:
         )
 
 
-def _patterns(given: Patterns) -> Patterns:
+def _patterns(given: Patterns | str) -> Patterns:
     if isinstance(given, str):
         raise SessionError(f"approve is a list of patterns, such as [{given[:80]!r}], not a text")
     return tuple(given)
