@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from mob.budgets import budget_mistakes
+from mob.comms.settings import bounded_comms, comms_mistakes, edge_mistakes
 from mob.context import context_mistakes
 from mob.errors import Mistake
 from mob.hooks import hook_mistakes
@@ -50,6 +51,7 @@ def mistakes_of(definition: MobDefinition) -> Iterable[Mistake]:
     yield from budget_mistakes(definition)
     yield from hook_mistakes(definition)
     yield from context_mistakes(definition)
+    yield from comms_mistakes(definition)
     for name, profile in definition.profiles.items():
         if profile.output_schema is not None:
             reason = check_schema(profile.output_schema)
@@ -72,10 +74,6 @@ def _check_values(definition: MobDefinition) -> Iterable[Mistake]:
         if value is not None and not least <= value <= most:
             bounds = f"at least {least:g}" if most == INF else f"{least:g} to {most:g}"
             yield Mistake(path, f"must be {bounds}, found {value:g}")
-    ways = ("allow", "deny")
-    if definition.wiring.default not in ways:
-        word = definition.wiring.default
-        yield Mistake("wiring.default", f"{word!r} is not possible", nearest(word, ways))
 
 
 def _bounded(definition: MobDefinition) -> Iterable[tuple[str, float | None, float, float]]:
@@ -87,6 +85,7 @@ def _bounded(definition: MobDefinition) -> Iterable[tuple[str, float | None, flo
         for key in ("backoff_s", "max_backoff_s", "within_s"):
             yield f"models.{name}.retry.{key}", getattr(model.retry, key), 0, INF
     yield from bounded_tools(definition)
+    yield from bounded_comms(definition)
     for name, profile in definition.profiles.items():
         path = f"profiles.{name}"
         yield f"{path}.output_retries", profile.output_retries, 0, INF
@@ -139,14 +138,7 @@ def _check_references(definition: MobDefinition) -> Iterable[Mistake]:
             yield _unknown(
                 f"members.{name}.profile", "profile", member.profile, definition.profiles
             )
-    yield from _check_edges(definition, [*definition.members, *names])
-
-
-def _check_edges(definition: MobDefinition, known: list[str]) -> Iterable[Mistake]:
-    for index, edge in enumerate(definition.wiring.edges):
-        for end in edge:
-            if end not in known:
-                yield _unknown(f"wiring.edges[{index}]", "member", end, known)
+    yield from edge_mistakes(definition, [*definition.members, *names])
 
 
 def _check_fallbacks(definition: MobDefinition) -> Iterable[Mistake]:
@@ -181,6 +173,7 @@ def _check_choices(
     if profile.board:
         offered.update(BOARD_TOOLS)
     offered.update(f"{ASK_PREFIX}{other}" for other in definition.profiles)
+    offered.update(profile.comms.all_tools)
     for choice in profile.tool_choice:
         server = choice.removeprefix(MCP_PREFIX).partition(".")[0]
         if choice.startswith(MCP_PREFIX) and server in definition.mcp:

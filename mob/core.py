@@ -16,6 +16,7 @@ from typing import Any
 import trio
 
 from mob.activation import Activations
+from mob.comms.wiring import Wiring
 from mob.definition import MobDefinition
 from mob.errors import MemberNotFound, MobClosed, StaleFence
 from mob.folds import MobFolds
@@ -50,6 +51,14 @@ class MobCore:
         self._nursery = nursery
         self._activations = Activations(realm, nursery, folds.roster, harnesses.profile)
         self._subscriptions = Subscriptions(realm.journal)
+        #: Who may send to whom now.
+        self.wiring = Wiring(
+            definition,
+            self._profile_of,
+            lambda: tuple(self.roster.members),
+            lambda name: self.roster.members[name].session_id,
+            folds.graph,
+        )
         #: Names whose joining is queued, and those whose leaving is: until the roster knows.
         self._joining: set[str] = set()
         self._leaving: dict[str, Ticket | trio.Event] = {}
@@ -99,6 +108,11 @@ class MobCore:
         if fence is not None and fence.token != row.session_id:
             raise StaleFence(name, fence.generation, row.generation)
         return row
+
+    def _profile_of(self, name: str) -> str | None:
+        """The profile of a member that has not left and does not."""
+        row = self.roster.members.get(name)
+        return None if row is None or name in self._leaving else row.profile
 
     def _after_fold(self, kind: type, then: Callable[[Any], None]) -> None:
         """Call `then` with every record of `kind` that is committed from now on."""

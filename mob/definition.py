@@ -24,6 +24,17 @@ import attrs
 
 from mob.budgets import read_budget
 from mob.checks import mistakes_of
+from mob.comms.settings import (
+    DEFAULT_MAILBOX,
+    NO_COMMS,
+    CommsDefinition,
+    MailboxDefinition,
+    WiringDefinition,
+    read_comms,
+    read_mailbox,
+    read_wiring,
+)
+from mob.comms.wiring import Wiring
 from mob.context import (
     NO_SKILL_LISTS,
     UNGIVEN,
@@ -108,6 +119,7 @@ class ProfileDefinition:
     memory: str | None = None
     tools_within: tuple[tuple[str, ...], ...] = ()
     board: bool = False
+    comms: CommsDefinition = NO_COMMS
 
     @property
     def allowed(self) -> tuple[tuple[str, ...], ...]:
@@ -138,15 +150,6 @@ class MemberDefinition:
 
 
 @attrs.frozen
-class WiringDefinition:
-    """Who may ask whom. `edges` are undirected pairs of member names; with replicas, the base name
-    stands for all of them. ``default = "allow"`` wires everybody to everybody instead."""
-
-    default: str = "deny"
-    edges: tuple[tuple[str, str], ...] = ()
-
-
-@attrs.frozen
 class MobDefinition:
     """A whole mob. `lead` is the member that `mob run` asks. Paths are relative to `folder`."""
 
@@ -163,6 +166,7 @@ class MobDefinition:
     hooks: Mapping[str, HookDefinition] = attrs.field(factory=dict)
     sim: SimDefinition = DEFAULT_SIM
     skills: tuple[str, ...] = ()
+    mailbox: MailboxDefinition = DEFAULT_MAILBOX
     folder: Path = attrs.field(factory=Path, eq=False)
     source: str = attrs.field(default="definition", eq=False)
 
@@ -221,20 +225,11 @@ class MobDefinition:
         }
 
     def peers(self) -> dict[str, tuple[str, ...]]:
-        """Who each member may ask, in order of the definition."""
-        names = list(self.member_names())
-        if self.wiring.default == "allow":
-            return {name: tuple(other for other in names if other != name) for name in names}
-        groups = {base: member.names(base) for base, member in self.members.items()}
-        linked: dict[str, set[str]] = {name: set() for name in names}
-        for one, other in self.wiring.edges:
-            for left in groups.get(one, (one,)):
-                for right in groups.get(other, (other,)):
-                    if left != right:
-                        linked[left].add(right)
-                        linked[right].add(left)
-        place = {name: number for number, name in enumerate(names)}
-        return {name: tuple(sorted(linked[name], key=place.__getitem__)) for name in names}
+        """To whom each member may send at first, in order of the definition."""
+        profiles = self.member_names()
+        place = {name: index for index, name in enumerate(profiles)}
+        wiring = Wiring(self, profiles.get, lambda: profiles, place.__getitem__)
+        return {name: wiring.peers_of(name) for name in profiles}
 
     def blueprint(self) -> str:
         """The part a stored mob remembers, as canonical JSON. Bindings (models, ...) are not."""
@@ -242,11 +237,16 @@ class MobDefinition:
             attrs.evolve(self, models={}, mcp={}, folder=Path(), source=""),
             value_serializer=lambda _i, _a, value: getattr(value, "value", value),
         )
-        for key in ("models", "mcp", "folder", "source", "budget", "hooks", "sim"):
+        for key in ("models", "mcp", "folder", "source", "budget", "hooks", "sim", "mailbox"):
             del table[key]
         # What was not given is not in it, so that a key of later versions changes no stored mob.
         for profile in table["profiles"].values():
             del profile["budget"], profile["hooks"], profile["compaction"]
+            del profile["comms"]["mailbox"]
+            _only_given(
+                profile["comms"], tools=(), manages=False, silent_intents=(), inline_peers=None
+            )
+            _only_given(profile, comms={})
             if profile["subagents"] is not None:
                 _only_given(profile["subagents"], background=False, notify=NEXT_TURN)
             _only_given(profile, tools_deny=(), tools_within=(), shell=None, approve=(), **UNGIVEN)
@@ -255,6 +255,7 @@ class MobDefinition:
         for member in table["members"].values():
             _only_given(member, tools={"allow": None, "deny": ()})
         _only_given(table, skills=())
+        _only_given(table["wiring"], directed=(), rules={})
         given = table["checkpoint"].items()
         table["checkpoint"] = {key: value for key, value in given if value is not None}
         return json.dumps(table, sort_keys=True, ensure_ascii=False, default=str)
@@ -296,12 +297,13 @@ def _read(top: TableReader, folder: Path, source: str) -> MobDefinition:
         members={name: _read_member(table) for name, table in top.tables("members").items()},
         tools={name: read_tool(table) for name, table in top.tables("tools").items()},
         mcp={name: read_mcp(table) for name, table in top.tables("mcp").items()},
-        wiring=_read_wiring(top.table("wiring")),
+        wiring=read_wiring(top.table("wiring")),
         checkpoint=_read_checkpoint(top.table("checkpoint")),
         budget=read_budget(top.table("budget")),
         hooks=read_hooks(top),
         sim=read_sim(top.table("sim")),
         skills=read_skill_folders(top),
+        mailbox=read_mailbox(top, DEFAULT_MAILBOX),
         folder=folder,
         source=source,
     )
@@ -337,6 +339,7 @@ def _read_profile(folder: Path, table: TableReader) -> tuple[ProfileDefinition, 
         memory=read_memory(table),
         approve=table.texts("approve"),
         board=table.take("board", bool, False),
+        comms=read_comms(table),
     )
     table.done()
     return profile, lists.allow is not None
@@ -413,18 +416,6 @@ def _read_member(table: TableReader) -> MemberDefinition:
     )
     table.done()
     return member
-
-
-def _read_wiring(table: TableReader) -> WiringDefinition:
-    edges: list[tuple[str, str]] = []
-    for index, edge in enumerate(table.take("edges", list, [])):
-        if isinstance(edge, list) and len(edge) == 2 and all(isinstance(e, str) for e in edge):
-            edges.append((edge[0], edge[1]))
-        else:
-            table.wrong(f"edges[{index}]", f"expected a pair of member names, found {edge!r}")
-    wiring = WiringDefinition(table.take("default", str, "deny"), tuple(edges))
-    table.done()
-    return wiring
 
 
 def _read_checkpoint(table: TableReader) -> CheckpointPolicy:

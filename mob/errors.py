@@ -17,6 +17,11 @@ MobError (runtime.errors)
 |   +-- BoardKeyUsed        the idempotency key was used for something else
 |   +-- TaskBlocked         a task is claimed whose blockers are not done
 +-- BoardTaskNotFound       the board has no such task
++-- NotWired                one member may not send to the other; `rule` says why
++-- MailboxFull             no room for a message, and whoever sends it does not wait
++-- RequestNotOpen          there is no such request, or it has ended
++-- RequestFailed           it ended without a reply
+|   +-- DeadlinePassed      its deadline has passed
 +-- VerbRefused             (mob.lifecycle) the mob's state does not allow it
 """
 
@@ -25,7 +30,7 @@ from __future__ import annotations
 import attrs
 
 from runtime.errors import AgentError, MobError
-from runtime.ids import SessionId
+from runtime.ids import InputId, SessionId
 
 
 @attrs.frozen
@@ -210,3 +215,63 @@ class BoardTaskNotFound(MobError):
         super().__init__(f"there is no task {task_id!r} on the board; there are: {shown or 'none'}")
         self.task_id = task_id
         self.known = known[-12:]
+
+
+class NotWired(MobError):
+    """`sender` may not send to `to`; `why` says what of the wiring forbids it. Nothing was sent."""
+
+    def __init__(self, sender: str, to: str, why: str) -> None:
+        super().__init__(f"{sender!r} may not send to {to!r}: {why}")
+        self.sender = sender
+        self.to = to
+        self.why = why
+
+
+class MailboxFull(MobError):
+    """There is no room in the mailbox of `member`: `depth` messages of `depth_bytes` wait there,
+    `waiting` senders before this one. Nothing was sent."""
+
+    def __init__(
+        self,
+        member: str,
+        depth: int,
+        max_messages: int,
+        depth_bytes: int,
+        max_bytes: int,
+        waiting: int = 0,
+    ) -> None:
+        behind = f", and {waiting} senders wait" if waiting else ""
+        super().__init__(
+            f"the mailbox of {member!r} is full: {depth} of at most {max_messages} messages and"
+            f" {depth_bytes} of at most {max_bytes} bytes are in it{behind}; send again later, or"
+            " send less at a time"
+        )
+        self.member = member
+        self.depth = depth
+        self.max_messages = max_messages
+        self.depth_bytes = depth_bytes
+        self.max_bytes = max_bytes
+        self.waiting = waiting
+
+
+class RequestNotOpen(MobError):
+    """No request of this id waits for a reply; `how` it ended, None if there never was one."""
+
+    def __init__(self, request_id: InputId, how: str | None) -> None:
+        what = f"has ended: {how}" if how else "is not known here"
+        super().__init__(f"request {request_id} {what}; nothing was replied")
+        self.request_id = request_id
+        self.how = how
+
+
+class RequestFailed(MobError):
+    """The request ended without a reply, and `why`."""
+
+    def __init__(self, request_id: InputId, to: str, why: str) -> None:
+        super().__init__(f"request {request_id} to {to!r} has no reply: {why}")
+        self.request_id = request_id
+        self.to = to
+
+
+class DeadlinePassed(RequestFailed):
+    """Nobody replied in time. A reply that comes later is refused."""

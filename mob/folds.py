@@ -10,6 +10,8 @@ the running mob, its recovery and other processes that only look can never disag
 from __future__ import annotations
 
 from mob.board import Board
+from mob.comms.graph import Graph
+from mob.comms.requests import RequestBook
 from mob.roster import Roster
 from runtime.parts import WholeRows, part_of
 from runtime.recovery import Recovery
@@ -22,6 +24,8 @@ class MobFolds:
     def __init__(self, state: RealmState) -> None:
         self.roster = Roster(state)
         self.board = Board(state)
+        self.graph = Graph(state)
+        self.requests = RequestBook(state)
         state.parts.update((each.prefix, each) for each in self.parts())
 
     def parts(self) -> tuple[WholeRows, ...]:
@@ -29,9 +33,13 @@ class MobFolds:
         return (
             part_of(b"r/", self.roster, Roster),
             part_of(b"b/", self.board, Board),
+            part_of(b"w/", self.graph, Graph),
+            part_of(b"wq/", self.requests, RequestBook),
+            WholeRows(b"wd/", self.requests.ends),
         )
 
     def keep(self, recovery: Recovery) -> None:
         """Have all of them written and loaded with the sessions."""
         for part in self.parts():
             recovery.add(part)
+        self.requests.lookup = lambda name: recovery.key_row(b"wd/", name.encode())

@@ -78,7 +78,6 @@ class Harnesses:
         self._remembers = remembers
         self._memory: Memory | None = None
         self._sources = sources
-        self._peers = definition.peers()
         self._told = definition.member_details()
         self._configs: dict[tuple[str, str | None, int], SessionConfig] = {}
 
@@ -265,10 +264,8 @@ class Harnesses:
 
     def _peer_tools(self, mob: Mob, member: str) -> list[Tool]:
         by_profile: dict[str, list[str]] = {}
-        for peer in self._peers.get(member, ()):
-            row = mob.roster.members.get(peer)
-            if row is not None:
-                by_profile.setdefault(row.profile, []).append(peer)
+        for peer in mob.wiring.peers_of(member):
+            by_profile.setdefault(mob.roster.members[peer].profile, []).append(peer)
         return [
             ask_peers(
                 mob,

@@ -56,9 +56,10 @@ ADMITS: Final[dict[MobState, frozenset[str]]] = {
             "work",
             "decide",
             "board",
+            *("broadcast", "request", "reply", "wire", "unwire"),
         }
     ),
-    MobState.STOPPED: frozenset({"retire", "decide", "board"}),
+    MobState.STOPPED: frozenset({"retire", "decide", "board", "wire", "unwire"}),
     MobState.COMPLETED: frozenset(),
     MobState.DESTROYED: frozenset(),
 }

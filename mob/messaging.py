@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import trio
 
 from mob.core import MobCore
-from mob.errors import AskCycle
+from mob.errors import AskCycle, NotWired
 from mob.jobs import Job
 from mob.receipts import MemberHandle, Receipt
 from mob.roster import Member
@@ -74,12 +74,20 @@ class MessageVerbs(MobCore):
     ) -> dict[str, Callable[[], Awaitable[TurnResult]]]:
         """Send a question from inside `asker`'s turn to `names`; return their answers-to-be.
 
-        All are sent or none. Raises `AskCycle` if one of them waits for `asker` already.
+        All are sent or none. One that was sent before, with the same key, is joined whatever became
+        of the wiring.
+
+        Raises:
+            AskCycle: one of them waits for `asker` already.
+            MemberNotFound, NotWired: one of them has left, or is not wired to `asker` any more.
         """
         for name in names:
             if self._activations.waits_for(name, asker):
                 raise AskCycle(asker, name)
         rows = [self._row(name) for name in names]
+        for row in rows:
+            if not self.realm.inputs.known(row.session_id, f"{key}:{row.name}"):
+                self._check_edge(asker, row.name)
         return {
             row.name: self._question(row, text, asker, f"{key}:{row.name}", nested=True)
             for row in rows
@@ -119,6 +127,12 @@ class MessageVerbs(MobCore):
         await self._activations.quiet()
 
     # -- inside ----------------------------------------------------------------------------
+
+    def _check_edge(self, sender: str, to: str) -> None:
+        """Raises `NotWired` if the member may not send to the other."""
+        rule = self.wiring.may_send(sender, to)
+        if not rule.allows:
+            raise NotWired(sender, to, rule.value)
 
     def _accept(
         self, row: Member, text: str, sender: str | None, key: str | None, *, nested: bool

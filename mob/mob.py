@@ -14,6 +14,8 @@ from typing import Any
 import trio
 
 from mob.boarding import BoardVerbs
+from mob.comms.linking import WireVerbs
+from mob.comms.records import MembersUnwired, MembersWired
 from mob.definition import MobDefinition
 from mob.folds import MobFolds
 from mob.harness import Harnesses
@@ -35,7 +37,7 @@ from runtime.subscribing import BACKLOG, Feed, StreamTruncated
 from runtime.watching import Watch
 
 
-class Mob(MessageVerbs, LifeVerbs):
+class Mob(MessageVerbs, WireVerbs, LifeVerbs):
     """A supervised team of members. Get one from `mob.open_mob`; not safe across threads."""
 
     def __init__(
@@ -62,6 +64,8 @@ class Mob(MessageVerbs, LifeVerbs):
         self._after_fold(MemberSpawned, self._member_spawned)
         self._after_fold(MemberRetired, self._member_retired)
         self._after_fold(MemberRespawned, self._member_respawned)
+        self._after_fold(MembersWired, self._wires_changed)
+        self._after_fold(MembersUnwired, self._wires_changed)
 
     def configure(self, head: SessionHead) -> SessionConfig:
         """What a session of this mob runs with."""

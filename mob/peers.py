@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from mob.errors import AskCycle
+from mob.errors import AskCycle, MemberNotFound, NotWired
 from runtime.errors import MobError
 from runtime.models.base import ToolSpec
 from runtime.tools.base import ToolContext, ToolFailed
@@ -67,11 +67,12 @@ class AskPeers:
     waits_for_others: bool = True
 
     async def run(self, arguments: Mapping[str, Any], context: ToolContext) -> str:
-        """Raises `ToolFailed` if the only peer has failed, or if asking would wait in a circle."""
+        """Raises `ToolFailed` if the only peer has failed, if asking would wait in a circle, or if
+        one of them has left or may not be asked any more."""
         key = context.key
         try:
             jobs = self.mob.question(self.asker, self.names, arguments["message"], key)
-        except AskCycle as error:
+        except (AskCycle, MemberNotFound, NotWired) as error:
             raise ToolFailed(str(error)) from error
         except (StoreUnavailable, CommitUnknown) as error:
             self.mob.realm.failed = error

@@ -10,6 +10,7 @@ from typing import Final
 
 import attrs
 
+from mob.comms.records import COMMS_RECORDS
 from runtime.ids import SessionId
 from runtime.records import cold
 
@@ -140,4 +141,5 @@ MOB_RECORDS: Final = (
     cold(72, BoardTaskAdded),
     cold(73, BoardTaskMoved),
     cold(74, BoardTaskBlocked),
+    *COMMS_RECORDS,
 )

@@ -186,7 +186,13 @@ def _taken(definition: MobDefinition) -> list[str]:
         taken.append(SEARCH_MEMORY)
     if any(profile.board for profile in definition.profiles.values()):
         taken += BOARD_TOOLS
-    return taken
+    return [*taken, *_comms_tools(definition)]
+
+
+def _comms_tools(definition: MobDefinition) -> list[str]:
+    """The tools for peers that some profile has."""
+    profiles = definition.profiles.values()
+    return list(dict.fromkeys(name for each in profiles for name in each.comms.all_tools))
 
 
 def check_tools(definition: MobDefinition) -> Iterable[Mistake]:
@@ -248,7 +254,12 @@ def _check_server(path: str, name: str, server: McpDefinition) -> Iterable[Mista
 def _known(definition: MobDefinition) -> list[str]:
     """The tools that a member could have, but for those of MCP servers, which only they know."""
     asking = [f"{ASK_PREFIX}{profile}" for profile in definition.profiles]
-    return [*definition.tools, SPAWN_AGENT, *TASK_TOOLS, SHELL, *asking]
+    return [
+        *definition.tools,
+        *(SPAWN_AGENT, *TASK_TOOLS, SHELL),
+        *asking,
+        *_comms_tools(definition),
+    ]
 
 
 def _check_list(

@@ -154,6 +154,11 @@ class Inputs:
         known = self._join(key)
         return known.settled if known is not None and known.session_id == session_id else None
 
+    def known(self, session_id: SessionId, key: str) -> bool:
+        """Whether an input of the session came with this idempotency key before."""
+        known = self._join(key)
+        return known is not None and known.session_id == session_id
+
     def result(self, keyed: KeyedInput) -> TurnResult:
         """What became of an input whose fate is decided. Raises as `runtime.results.result_of`."""
         if keyed.abandoned is not None:

@@ -129,8 +129,12 @@ def _describe(file: Path, definition: MobDefinition) -> None:
         result(f"model     {name} = {model.model}")
     for name, server in definition.mcp.items():
         result(f"server    {name} = {server.url or server.command}")
-    edges = sum(len(peers) for peers in definition.peers().values()) // 2
-    result(f"wiring    {plural(edges, 'pair')} of members may ask each other")
+    peers = definition.peers()
+    both = sum(name in peers[other] for name, others in peers.items() for other in others)
+    one_way = sum(map(len, peers.values())) - both
+    result(f"wiring    {plural(both // 2, 'pair')} of members may ask each other")
+    if one_way:
+        result(f"          {plural(one_way, 'pair')} only in one direction")
 
 
 def _warn(definition: MobDefinition) -> None:

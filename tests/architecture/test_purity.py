@@ -12,6 +12,10 @@ from tests.architecture.repository import sources
 
 PURE = (
     "mob.board",
+    "mob.comms.graph",
+    "mob.comms.records",
+    "mob.comms.requests",
+    "mob.comms.routing",
     "mob.errors",
     "mob.folding",
     "mob.lifecycle",

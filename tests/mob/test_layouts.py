@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from mob.comms.records import COMMS_RECORDS
 from mob.records import (
     MOB_RECORDS,
     BlueprintAdopted,
@@ -25,7 +26,8 @@ from runtime.errors import WrittenLater
 from runtime.ids import SessionId
 from runtime.state import RealmState
 
-TYPES = {record_type.cls: record_type for record_type in MOB_RECORDS}
+#: Those of comms are in tests/mob/comms/test_layouts.py.
+TYPES = {each.cls: each for each in MOB_RECORDS if each not in COMMS_RECORDS}
 EXAMPLES: list[Any] = [
     MobCreated("team", "{}", 1),
     BlueprintAdopted('{"a":1}', 2),
