@@ -5,6 +5,7 @@ Owns: which requests are open, how the others ended, `RequestBook`. Must not: re
     (sent) --RequestSettled--> REPLIED, PASSED
     (sent) --MembersUnwired--> UNWIRED     along this edge nothing comes back any more
     (sent) --MemberRetired---> LEFT        the one that asked, or the one that was asked
+    (sent) --MobStateChanged-> LEFT        the mob was destroyed
 
 The first of these counts and what comes later is dropped. How a request ended is kept in memory
 until the next checkpoint and is read from its row after that, because a call that a crash cut off
@@ -20,7 +21,8 @@ import attrs
 
 from mob.comms.records import MembersUnwired, RequestSent, RequestSettled, Settled
 from mob.folding import fold_on
-from mob.records import MemberRetired
+from mob.lifecycle import MobState
+from mob.records import MemberRetired, MobStateChanged
 from runtime.heads import pack_row, unpack_row
 from runtime.ids import InputId
 from runtime.state import RealmState
@@ -70,6 +72,7 @@ class RequestBook:
         fold_on(state, RequestSettled, lambda _, record: self._settled(record))
         fold_on(state, MembersUnwired, lambda _, record: self._unwired(record.pairs))
         fold_on(state, MemberRetired, lambda _, record: self._left(record.name))
+        fold_on(state, MobStateChanged, lambda _, record: self._mob_is(record.state))
 
     def end(self, request_id: InputId) -> RequestEnd | None:
         """How the request ended; None if it is open or there never was one."""
@@ -105,6 +108,11 @@ class RequestBook:
     def _left(self, name: str) -> None:
         for request_id in list(self._of.get(name, ())):
             self._close(request_id, Settled.LEFT, _WHY[Settled.LEFT].format(name=name))
+
+    def _mob_is(self, state: str) -> None:
+        if state == MobState.DESTROYED.value:
+            for request_id in list(self.open):
+                self._close(request_id, Settled.LEFT, "the mob was destroyed")
 
     def _close(self, request_id: InputId, how: Settled, text: str) -> None:
         request = self.open.pop(request_id)
