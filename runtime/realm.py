@@ -19,6 +19,7 @@ import trio
 from runtime.background import BackgroundChildren
 from runtime.checkpoint import CheckpointGate
 from runtime.compaction import beginning
+from runtime.copies import LiveCopies
 from runtime.damage import broken_turn
 from runtime.deciding import Decisions
 from runtime.driver import SessionConfig, TurnDriver, to_give_up
@@ -56,10 +57,6 @@ from runtime.tasks import NewTask, outlives
 from runtime.watching import Watches
 from stores import Damaged, Store, StoreError, Ticket
 
-#: Sessions whose messages stay in memory after their turn. Everything is in the journal, so the
-#: rest are read back when next used; 4,096 of 20 short messages take about 30 MB.
-LIVE_SESSIONS = 4096
-
 
 class Realm:
     """The sessions of one journal. One per journal and process; not safe across threads."""
@@ -90,8 +87,7 @@ class Realm:
         self.budgets: Budgets | None = None
         #: What a session runs with; set by whoever owns the realm, before the first turn.
         self.configure = configure
-        #: Least recently used first, so that dropping the surplus is a pop from the front.
-        self._live: dict[SessionId, LiveSession] = {}
+        self._live = LiveCopies()
         self.trailing = Trailing()
         #: What the store failed with under a call of a tool's. The tool may make of that what it
         #: likes, but no result: what it had begun is in flight, and the next process continues it.
@@ -393,7 +389,7 @@ class Realm:
         """
         if self.state.quarantined:
             self.state.head(session_id)
-        found = self._live.pop(session_id, None)
+        found = self._live.use(session_id)
         if found is None:
             head = self.state.head(session_id)
             first, skipped = beginning(self.journal, head)
@@ -402,17 +398,8 @@ class Realm:
             found.emit = self.watches.emit_for(found)
             if session_id in self._changing:
                 return found
-            if len(self._live) >= LIVE_SESSIONS:
-                self._evict()
-        self._live[session_id] = found
+            self._live.keep(found)
         return found
-
-    def _evict(self) -> None:
-        """Drop the least recently used live copy that has no turn in flight."""
-        for session_id, live in self._live.items():
-            if live.scope is None:
-                del self._live[session_id]
-                return
 
     def discard_live(self, session_id: SessionId) -> None:
         """Forget the live copy; the stored one is not touched. A turn in flight keeps it alive."""

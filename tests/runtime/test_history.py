@@ -120,7 +120,7 @@ async def test_what_is_let_go_from_memory_is_on_disk(
 ) -> None:
     """CONTRACTS 2.7, 5.4: sessions beyond a number are let go, but none with a turn in flight;
     nothing stored changes by it."""
-    monkeypatch.setattr("runtime.realm.LIVE_SESSIONS", 2)
+    monkeypatch.setattr("runtime.copies.LIVE_SESSIONS", 2)
     store, gate = MemoryStore(), trio.Event()
 
     async def answer(request: ModelRequest) -> str:
