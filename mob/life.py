@@ -67,6 +67,12 @@ class LifeVerbs(GenerationVerbs, ApprovalVerbs):
             with trio.move_on_after(deadline_s):
                 await self._settled()
             late = activations.in_flight()
+            heads = self.realm.state.heads
+            below = [
+                each
+                for each, head in heads.items()
+                if head.lineage.parent is not None and self.realm.running(each) is not None
+            ]
             activations.halt()
             await activations.quiet()
             # What turns that were cut off had queued belongs to what is saved.
@@ -80,7 +86,8 @@ class LifeVerbs(GenerationVerbs, ApprovalVerbs):
             if self.state is not MobState.STOPPED:
                 self._gate.rearm()
                 activations.wake(halted=self._closed)
-        return StopReport(tuple(name for name in busy if name not in late), tuple(late))
+        drained = tuple(name for name in busy if name not in late)
+        return StopReport(drained, tuple(late), tuple(below))
 
     async def resume(self) -> None:
         """Run again after `stop`: arm the checkpointers, record it, take unfinished work up.

@@ -49,7 +49,9 @@ class EnsureReport:
 
 @attrs.frozen
 class StopReport:
-    """What `stop` found: members whose turns finished in time, and those it had to cancel."""
+    """What `stop` found: members whose turns finished in time, and those it had to cancel; and the
+    child sessions, of members or in the background, that were cancelled too, oldest first."""
 
     drained: tuple[str, ...]
     cancelled: tuple[str, ...]
+    children: tuple[SessionId, ...] = ()

@@ -26,6 +26,7 @@ from mob.budgets import check_run_budget, limit_run, parse_budget
 from mob.cli import exits
 from mob.cli.approvals import answered, say_what_waits
 from mob.cli.display import Display, Kind, open_display
+from mob.cli.narrator import path_of
 from mob.cli.options import DEFAULT_STATE, Adopt, Budgets, Json, Models, State, bindings
 from mob.cli.output import answer_text, jsonable, plural, result, result_json, spent_text
 from mob.cli.validate import read
@@ -229,8 +230,9 @@ async def save(mob: Mob, display: Display, deadline_s: float = DRAIN_S) -> None:
             " (Ctrl-C again to cut them off)"
         )
     stopped = await mob.stop(deadline_s)
-    cut = f"; cut off and to be continued: {', '.join(stopped.cancelled)}"
-    display.say(f"saved: mob {mob.id!r} is stopped{cut if stopped.cancelled else ''}")
+    late = [*stopped.cancelled, *(path_of(mob.realm.state, each) for each in stopped.children)]
+    cut = f"; cut off and to be continued: {', '.join(late)}"
+    display.say(f"saved: mob {mob.id!r} is stopped{cut if late else ''}")
 
 
 def _print(report: RunReport, asked: _Asked) -> None:

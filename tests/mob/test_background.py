@@ -12,6 +12,7 @@ from trio.testing import wait_all_tasks_blocked
 from mob.definition import MobDefinition
 from mob.errors import DefinitionInvalid
 from mob.mob import Mob
+from mob.receipts import StopReport
 from mob.view import Node, live_view
 from runtime.messages import TASKS, ToolResult, UserMessage
 from runtime.records import SessionArchived, TaskEnded
@@ -136,7 +137,8 @@ async def test_a_mob_that_stops_drains_its_children_then_cancels_and_resumes_the
         await mob.ask("a", spawn("wait x"))
         await wait_all_tasks_blocked()
         began = trio.current_time()
-        await mob.stop(deadline_s=7)
+        (child,) = mob.realm.state.head(mob.session_of("a")).children or ()
+        assert await mob.stop(deadline_s=7) == StopReport((), (), (child,))
         assert trio.current_time() - began == 7
         assert mob.realm.background.running == 0
         desk.gate.set()
