@@ -57,6 +57,7 @@ ADMITS: Final[dict[MobState, frozenset[str]]] = {
             "decide",
             "board",
             *("broadcast", "request", "reply", "wire", "unwire"),
+            "compact",
         }
     ),
     MobState.STOPPED: frozenset({"retire", "decide", "board", "wire", "unwire"}),

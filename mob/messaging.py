@@ -1,7 +1,7 @@
 """The verbs about messages: asking members, sending to them, cutting their turns off.
 
-Owns: `ask`, `send`, `question`, `interrupt`, `kill`, `wait_idle` on the handle. Must not: run turns
-(activations do), know where an input is kept (`runtime.inputs` does).
+Owns: `ask`, `send`, `question`, `interrupt`, `kill`, `compact`, `wait_idle` on the handle. Must
+not: run turns (activations do), know where an input is kept (`runtime.inputs` does).
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from mob.errors import AskCycle, NotWired
 from mob.jobs import Job
 from mob.receipts import MemberHandle, Receipt
 from mob.roster import Member
+from runtime.compaction import Compacted, compact_now
+from runtime.driver import SessionConfig
+from runtime.errors import SessionError
 from runtime.inputs import Admission
 from runtime.results import TurnResult
 
@@ -30,20 +33,24 @@ class MessageVerbs(MobCore):
         *,
         idempotency_key: str | None = None,
         fence: MemberHandle | None = None,
+        skills: Sequence[str] = (),
     ) -> TurnResult:
         """Send `text` to a member, wait for its turn, return the answer.
 
         The turn is on disk before this returns. Cancelling the wait does not cancel the turn. A
-        key that was used before joins that question's answer, also across restarts.
+        key that was used before joins that question's answer, also across restarts. `skills` are
+        of those that the member's profile has; their text is in the prompt of this one turn.
 
         Raises:
             MemberNotFound, StaleFence, VerbRefused: nothing was sent.
+            SessionError: it has no such skill; nothing was sent.
             MemberFailed: the supervisor gave the turn up.
             AgentError: the turn failed or was interrupted.
         """
         self._admit("ask")
         row = self._row(member, fence)
-        return await self._question(row, text, None, idempotency_key, nested=False)()
+        named = self._known_skills(row, skills)
+        return await self._question(row, text, None, idempotency_key, nested=False, skills=named)()
 
     async def send(
         self,
@@ -52,15 +59,18 @@ class MessageVerbs(MobCore):
         *,
         idempotency_key: str | None = None,
         fence: MemberHandle | None = None,
+        skills: Sequence[str] = (),
     ) -> Receipt:
         """Send `text` to a member and return once it is on disk; the answer is not waited for.
 
         Raises:
             MemberNotFound, StaleFence, VerbRefused: nothing was sent.
+            SessionError: it has no such skill (see `ask`); nothing was sent.
         """
         self._admit("send")
         row = self._row(member, fence)
-        admission, _ = self._accept(row, text, None, idempotency_key, nested=False)
+        named = self._known_skills(row, skills)
+        admission, _ = self._accept(row, text, None, idempotency_key, nested=False, skills=named)
         if admission.ticket is not None:
             await admission.ticket.wait()
         else:
@@ -122,6 +132,20 @@ class MessageVerbs(MobCore):
         self._admit("kill")
         return self._activations.kill(self._activations.live(self._row(member, fence)), cause)
 
+    async def compact(self, member: str) -> Compacted:
+        """Have the member's context summed up now, whatever its length, as its profile's
+        `compaction` says; the history stays whole. Why there is no summary is part of what is
+        returned. A turn that is due waits for it.
+
+        Raises:
+            MemberNotFound, VerbRefused: nothing was done.
+            CompactionDisabled: its profile has no `compaction`.
+            SessionBusy: its turn is in flight.
+        """
+        self._admit("compact")
+        row = self._row(member)
+        return await compact_now(self.realm, row.session_id, self._configured(row).compacting)
+
     async def wait_idle(self) -> None:
         """Park until no member is at work, and no child in the background."""
         await self._activations.quiet()
@@ -134,12 +158,31 @@ class MessageVerbs(MobCore):
         if not rule.allows:
             raise NotWired(sender, to, rule.value)
 
+    def _known_skills(self, row: Member, skills: Sequence[str]) -> tuple[str, ...]:
+        if not skills:
+            return ()
+        reason = self._configured(row).skills.unknown(skills)
+        if reason is not None:
+            raise SessionError(f"{reason}; nothing was sent", row.session_id)
+        return tuple(skills)
+
+    def _configured(self, row: Member) -> SessionConfig:
+        assert self.realm.configure is not None, "a mob says what its sessions run with"
+        return self.realm.configure(self.realm.state.head(row.session_id))
+
     def _accept(
-        self, row: Member, text: str, sender: str | None, key: str | None, *, nested: bool
+        self,
+        row: Member,
+        text: str,
+        sender: str | None,
+        key: str | None,
+        *,
+        nested: bool,
+        skills: tuple[str, ...] = (),
     ) -> tuple[Admission, Job | None]:
         """Let an input in and queue its job, or find the job of the input it joins."""
         admission = self.realm.inputs.accept(
-            row.session_id, text, sender=sender, idempotency_key=key
+            row.session_id, text, sender=sender, idempotency_key=key, skills=skills
         )
         pending = admission.pending
         if pending is None:
@@ -156,9 +199,16 @@ class MessageVerbs(MobCore):
         return admission, job
 
     def _question(
-        self, row: Member, text: str, sender: str | None, key: str | None, *, nested: bool
+        self,
+        row: Member,
+        text: str,
+        sender: str | None,
+        key: str | None,
+        *,
+        nested: bool,
+        skills: tuple[str, ...] = (),
     ) -> Callable[[], Awaitable[TurnResult]]:
-        admission, job = self._accept(row, text, sender, key, nested=nested)
+        admission, job = self._accept(row, text, sender, key, nested=nested, skills=skills)
         if job is not None:
             return job.result
         settled = admission.settled

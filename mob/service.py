@@ -115,7 +115,7 @@ class MobSessions(RealmSessionService):
             return await super().start_turn(session_id, request)
         if self.realm.busy(session_id) or name in self._mob.at_work:
             raise SessionBusy(session_id)
-        return await self._mob.ask(name, request.prompt)
+        return await self._mob.ask(name, request.prompt, skills=request.skill_references)
 
     async def archive(self, session_id: SessionId) -> None:
         """As its base; a member is retired."""
@@ -132,7 +132,7 @@ class MobSessions(RealmSessionService):
         return None if row is None or row.session_id != session_id else row.name
 
     def _configure(self, head: SessionHead) -> SessionConfig:
-        if head.harness_id == HARNESS:
+        if head.harness_id == HARNESS and head.agent_id is None:  # a profile may have that name
             return super()._configure(head)
         return self._mob.configure(head)
 

@@ -25,7 +25,8 @@ import attrs
 import trio
 
 from runtime.contexts import CompactionFailed, ContextCompacted
-from runtime.errors import RecordUnreadable, describe
+from runtime.errors import CompactionDisabled, RecordUnreadable, describe
+from runtime.ids import SessionId
 from runtime.journal import Journal
 from runtime.live import Doing, LiveSession
 from runtime.messages import (
@@ -193,6 +194,29 @@ def count_tokens(live: LiveSession) -> int:
 
 
 # -- doing ---------------------------------------------------------------------------------
+
+
+async def compact_now(realm: Realm, session_id: SessionId, how: Compacting | None) -> Compacted:
+    """Sum the context of a session at rest up, whatever its length, as a turn does that finds it
+    too long. Turns that are due wait for it.
+
+    Raises:
+        CompactionDisabled: nothing says how.
+        SessionNotFound, SessionBusy: nothing was done.
+    """
+    head = realm.state.head(session_id)
+    if how is None:
+        raise CompactionDisabled(
+            f"session {session_id} has no compaction; give its profile a `compaction` table, or a"
+            " session of the service a policy when it is created",
+            session_id,
+        )
+    with realm.apart([head.session_id]):
+        live = realm.live(session_id)
+        try:
+            return await compact(realm, live, how)
+        finally:
+            live.doing = Doing.IDLE
 
 
 async def compact(realm: Realm, live: LiveSession, how: Compacting) -> Compacted:

@@ -318,18 +318,24 @@ class Realm:
         Raises:
             SessionBusy: somebody is in one of them.
         """
-        for session_id in session_ids:
-            if self.busy(session_id):
-                raise SessionBusy(session_id)
-        changed = trio.Event()
-        for session_id in session_ids:
-            self._changing[session_id] = changed
-            self.discard_live(session_id)
-        try:
+        with self.apart(session_ids):
+            for session_id in session_ids:
+                self.discard_live(session_id)
             with trio.CancelScope(shield=True):
                 # Nothing takes the record back, so turns must be kept out until it is there. No
                 # deadline: the store settles every ticket.
                 await ticket().wait()
+
+    @contextmanager
+    def apart(self, session_ids: Sequence[SessionId]) -> Iterator[None]:
+        """Keep turns out of sessions at rest; those that are due wait. Raises `SessionBusy`."""
+        for session_id in session_ids:
+            if self.busy(session_id):
+                raise SessionBusy(session_id)
+        changed = trio.Event()
+        self._changing.update(dict.fromkeys(session_ids, changed))
+        try:
+            yield
         finally:
             for session_id in session_ids:
                 del self._changing[session_id]

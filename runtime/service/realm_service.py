@@ -18,10 +18,9 @@ import trio
 
 from runtime.addenda import contexts_of
 from runtime.budget import Budget
-from runtime.compaction import Compacted, compact
+from runtime.compaction import Compacted, compact_now
 from runtime.driver import SessionConfig, TurnAborted
 from runtime.errors import (
-    CompactionDisabled,
     PersistenceDisabled,
     RecordUnreadable,
     SessionBusy,
@@ -34,7 +33,6 @@ from runtime.errors import (
 )
 from runtime.ids import HarnessId, RealmId, SessionId
 from runtime.journal import Event
-from runtime.live import Doing
 from runtime.manager import RealmSessions
 from runtime.messages import Message
 from runtime.particulars import SessionRespecified, SessionTracked
@@ -258,21 +256,10 @@ class RealmSessionService:
     # -- looking after ---------------------------------------------------------------------
 
     async def compact(self, session_id: SessionId) -> Compacted:
-        realm = self.realm
-        how = self._configure(realm.state.head(session_id)).compacting
-        if how is None:
-            raise CompactionDisabled(
-                f"session {session_id} was built without compaction; give it a policy when it is"
-                " created",
-                session_id,
-            )
+        how = self._configure(self.realm.state.head(session_id)).compacting
         try:
-            with _store_errors(session_id), realm.hold(session_id):
-                live = realm.live(session_id)
-                try:
-                    return await compact(realm, live, how)
-                finally:
-                    live.doing = Doing.IDLE
+            with _store_errors(session_id):
+                return await compact_now(self.realm, session_id, how)
         finally:
             self.hosts.wake(session_id)
 

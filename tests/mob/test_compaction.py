@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
 
 from mob import MobDefinition, open_mob
 from mob.errors import DefinitionInvalid
+from mob.lifecycle import VerbRefused
 from runtime.contexts import ContextCompacted
+from runtime.errors import CompactionDisabled, SessionBusy
 from runtime.models.base import ModelReply
 from runtime.models.scripted import ScriptedModel
 from stores import MemoryStore
@@ -48,6 +52,56 @@ async def test_another_model_writes_the_summaries_and_a_restart_keeps_them() -> 
     assert shown[1:] == ["c", "re c", "d"]
     assert len(small.requests) == 2
     assert [each.model for each in records if type(each) is ContextCompacted] == ["small:one"] * 2
+
+
+async def test_a_member_is_compacted_now_and_what_is_asked_meanwhile_waits() -> None:
+    """CONTRACTS 6.14; compaction: the code path of the threshold, which is not reached."""
+    told, gate = trio.Event(), trio.Event()
+
+    async def sum_up(_: Any) -> str:
+        told.set()
+        await gate.wait()
+        return "the minutes"
+
+    small = ScriptedModel(sum_up, name="small:one")
+    main = ScriptedModel(lambda request: f"re {request.messages[-1].text}")
+    given = definition(at_messages=1000, keep_turns=1, model="small")
+    models = {"main": main, "small": small}
+    async with open_mob(given, store=MemoryStore(), models=models) as mob:
+        await mob.ask("one", "a")
+        await mob.ask("one", "b")
+        made: list[Any] = []
+
+        async def compact() -> None:
+            made.append(await mob.compact("one"))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(compact)
+            await told.wait()
+            nursery.start_soon(mob.ask, "one", "c")
+            await wait_all_tasks_blocked()
+            assert len(main.requests) == 2
+            with pytest.raises(SessionBusy):
+                await mob.compact("one")
+            gate.set()
+        assert made[0].reason is None
+        shown = [each.text for each in main.requests[2].messages]
+        assert shown[0].endswith("the minutes")
+        assert shown[1:] == ["b", "re b", "c"]
+        history = mob.realm.messages(mob.session_of("one"), order="oldest")
+        assert [each.text for each in history] == ["a", "re a", "b", "re b", "c", "re c"]
+
+
+async def test_a_member_whose_profile_has_no_compaction_is_not_compacted() -> None:
+    """CONTRACTS 4.7: SESSION_COMPACTION_DISABLED."""
+    models = {"main": ScriptedModel(lambda _: "ok"), "small": ScriptedModel(lambda _: "ok")}
+    async with open_mob(definition(), store=MemoryStore(), models=models) as mob:
+        with pytest.raises(CompactionDisabled, match="give its profile") as found:
+            await mob.compact("one")
+        assert found.value.code == "SESSION_COMPACTION_DISABLED"
+        await mob.stop()
+        with pytest.raises(VerbRefused):
+            await mob.compact("one")
 
 
 async def test_changing_the_policy_needs_no_adoption() -> None:

@@ -38,6 +38,7 @@ VERBS = [
     "reply",
     "wire",
     "unwire",
+    "compact",
     "complete",
     "destroy",
 ]
@@ -56,7 +57,7 @@ MAY = {
     "creating": {"spawn"},
     "running": {
         *("ask", "send", "spawn", "retire", "respawn", "interrupt", "kill", "work"),
-        *("decide", "board"),
+        *("decide", "board", "compact"),
         *("broadcast", "request", "reply", "wire", "unwire"),
     },
     "stopped": {"retire", "decide", "board", "wire", "unwire"},

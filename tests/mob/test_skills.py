@@ -9,8 +9,11 @@ import pytest
 
 from mob import MobDefinition, open_mob
 from mob.errors import DefinitionInvalid
+from mob.service import sessions_of
+from runtime.errors import SessionError
 from runtime.models.base import ModelRequest
 from runtime.models.scripted import ScriptedModel
+from runtime.service import StartTurnRequest
 
 
 def definition(folder: Path, lists: Any, **more: Any) -> MobDefinition:
@@ -54,6 +57,36 @@ async def test_a_profile_has_the_skills_it_lists_and_no_others(tmp_path: Path) -
     assert (other.tools, other.instructions) == ((), "")
     short = await asked(definition(tmp_path, ["notes"]), "one")
     assert "style" not in short.instructions
+
+
+@pytest.mark.parametrize("way", ["ask", "send", "service"])
+async def test_a_skill_is_referred_to_for_one_turn(way: str, tmp_path: Path) -> None:
+    """CONTRACTS 4.9, skills: of those that the profile has; no other is sent with."""
+    requests: list[ModelRequest] = []
+
+    def answer(request: ModelRequest) -> str:
+        requests.append(request)
+        return "done"
+
+    given = definition(tmp_path, ["notes"])
+    async with open_mob(given, models={"main": ScriptedModel(answer)}) as mob:
+        if way == "ask":
+            await mob.ask("one", "hello", skills=["notes"])
+        elif way == "send":
+            await mob.send("one", "hello", skills=["notes"])
+            await mob.wait_idle()
+        else:
+            turn = StartTurnRequest("hello", ("notes",))
+            await sessions_of(mob).start_turn(mob.session_of("one"), turn)
+        await mob.ask("one", "again")
+        assert ["the text of notes" in each.instructions for each in requests] == [True, False]
+        for wrong in (["style"], ["notes", "gone"]):
+            with pytest.raises(SessionError, match="there is no skill"):
+                await mob.send("one", "hello", skills=wrong)
+        with pytest.raises(SessionError, match="nothing was sent"):
+            await mob.ask("other", "hello", skills=["notes"])
+        await mob.wait_idle()
+        assert len(requests) == 2
 
 
 def test_mistakes_are_named_with_their_path(tmp_path: Path) -> None:
