@@ -26,6 +26,7 @@ from mob.roster import Roster
 from mob.servers import open_mcp
 from mob.service import check_durable
 from runtime.checkpoint import CheckpointGate
+from runtime.hooks import Body
 from runtime.ids import RealmId
 from runtime.journal import Journal
 from runtime.memory import Embedder
@@ -66,6 +67,7 @@ async def open_mob(
     models: Mapping[str, Model] | None = None,
     tools: Mapping[str, Tool] | None = None,
     mcp: Mapping[str, ToolSource] | None = None,
+    hooks: Mapping[str, Body] | None = None,
     sessions: SessionStore | None = None,
     ports: Ports | None = None,
     adopt: bool = False,
@@ -80,7 +82,8 @@ async def open_mob(
     stopped until `resume`. Without a `store` the mob lives in memory and ends with this block.
     `models` maps aliases to clients (which stay the caller's); the rest are opened from the
     definition. `tools` likewise stand in for tables ``[tools.X]``, whose files are not loaded then
-    (one called ``shell`` for every profile's shell), and `mcp` for servers ``[mcp.X]``.
+    (one called ``shell`` for every profile's shell), `mcp` for servers ``[mcp.X]``, and `hooks` for
+    what hooks ``[hooks.X]`` run, those of profiles included.
     `sessions` is where snapshots go (default: the store). `memory_index` is a file for the index of
     what profiles with a memory search (default: none, it is made anew in memory), `embedder` what
     tells meanings for it. Leaving the block lets turns
@@ -105,7 +108,9 @@ async def open_mob(
             open_models(definition.models, models or {}, definition.folder)
         )
         sources = await stack.enter_async_context(open_mcp(definition, mcp or {}))
-        harnesses = Harnesses(definition, clients, loaded, sources, (memory_index, embedder))
+        harnesses = Harnesses(
+            definition, clients, loaded, sources, hooks or {}, (memory_index, embedder)
+        )
         stack.push_async_callback(harnesses.aclose)
         realm, folds = _realm_of(definition, store, ports, harnesses)
         records = realm.recover()

@@ -68,12 +68,13 @@ class Harnesses:
         models: Mapping[str, Model],
         tools: Mapping[str, Tool],
         sources: Mapping[str, ToolSource],
+        hooks: Mapping[str, Body],
         remembers: tuple[Path | None, Embedder | None] = (None, None),
     ) -> None:
         self._definition = definition
         self._models = models
         self._tools = tools
-        self._hooks = LoadedHooks(definition)
+        self._hooks = LoadedHooks(definition, hooks)
         self._skills = LoadedSkills(definition)
         self._remembers = remembers
         self._memory: Memory | None = None

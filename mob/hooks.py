@@ -112,13 +112,15 @@ def _mistakes(path: str, hook: HookDefinition) -> Iterable[Mistake]:
 
 
 class LoadedHooks:
-    """The hooks of a mob, loaded, and those of each of its profiles.
+    """The hooks of a mob, loaded, and those of each of its profiles. `bodies` stand in for what the
+    hooks of these names run, which is not loaded then.
 
     Raises:
         DefinitionInvalid: a function cannot be loaded, or HTTP is not installed; all are listed.
     """
 
-    def __init__(self, definition: MobDefinition) -> None:
+    def __init__(self, definition: MobDefinition, bodies: Mapping[str, Body] | None = None) -> None:
+        self._bodies = bodies or {}
         self._mistakes: list[Mistake] = []
         self._definition = definition
         mob = Hooks(
@@ -151,7 +153,7 @@ class LoadedHooks:
 
     def _load(self, path: str, name: str, hook: HookDefinition) -> Hook | None:
         try:
-            body = self._body(hook)
+            body = self._bodies.get(name) or self._body(hook)
         except Exception as error:  # noqa: BLE001 whatever the user's file raises is a mistake in it
             key = "python" if hook.python is not None else "url"
             self._mistakes.append(Mistake(f"{path}.{key}", f"{type(error).__name__}: {error}"))
