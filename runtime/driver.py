@@ -211,6 +211,8 @@ class TurnDriver:
                 ending = await self._drive(self._first(inputs))
             if ending is None:
                 ending = self._cut_short()
+            elif live.interrupted is not None:  # confirmed, and the turn waited for nothing since
+                ending = EndTurn(TurnOutcome.INTERRUPTED, error=live.interrupted)
             record = await self._commit(ending)
             if self._hooks is not None:
                 await self._hooks.ended(record, last_text(record))

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 import attrs
 import trio
 
+from runtime.errors import describe, encodable
 from runtime.ids import RunId, SessionId
 from runtime.messages import ToolCall, ToolOutcome, ToolResult
 from runtime.models.base import ModelReply, ModelRequest
@@ -250,15 +251,23 @@ async def _answer(hook: Hook, event: HookEvent) -> tuple[Verdict, str | None]:
     """What the hook says, and why it said nothing if it failed."""
     try:
         with trio.move_on_after(hook.timeout_s):
-            verdict = await hook.body(event)
-            return verdict, None
+            return _speakable(await hook.body(event)), None
     except Exception as error:  # noqa: BLE001 whatever a hook raises is its failure
-        return ALLOW, f"{type(error).__name__}: {error}"
+        return ALLOW, describe(error)
     except BaseExceptionGroup as group:
         _, others = group.split(Exception)
         assert others is not None, "a group of nothing but errors is an Exception"
         raise others from None  # it is being cancelled: its last words reach nobody
     return ALLOW, f"it did not answer within {hook.timeout_s:g} s"
+
+
+def _speakable(verdict: Verdict) -> Verdict:
+    """`verdict`, its text such as a journal can hold."""
+    if isinstance(verdict, Deny):
+        return Deny(encodable(verdict.reason))
+    if isinstance(verdict, Rewrite):
+        return Rewrite(encodable(verdict.value))
+    return verdict
 
 
 def _told(call: ToolCall) -> dict[str, str]:

@@ -12,7 +12,7 @@ nothing about ours.
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Final, cast
 
 import attrs
 import trio
@@ -22,6 +22,9 @@ from runtime.ids import ToolCallId
 from runtime.messages import ToolCall, Usage
 from runtime.models.base import Emit, Model, ModelReply, ModelRequest
 from stores import StoreError
+
+#: No call counts so much; what is less than nothing would give a budget back.
+_MOST: Final = 1 << 48
 
 
 class ModelCrashed(Exception):
@@ -83,7 +86,7 @@ def _mistake(reply: object) -> str | None:
         return "a reply whose text or model is no text"
     usage = reply.usage
     if type(usage) is not Usage or not _whole(usage):
-        return "a reply whose usage is not made of whole numbers"
+        return "a reply whose usage is not made of whole numbers from 0 on"
     if type(reply.tool_calls) is not tuple:
         return "a reply whose tool calls are no tuple"
     for call in cast("tuple[object, ...]", reply.tool_calls):
@@ -94,7 +97,7 @@ def _mistake(reply: object) -> str | None:
 
 
 def _whole(usage: Usage) -> bool:
-    """Whether it is made of whole numbers. Written out, for it is asked of every call."""
+    """Whether it is made of whole numbers from 0 on. Written out, for it is asked of every call."""
     return (
         type(usage.input_tokens) is int
         and type(usage.output_tokens) is int
@@ -103,6 +106,17 @@ def _whole(usage: Usage) -> bool:
         and type(usage.cached_input_tokens) is int
         and type(usage.cost_nano_usd) is int
         and type(usage.priced_calls) is int
+        and 0
+        <= (  # of all at once: what is below 0 stays below it
+            usage.input_tokens
+            | usage.output_tokens
+            | usage.model_calls
+            | usage.tool_calls
+            | usage.cached_input_tokens
+            | usage.cost_nano_usd
+            | usage.priced_calls
+        )
+        < _MOST
     )
 
 

@@ -85,7 +85,8 @@ class Budgets:
         heads = self._realm.state.heads
         if session_id is not None:
             ended_ns = heads[session_id].active_ns if session_id in heads else 0
-            return ended_ns / NANO + now - self._began.get(session_id, now)
+            # What runs now is added as one number, 0 if nothing does: `now` would round the rest.
+            return ended_ns / NANO + (now - self._began.get(session_id, now))
         running = (
             now - began
             for each, began in self._began.items()

@@ -212,6 +212,22 @@ async def test_time_is_up_in_the_middle_of_a_call(autojump_clock: Any) -> None:
     assert (error.limit, error.allowed) == ("seconds", 7)
 
 
+async def test_what_is_spent_to_the_end_stays_so_whatever_the_time(autojump_clock: Any) -> None:
+    """CONTRACTS 4.9: at a later time the sum is the same, to the last digit."""
+
+    async def slow(_: ModelRequest) -> str:
+        await trio.sleep(100)
+        return "late"
+
+    realm = bounded(make_realm(MemoryStore(), slow), Budget(seconds=6.355326))
+    session = await new_session(realm)
+    realm.state.head(session).active_ns = 6_355_326_000
+    for pause_s in (0.1, 0.2, 0.7, 1.3, 5.9, 22.08):
+        await trio.sleep(pause_s)
+        assert realm.budgets is not None
+        assert realm.budgets.check(session) is not None, trio.current_time()
+
+
 async def test_an_interrupt_wins_over_a_deadline(autojump_clock: Any) -> None:
     from tests.runtime.test_driver import interrupted
 

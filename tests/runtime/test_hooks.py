@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -13,7 +14,7 @@ import attrs
 import pytest
 import trio
 
-from runtime.errors import TurnFailed
+from runtime.errors import TurnFailed, TurnInterrupted
 from runtime.hookbodies import HookFailed, command_body, http_body, python_body, verdict_of
 from runtime.hooks import (
     ALLOW,
@@ -31,7 +32,7 @@ from runtime.messages import ToolOutcome, Usage
 from runtime.models.base import ModelReply
 from runtime.models.scripted import ScriptedModel
 from runtime.realm import Realm
-from runtime.records import HookReported
+from runtime.records import HookReported, TurnOutcome
 from runtime.service import CreateSessionRequest, RealmSessionService, SessionBuildOptions
 from stores import MemoryStore
 from tests.runtime.fakes import Doing, asking, call, make_realm, new_session
@@ -257,6 +258,48 @@ async def test_an_interrupt_ends_a_turn_that_waits_for_a_hook(autojump_clock: An
     began = trio.current_time()
     await interrupted(realm, await new_session(realm))
     assert trio.current_time() == began
+
+
+@pytest.mark.parametrize("verdict", [ALLOW, Deny("no")])
+async def test_an_interrupt_that_was_confirmed_wins_over_what_the_turn_ends_with(
+    verdict: Verdict,
+) -> None:
+    """CONTRACTS 4.3: also if the turn waits for nothing between the two."""
+    realm = make_realm(MemoryStore(), ["answer"])
+
+    def meanwhile(event: HookEvent) -> Verdict:
+        assert realm.interrupt(event.session_id, "enough")
+        return verdict
+
+    with_hooks(realm, guard("g", meanwhile, HookPoint.AFTER_MODEL))
+    session = await new_session(realm)
+    with pytest.raises(TurnInterrupted, match="enough"):
+        await realm.runner.send_message(session, "go")
+    assert realm.turn(realm.state.head(session).head).outcome is TurnOutcome.INTERRUPTED
+
+
+@pytest.mark.parametrize(
+    "says", [ValueError("half \ud83d"), Deny("half \ud83d"), Rewrite("half \ud83d")]
+)
+async def test_what_a_hook_says_fits_a_journal(says: Any) -> None:
+    """CONTRACTS 4.9, hooks: whatever it says, it neither crashes the turn nor the journal."""
+
+    def say(_: HookEvent) -> Verdict:
+        if isinstance(says, Exception):
+            raise says
+        verdict: Verdict = says
+        return verdict
+
+    realm = with_hooks(
+        make_realm(MemoryStore(), ["answer"]),
+        guard("g", say, HookPoint.AFTER_MODEL, on_error="allow"),
+    )
+    session = await new_session(realm)
+    with suppress(TurnFailed):
+        await realm.runner.send_message(session, "go")
+    ((_, _, what, reason),) = reports(realm)
+    assert what in ("failed", "denied", "rewrote")
+    assert "\ud83d" not in reason
 
 
 def test_what_has_happened_cannot_be_guarded() -> None:

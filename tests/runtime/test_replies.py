@@ -70,6 +70,11 @@ NO_REPLIES: dict[str, Callable[[], Any]] = {
         f"{field} in parts": partial(ModelReply, "x", usage=Usage(**{field: cast(int, 1.5)}))
         for field in attrs.fields_dict(Usage)
     },
+    **{
+        f"{field} below nothing": partial(ModelReply, "x", usage=Usage(**{field: -1}))
+        for field in attrs.fields_dict(Usage)
+    },
+    "usage beyond everything": lambda: ModelReply("x", usage=Usage(1 << 70)),
 }
 
 
