@@ -26,6 +26,7 @@ from runtime.budget import Budget, tightest
 from runtime.compaction import Compacting
 from runtime.driver import SessionConfig
 from runtime.errors import MobError
+from runtime.hooks import Body
 from runtime.ids import HarnessId, SessionId
 from runtime.memory import Embedder, Found, Memory, SearchMemory
 from runtime.models.base import Model

@@ -12,6 +12,7 @@ from mob.definition import MobDefinition
 from mob.errors import DefinitionInvalid, MemberFailed
 from mob.hooks import LoadedHooks
 from runtime.errors import AgentError
+from runtime.hooks import Deny, HookEvent
 from runtime.records import HookReported
 from stores import MemoryStore
 from tests.mob.mobs import define, opened, records, table
@@ -117,6 +118,18 @@ async def test_a_function_that_cannot_be_loaded_is_told_when_the_mob_is_opened(
         with pytest.raises(DefinitionInvalid, match=r"hooks\.g\.python"):
             async with opened(definition):
                 pass
+
+
+async def test_what_stands_in_for_a_hook_is_run_and_its_file_not_loaded(folder: Path) -> None:
+    async def no(event: HookEvent) -> Deny:
+        return Deny(f"by {event.point.value}")
+
+    hooks = {"g": {**GUARD, "python": "none.py:no"}}
+    for own in ({}, {"hooks": hooks}):  # the mob's, and a profile's instead of it
+        definition = define("a", folder=folder, hooks=hooks, profile=own)
+        async with opened(definition, hooks={"g": no}) as mob:
+            with pytest.raises(AgentError, match="by before_model"):
+                await mob.ask("a", "x")
 
 
 async def test_a_command_of_the_file_guards_a_turn(folder: Path) -> None:
