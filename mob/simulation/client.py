@@ -24,6 +24,7 @@ from mob.mob import Mob
 from mob.receipts import Receipt
 from mob.simulation import promises
 from mob.simulation.process import Process, ProcessDied
+from mob.simulation.recall import LIMIT, Searched
 from runtime.errors import MobError, SessionBusy, SessionError
 from runtime.ids import SessionId
 from runtime.messages import AssistantMessage, UserMessage
@@ -242,6 +243,16 @@ class Client:
             return promises.SavedSession(session_id, session.messages)
 
         await self._call("save", call)
+
+    async def search(self, member: str, word: str) -> None:
+        """Search the memory as a member would."""
+
+        async def call(mob: Mob) -> Searched:
+            session_id = mob.session_of(member)
+            found = await mob.search(word, member, LIMIT)
+            return Searched(session_id, word, found, mob.realm.state.applied)
+
+        await self._call("search", call)
 
     # -- watching --------------------------------------------------------------------------
 

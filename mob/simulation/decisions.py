@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 from fnmatch import fnmatchcase
 
-from mob.simulation.facts import KnownSession, Written
+from mob.simulation.facts import KnownSession, ToolRan, Written
 from mob.simulation.ledger import Ledger
-from mob.simulation.promises import Decided, NotWaiting, Promise, ToolRan
+from mob.simulation.promises import Decided, NotWaiting, Promise
 from mob.simulation.questions import key_of
 from runtime.approvals import ApprovalAsked, ApprovalDecided, ApprovalUsed
 from runtime.messages import ToolResult

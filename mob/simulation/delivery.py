@@ -35,6 +35,7 @@ OWN_FAILURES: Final = (
     "the answer does not fit its schema",
     "the turn made ",
     "the call of ",
+    "denied by hook ",
 )
 
 

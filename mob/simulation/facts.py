@@ -10,10 +10,10 @@ from typing import Any, Final
 
 import attrs
 
-from mob.records import MemberExited
+from mob.records import MOB_RECORDS, MemberExited
 from mob.simulation.disk import Commit
 from runtime.messages import CONTEXT, TASKS, AssistantMessage, Message, ToolResult, Usage
-from runtime.records import TurnOutcome
+from runtime.records import HookReported, ModelRetried, SessionMended, TurnOutcome
 
 
 @attrs.frozen
@@ -32,6 +32,18 @@ class Batch:
     commit: Commit
     written: tuple[Written, ...]
     state: str
+
+
+@attrs.frozen
+class ToolRan:
+    """A tool began to run for this call; None: nobody compares its arguments."""
+
+    session_id: str
+    run_id: str
+    call_id: str
+    name: str
+    idempotent: bool
+    arguments: str | None = None
 
 
 @attrs.define
@@ -203,10 +215,18 @@ class KnownExit:
     earliest_s: float
 
 
-#: The turn before the first.
-BEGINNING: Final = KnownTurn()
-
-
 def absolute(seq: int, link: int) -> int:
     """The record that `link` in record `seq` stands for: a negative one counts back."""
     return seq + link if link < 0 else link
+
+
+#: The turn before the first.
+BEGINNING: Final = KnownTurn()
+
+#: The records of which nothing is kept here: those above are what a mob knows beyond its members.
+UNTOLD: Final = (
+    SessionMended,
+    ModelRetried,
+    HookReported,
+    *(each.cls for each in MOB_RECORDS if each.kind > 38),
+)

@@ -85,6 +85,10 @@ class FaultKind(enum.Enum):
     MODEL_DEAF = "model.deaf"
     #: Its client raises something that is no error of ours.
     MODEL_RAISES = "model.raises"
+    #: It reports to have spent nothing, millions, less than nothing, or what does not fit together.
+    MODEL_USAGE = "model.usage"
+    #: It spends exactly what is left of a budget.
+    MODEL_EXACT = "model.exact"
 
     # A tool call (`mob.simulation.tools`).
     #: It fails, and says so.
@@ -105,6 +109,20 @@ class FaultKind(enum.Enum):
     TOOL_DEAF = "tool.deaf"
     #: It raises something that is no error of ours, or several at once from tasks of its own.
     TOOL_RAISES = "tool.raises"
+
+    # A hook (`mob.simulation.hooks`).
+    #: It raises an error.
+    HOOK_RAISES = "hook.raises"
+    #: It never answers.
+    HOOK_HANG = "hook.hang"
+    #: Its answer is no verdict.
+    HOOK_GARBAGE = "hook.garbage"
+    #: It denies; one that only observes has no say.
+    HOOK_DENIES = "hook.denies"
+    #: It rewrites; likewise.
+    HOOK_REWRITES = "hook.rewrites"
+    #: It answers just in time.
+    HOOK_SLOW = "hook.slow"
 
     # What people do at the worst moment (`mob.simulation.workload`).
     #: `stop` while turns are being saved.
@@ -212,6 +230,7 @@ _LIGHT: Final[Mapping[str, float]] = {
     "process": 0.02,
     "model": 0.015,
     "tool": 0.03,
+    "hook": 0.02,
     "control": 0.03,
     "message": 0.05,
     "clock": 0.05,
@@ -224,6 +243,7 @@ _RARE: Final[Mapping[FaultKind, float]] = {
     FaultKind.CRASH_IN_COMMIT: 0.003,
     FaultKind.CRASH_AFTER_COMMIT: 0.003,
     FaultKind.MODEL_HANG: 0.006,
+    FaultKind.MODEL_EXACT: 0.05,
 }
 #: How much more of everything a heavy run has.
 _HEAVY: Final = 5.0

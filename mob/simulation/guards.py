@@ -69,8 +69,18 @@ _EVENTS: Final = (
 
 #: Events of that kind that touch nothing outside.
 _HARMLESS: Final = frozenset(
-    {"os.putenv", "os.unsetenv", "os.listdir", "os.scandir", "os.add_dll_directory"}
+    {
+        "os.add_dll_directory",
+        "os.listdir",
+        "os.putenv",
+        "os.scandir",
+        "os.unsetenv",
+        "sqlite3.connect/handle",  # it is open: `sqlite3.connect` was before
+    }
 )
+
+#: A database that is in no file is as deterministic as a dict.
+_NO_FILE: Final = ":memory:"
 
 _CLOCKS: Final = (
     "monotonic",
@@ -159,13 +169,15 @@ def _lift() -> None:
     _Guard.replaced = []
 
 
-def _audit(event: str, _args: tuple[Any, ...]) -> None:
+def _audit(event: str, args: tuple[Any, ...]) -> None:
     # The first comparison is all that a process pays that does not simulate.
     if _Guard.refusals is None or not event.startswith(_EVENTS) or event in _HARMLESS:
         return
+    if event == "sqlite3.connect" and args[0] == _NO_FILE:
+        return
     frame = sys._getframe(1)
     if not _excused(frame):
-        _refuse(event if event != "open" else f"open({_args[0]!r})", frame)
+        _refuse(event if event != "open" else f"open({args[0]!r})", frame)
 
 
 def _double(owner: ModuleType | type, name: str, what: str) -> tuple[Any, str, Callable[..., Any]]:

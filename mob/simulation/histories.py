@@ -15,6 +15,7 @@ import attrs
 
 from mob.simulation.facts import Written, absolute, is_context
 from mob.simulation.ledger import Ledger
+from mob.simulation.rounds import withheld
 from runtime.messages import AssistantMessage, Message, ToolResult, Usage, UserMessage
 from runtime.records import (
     ModelRetried,
@@ -171,7 +172,7 @@ def usage_adds_up(ledger: Ledger, written: Written) -> str | None:
         if session.partial is not None:
             messages = session.partial.messages + messages
     spent = _spent(messages)
-    if spent == record.usage:
+    if record.usage in (spent, spent + withheld(ledger, record)):
         return None
     if not record.input_ids:
         said, most = attrs.astuple(record.usage), attrs.astuple(spent)

@@ -26,13 +26,16 @@ import attrs
 
 from mob.records import MOB_RECORDS, MemberExited, MemberRetired, MemberSpawned, MobStateChanged
 from mob.simulation import (
+    accounts,
     contexts,
     decisions,
     delivery,
     families,
     histories,
     promises,
+    recall,
     recovered,
+    rounds,
     shadow,
     snapshots,
 )
@@ -41,6 +44,7 @@ from runtime.approvals import ApprovalAsked, ApprovalDecided, ApprovalUsed
 from runtime.contexts import ContextCompacted
 from runtime.records import (
     RUNTIME_RECORDS,
+    HookReported,
     InputAbandoned,
     InputAccepted,
     ModelRetried,
@@ -143,6 +147,14 @@ INVARIANTS: Final[dict[str, Invariant]] = {
     "histories_keep_their_compactions": _of(
         contexts.histories_keep_their_compactions, SessionForked, SessionRewound
     ),
+    "a_budget_stops_what_has_used_it_up": _of(
+        accounts.a_budget_stops_what_has_used_it_up, TurnEnded
+    ),
+    "hooks_change_what_they_may": _of(rounds.hooks_change_what_they_may, TurnProgressed, TurnEnded),
+    "reports_of_hooks_are_true": _of(rounds.reports_of_hooks_are_true, HookReported),
+    "members_are_shown_what_they_may_read": _of(
+        recall.members_are_shown_what_they_may_read, TurnProgressed, TurnEnded
+    ),
     "tasks_begin_with_their_sessions": Invariant(
         Moment.COMMIT, families.tasks_begin_with_their_sessions
     ),
@@ -157,6 +169,16 @@ INVARIANTS: Final[dict[str, Invariant]] = {
     "what_needs_approval_runs_as_decided": Invariant(
         Moment.PROMISE, decisions.what_needs_approval_runs_as_decided
     ),
+    "no_call_on_a_spent_budget": Invariant(Moment.PROMISE, accounts.no_call_on_a_spent_budget),
+    "guardrails_are_asked_in_order": Invariant(
+        Moment.PROMISE, rounds.guardrails_are_asked_in_order
+    ),
+    "what_a_guardrail_denied_never_ran": Invariant(
+        Moment.PROMISE, rounds.what_a_guardrail_denied_never_ran
+    ),
+    "a_search_shows_what_may_be_read": Invariant(
+        Moment.PROMISE, recall.a_search_shows_what_may_be_read
+    ),
     "snapshots_never_go_back": Invariant(Moment.COMMIT, snapshots.snapshots_never_go_back),
     "a_mob_that_stops_is_saved": Invariant(Moment.COMMIT, snapshots.a_mob_that_stops_is_saved),
     "nothing_needed_is_erased": Invariant(Moment.RECOVERED, recovered.nothing_needed_is_erased),
@@ -170,8 +192,10 @@ INVARIANTS: Final[dict[str, Invariant]] = {
     "usage_adds_up_over_the_tree": Invariant(
         Moment.RECOVERED, recovered.usage_adds_up_over_the_tree
     ),
+    "budgets_add_up_over_trees": Invariant(Moment.RECOVERED, accounts.budgets_add_up_over_trees),
     "snapshots_equal_the_fold": Invariant(Moment.END, snapshots.snapshots_equal_the_fold),
     "no_slot_is_leaked": Invariant(Moment.HEALED, families.no_slot_is_leaked),
+    "what_hooks_did_is_reported": Invariant(Moment.HEALED, rounds.what_hooks_did_is_reported),
     "nothing_is_left_behind": Invariant(Moment.HEALED, delivery.nothing_is_left_behind),
 }
 

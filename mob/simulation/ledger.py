@@ -14,10 +14,9 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from typing import Any, Final, final
+from typing import Any, final
 
 from mob.records import (
-    MOB_RECORDS,
     BlueprintAdopted,
     MemberExited,
     MemberRespawned,
@@ -27,8 +26,10 @@ from mob.records import (
     MobStateChanged,
     RunReported,
 )
+from mob.simulation.accounts import Accounts
 from mob.simulation.facts import (
     BEGINNING,
+    UNTOLD,
     KnownCompaction,
     KnownExit,
     KnownInput,
@@ -40,6 +41,7 @@ from mob.simulation.facts import (
     absolute,
 )
 from mob.simulation.questions import Questions
+from mob.simulation.rounds import Rounds
 from runtime.approvals import ApprovalAsked, ApprovalDecided, ApprovalUsed
 from runtime.contexts import CompactionFailed, ContextCompacted
 from runtime.ledger import InputsRequeued, RunApplied
@@ -48,26 +50,17 @@ from runtime.particulars import SessionRespecified, SessionTracked
 from runtime.records import (
     InputAbandoned,
     InputAccepted,
-    ModelRetried,
     SessionArchived,
     SessionCreated,
     SessionDeleted,
     SessionForked,
     SessionLabelled,
-    SessionMended,
     SessionRewound,
     TaskEnded,
     TaskStarted,
     TurnEnded,
     TurnOutcome,
     TurnProgressed,
-)
-
-#: Of which nothing is kept here: those above are what a mob knows beyond its members.
-_UNTOLD: Final = (
-    SessionMended,
-    ModelRetried,
-    *(each.cls for each in MOB_RECORDS if each.kind > 38),
 )
 
 
@@ -122,6 +115,9 @@ class Ledger:
         self.saved: dict[str, int] = {}
         #: When each process opened the store, in virtual seconds.
         self.opened_s: dict[int, float] = {}
+        #: What was spent, and what hooks were asked and said.
+        self.accounts = Accounts()
+        self.rounds = Rounds()
         self._tell = self._table()
 
     # -- reading ---------------------------------------------------------------------------
@@ -210,7 +206,7 @@ class Ledger:
             SessionTracked: self._tracked,
             SessionRespecified: self._touch_at,
             SessionDeleted: self._deleted,
-            **dict.fromkeys(_UNTOLD, lambda written, record: None),
+            **dict.fromkeys(UNTOLD, lambda written, record: None),
             ContextCompacted: self._compacted,
             CompactionFailed: self._charged,
             TaskStarted: self._task_started,

@@ -36,6 +36,7 @@ from runtime.messages import (
 )
 from runtime.models.base import Emit, ModelReply, ModelRequest, Schema, StopReason, ToolSpec
 from runtime.models.instances import NoInstance, Subject, make_instance
+from runtime.prices import Price, priced
 from runtime.structured import mistakes_in
 from stores import StoreFull
 
@@ -92,8 +93,10 @@ _KINDS: Final = tuple(kind for kind in FaultKind if kind.family == "model")
 class SimModel:
     """A `runtime.models.base.Model` for one world.
 
-    `passing` is told of crash points (``model.called``, ``model.replied``) as they are passed. A
-    call takes virtual seconds between the two of `latency_s`: long enough for calls to overlap.
+    `calling` is told of each call and says how many tokens are left for it, if anything bounds
+    them; `price` is what they cost. `passing` is told of crash points (``model.called``,
+    ``model.replied``) as they are passed. A call takes virtual seconds between the two of
+    `latency_s`: long enough for calls to overlap.
     """
 
     supports_tools = True
@@ -106,8 +109,12 @@ class SimModel:
         *,
         name: str = "sim:faulty",
         latency_s: tuple[float, float] = LATENCY_S,
+        price: Price | None = None,
+        calling: Callable[[ModelRequest], int | None] = lambda _request: None,
     ) -> None:
         self.name = name
+        self._price = price
+        self._calling = calling
         self._latency_s = latency_s
         self._faults = faults
         self._streams = streams
@@ -121,20 +128,26 @@ class SimModel:
         alias = self.name.rpartition(":")[2]
         site = f"{alias}/{request.key}#{self._made[request.key]}".replace(",", ";")
         self._passing("model.called")
+        left = self._calling(request)
         low, high = self._latency_s
         latency_s = low + (high - low) * self._streams.unit("model", "latency", site)
         slow_s = 0.0
         if _from_peer(request.messages) and self._faults.fires(FaultKind.SLOW_PEER, site):
             slow_s = 60 + 240 * self._faults.amount(FaultKind.SLOW_PEER, site)
-        fault = next((kind for kind in _KINDS if self._faults.fires(kind, site)), None)
+        kinds = (kind for kind in _KINDS if left or kind is not FaultKind.MODEL_EXACT)
+        fault = next((kind for kind in kinds if self._faults.fires(kind, site)), None)
         reply = self._reply(request)
-        if fault is not None:
+        if fault in (FaultKind.MODEL_EXACT, FaultKind.MODEL_USAGE):
+            much = self._faults.amount(fault, site)
+            odd = _ODD[int(much * len(_ODD))] if fault is FaultKind.MODEL_USAGE else None
+            reply = attrs.evolve(reply, usage=odd or Usage(left or 0, 0, model_calls=1))
+        elif fault is not None:
             reply, latency_s = await self._fail(fault, site, request, reply, latency_s)
         await trio.sleep(latency_s + slow_s)
         if emit is not None and fault is not FaultKind.MODEL_GARBAGE:
             emit(reply.text)
         self._passing("model.replied")
-        return reply
+        return reply if self._price is None else _priced(reply, self._price)
 
     async def aclose(self) -> None:
         """Holds nothing."""
@@ -260,6 +273,25 @@ class SimModel:
             return attrs.evolve(reply, text=reply.text * 2)
         call = attrs.evolve(self._call(request, 0), id=ToolCallId("call_0"))
         return attrs.evolve(reply, text="", tool_calls=(call, call), stop=StopReason.TOOL_CALLS)
+
+
+def _priced(reply: Any, price: Price) -> ModelReply:
+    """`reply` with what it cost, unless it is garbage."""
+    if isinstance(reply, ModelReply) and isinstance(reply.usage, Usage):
+        return attrs.evolve(reply, usage=priced(reply.usage, price))
+    return cast(ModelReply, reply)
+
+
+#: What clients report that count wrongly.
+_ODD: Final = (
+    Usage(),
+    Usage(5_000_000, 5_000_000, model_calls=1),
+    Usage(10, 10, model_calls=0),
+    Usage(10, 10, model_calls=9, tool_calls=5),
+    Usage(100, 10, model_calls=1, cached_input_tokens=200),
+    Usage(-1_000_000, -10, model_calls=1),
+    Usage(2**70, 0, model_calls=1),
+)
 
 
 async def hanging(faults: Faults) -> None:

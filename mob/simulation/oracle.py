@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final, NoReturn, final
 
+from mob.definition import MobDefinition
 from mob.mob import Mob
 from mob.records import MOB_RECORDS
 from mob.simulation.disk import Commit
@@ -62,6 +63,7 @@ class Oracle:
         self.promises = 0
         self.recoveries = 0
         self._opened_s: dict[int, float] = {}
+        self._definition: MobDefinition | None = None
         #: How many records each mob had when the newest process had fenced off the others.
         self._fenced: dict[str, int] = {}
 
@@ -77,9 +79,15 @@ class Oracle:
 
     # -- what happens ----------------------------------------------------------------------
 
-    def opened(self, process: int, generation: int, at_s: float = 0.0) -> None:
+    def opened(
+        self,
+        process: int,
+        generation: int,
+        at_s: float = 0.0,
+        definition: MobDefinition | None = None,
+    ) -> None:
         """A process has opened the store for writing and fenced off the others; it has read
-        nothing yet."""
+        nothing yet. `definition` is what it runs, for the ledger of that mob."""
         opening = Opening(process, generation)
         self._ask(Moment.OPEN, self.shadow, opening)
         self.shadow.open(opening)
@@ -88,6 +96,14 @@ class Oracle:
         for ledger in self.ledgers.values():
             ledger.opened_s[process] = at_s
             ledger.interrupts.clear()
+        self._definition = definition
+        for ledger in self.ledgers.values():
+            self._opening(ledger, at_s)
+
+    def _opening(self, ledger: Ledger, at_s: float) -> None:
+        if self._definition is not None and self._definition.id == ledger.mob_id:
+            ledger.accounts.opening(ledger, self._definition, at_s)
+            ledger.rounds.opening(self._definition)
 
     def recovered(self, process: int, mob: Mob) -> None:
         """`open_mob` has made `mob`. What it knows is compared with all that its records say."""
@@ -175,6 +191,7 @@ class Oracle:
         if ledger is None:
             ledger = self.ledgers[mob_id] = Ledger(mob_id)
             ledger.opened_s.update(self._opened_s)
+            self._opening(ledger, 0.0)
         return ledger
 
     def _ask(self, moment: Moment, subject: Ledger | Shadow, happening: Any) -> None:

@@ -18,9 +18,12 @@ import attrs
 
 from mob.errors import MemberFailed
 from mob.receipts import Receipt
-from mob.simulation.facts import KnownInput, KnownTurn
+from mob.simulation.accounts import ModelCalled
+from mob.simulation.facts import KnownInput, KnownTurn, ToolRan
 from mob.simulation.ledger import Ledger
-from runtime.errors import TurnInterrupted
+from mob.simulation.recall import Searched
+from mob.simulation.rounds import HookAnswered, HookAsked
+from runtime.errors import BudgetExceeded, TurnInterrupted
 from runtime.journal import Event
 from runtime.messages import CONTINUED, AssistantMessage, Message, UserMessage
 from runtime.records import TurnOutcome
@@ -187,18 +190,6 @@ class NotWaiting:
 
 
 @attrs.frozen
-class ToolRan:
-    """A tool began to run for this call; None: nobody compares its arguments."""
-
-    session_id: str
-    run_id: str
-    call_id: str
-    name: str
-    idempotent: bool
-    arguments: str | None = None
-
-
-@attrs.frozen
 class ToolReturned:
     """A tool returned this text for this call."""
 
@@ -230,6 +221,10 @@ Promise: TypeAlias = (
     | NotWaiting
     | ToolRan
     | ToolReturned
+    | ModelCalled
+    | HookAsked
+    | HookAnswered
+    | Searched
 )
 
 
@@ -297,6 +292,8 @@ def _failed(ledger: Ledger, promise: Failed) -> str | None:
     wanted = TurnOutcome.FAILED
     if isinstance(error, TurnInterrupted):
         wanted = TurnOutcome.INTERRUPTED
+    elif isinstance(error, BudgetExceeded):
+        wanted = TurnOutcome.OVER_BUDGET
     if promise.text is None:
         return None
     for known in ledger.by_text.get(promise.text, ()):

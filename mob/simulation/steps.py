@@ -65,6 +65,11 @@ class Step:
 
 def default_definition() -> MobDefinition:
     """Four members of three kinds: with children and peers, with none, and with a schema."""
+    return MobDefinition.from_table(default_table(), source="the simulation's own definition")
+
+
+def default_table() -> dict[str, Any]:
+    """The same as a table, which whoever asks may change."""
     # Within a run there is to be time for restarts to be forgotten.
     restart = {"max": 3, "within_s": 12.0, "backoff_s": 0.2, "max_backoff_s": 5.0}
     schema = {
@@ -73,7 +78,7 @@ def default_definition() -> MobDefinition:
         "required": ["answer", "calls"],
         "additionalProperties": False,
     }
-    table: dict[str, Any] = {
+    return {
         "mob": {"id": "sim", "lead": "lead"},
         "models": {
             "quick": {
@@ -120,7 +125,6 @@ def default_definition() -> MobDefinition:
         "wiring": {"default": "allow"},
         "checkpoint": {"every_turns": 2, "max_tail": 40},
     }
-    return MobDefinition.from_table(table, source="the simulation's own definition")
 
 
 def drawn_steps(random: Random, members: tuple[str, ...]) -> tuple[Step, ...]:

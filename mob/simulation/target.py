@@ -51,8 +51,8 @@ class Target:
 def load_target(text: str) -> Target:
     """The mob file, or ``FILE.py:SCENARIO``, that `text` names.
 
-    A mob file is played by a `Workload`, its models and tools replaced by simulated ones, its
-    hooks left out. A scenario is an async function of a `World`; the invariants of its file hold
+    A mob file is played by a `Workload`, its models, tools and hooks replaced by simulated ones. A
+    scenario is an async function of a `World`; the invariants of its file hold
     with it.
 
     Raises:
@@ -82,14 +82,7 @@ def _in_mob_file(path: Path) -> Target:
     for profile in definition.profiles.values():
         if profile.shell is not None:
             tools[SHELL] = ShellTool(definition.folder)
-    played = _without_hooks(definition)
-    return Target(lambda: Workload(played, tools=tools), invariants, settings)
-
-
-def _without_hooks(definition: MobDefinition) -> MobDefinition:
-    """Hooks run programs and call servers, which a simulation refuses; nothing doubles them."""
-    profiles = {name: attrs.evolve(each, hooks={}) for name, each in definition.profiles.items()}
-    return attrs.evolve(definition, hooks={}, profiles=profiles)
+    return Target(lambda: Workload(definition, tools=tools), invariants, settings)
 
 
 def _in_python(path: Path, name: str) -> Target:

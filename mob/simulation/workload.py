@@ -16,16 +16,24 @@ from typing import Any, Final, final
 import trio
 
 from mob.definition import MobDefinition
+from mob.hooks import HookDefinition
 from mob.simulation import promises
+from mob.simulation.accounts import ModelCalled
 from mob.simulation.client import Client
 from mob.simulation.desk import Desk
+from mob.simulation.facts import ToolRan
+from mob.simulation.hooks import SimHook
 from mob.simulation.models import SimModel
 from mob.simulation.process import Process, ProcessDied
-from mob.simulation.steps import Step, default_definition, drawn_steps
+from mob.simulation.steps import Step, drawn_steps
 from mob.simulation.storms import PASSES, Storms, passes
 from mob.simulation.tools import Effects, sim_tools
 from mob.simulation.trace import SPEAKING
+from mob.simulation.variants import drawn_definition, more_steps, raised
 from mob.simulation.world import World
+from runtime.hookbodies import python_body
+from runtime.hooks import Body
+from runtime.models.base import ModelRequest
 from runtime.session import SessionHead
 from runtime.tools.base import Tool, ToolContext
 from runtime.tools.fixed import FixedSource
@@ -51,20 +59,22 @@ class Workload:
         steps: Sequence[Step] | None = None,
         tools: Mapping[str, Tool] | None = None,
     ) -> None:
-        self._definition = definition or default_definition()
+        self._definition = definition
         self._steps = steps
         self._tools = tools
 
     async def __call__(self, world: World) -> None:
         """Run it in `world`; returns when every step has ended."""
-        machine = Machine(world, self._definition, self._tools)
+        definition = self._definition or drawn_definition(world.streams)
+        machine = Machine(world, definition, self._tools)
         client = Client(world)
         desk = Desk(world, client)
         storms = Storms(world, client, machine, desk)
-        members = tuple(self._definition.member_names())
+        members = tuple(definition.member_names())
         steps = self._steps
         if steps is None:
             steps = drawn_steps(world.streams.stream("steps"), members)
+            steps += more_steps(definition, world.streams, members, len(steps))
         world.heals_alone = True
         await machine.start()
         async with trio.open_nursery() as service:
@@ -101,8 +111,10 @@ class Machine:
                 self.passing,
                 name=f"sim:{alias}",
                 latency_s=definition.sim.latency_s,
+                price=model.price,
+                calling=self._model_called,
             )
-            for alias in definition.models
+            for alias, model in definition.models.items()
         }
         made = sim_tools(world.faults, world.streams, effects, self.passing, tools)
         if tools is None:
@@ -111,6 +123,7 @@ class Machine:
             "models": models,
             "tools": made,
             "mcp": {name: self._server(name, effects) for name in definition.mcp},
+            "hooks": {name: self._hook(name, hook) for name, hook in _hooks_of(definition).items()},
             "grace_s": 0.5,
             **(options or {}),
         }
@@ -126,6 +139,12 @@ class Machine:
         world = self._world
         made = sim_tools(world.faults, world.streams, effects, self.passing, doubled)
         return FixedSource(name, {"work": made[wire]})
+
+    def _hook(self, name: str, hook: HookDefinition) -> Body:
+        """What stands in for a hook's program."""
+        world = self._world
+        made = SimHook(name, hook, world.faults, world.streams, self._promise)
+        return python_body(made.answer)
 
     async def start(self) -> None:
         """Start the first process, as often as it takes."""
@@ -170,14 +189,16 @@ class Machine:
                 before.crash("both are gone")
             self._tell()
 
-    async def reopen(self) -> None:
-        """Close the process in order, and start another."""
+    async def reopen(self, raised_by: float | None = None) -> None:
+        """Close the process in order, and start another; with budgets that are raised, or not."""
         async with self._starting:
             process = self._world.process
             if process is None or process.paused:
                 return
             if process.alive:
                 await process.close()
+            if raised_by is not None:
+                process.definition = raised(process.definition, raised_by)
             await self._restart()
             self._tell()
 
@@ -256,7 +277,7 @@ class Machine:
     def _tool_began(self, tool: Tool, context: ToolContext) -> None:
         call = context.call
         self._promise(
-            promises.ToolRan(
+            ToolRan(
                 context.session_id,
                 context.run_id,
                 call.id,
@@ -271,12 +292,41 @@ class Machine:
             promises.ToolReturned(context.session_id, context.run_id, context.call.id, text)
         )
 
+    def _model_called(self, request: ModelRequest) -> int | None:
+        """A model is called: by whom, and how many tokens are left for it."""
+        process = self._world.process
+        ledger = self._world.oracle.ledger
+        if not ledger.accounts.bounded or process is None or not process.opened:
+            return None
+        realm, key = process.mob.realm, request.key.rpartition("/")[0]
+        callers = [
+            head.session_id
+            for head in realm.state.heads.values()
+            if realm.running(head.session_id) is not None and realm.key_of(head) == key
+        ]
+        if len(callers) != 1:  # one that is retired runs on beside its successor
+            return None
+        now_s = trio.current_time()
+        self._promise(ModelCalled(callers[0], request.key, now_s, realm.state.applied))
+        return ledger.accounts.left(callers[0])
+
     def _promise(self, promise: promises.Promise) -> None:
         # One that was replaced while it hung finds out when it writes: until then nobody but the
         # world outside could keep its tools from touching that.
         who = SPEAKING.get()
         if who is not None and who.alive and self._world.disk.owner == who.number:
             self._world.promised(promise)
+
+
+def _hooks_of(definition: MobDefinition) -> dict[str, HookDefinition]:
+    """Every hook of a mob, also those of its profiles alone."""
+    own = {
+        name: how
+        for profile in definition.profiles.values()
+        for name, how in profile.hooks.items()
+        if isinstance(how, HookDefinition)
+    }
+    return {**own, **definition.hooks}
 
 
 async def _work(what: str) -> str:
@@ -336,6 +386,8 @@ class _Runner:
             "kill": lambda: self._begun(client.kill),
             "stop": self._stop,
             "reopen": self._machine.reopen,
+            "raise": lambda: self._machine.reopen(second),
+            "search": self._search,
             "fork": lambda: self._session(client.fork, first),
             "decide": lambda: self._desk.step(step),
             "rewind": self._rewind,
@@ -398,6 +450,20 @@ class _Runner:
             await client.rewind(session_id, second)
             if third < 0.5:
                 await client.restore(session_id)
+
+    async def _search(self) -> None:
+        """Search for some of the numbers that steps have, often just after a rewind."""
+        step = self._step
+        first, second, third, *_ = step.draws
+        client = self._client
+        if third < 0.4:
+            session_id = client.pick(
+                second, lambda head: head.agent_id == step.who and head.turns > 0
+            )
+            if session_id is not None:
+                await client.rewind(session_id, second)
+        for more in range(6):
+            await client.search(step.who, str((int(first * 24) + more) % 24))
 
     async def _session(
         self,

@@ -147,7 +147,9 @@ class World:
         """Told by a process that has taken the disk and read nothing yet."""
         generation = process.store.generation
         self.trace.note("process.started", f"generation {generation}")
-        self._judged(partial(self.oracle.opened, process.number, generation, trio.current_time()))
+        now_s = trio.current_time()
+        opened = partial(self.oracle.opened, process.number, generation, now_s, process.definition)
+        self._judged(opened)
 
     def process_opened(self, process: Process) -> None:
         """Told by a process that has opened its mob."""

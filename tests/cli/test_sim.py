@@ -115,6 +115,16 @@ def test_tools_and_the_shell_of_a_mob_file_are_doubled(folder: Path) -> None:
     assert "division" not in done.stdout
 
 
+def test_the_hooks_of_a_mob_file_are_doubled(folder: Path) -> None:
+    """They are asked, and what they are made of does not run."""
+    hooks = '[hooks.g]\non = ["before_model"]\nmode = "guardrail"\npython = "none.py:no"\n'
+    (folder / "mob.toml").write_text(ECHO + hooks)
+    run = ("sim", "run", "mob.toml", "--seeds", "0..9", "--faults", "hook.denies=0.5")
+    done = mob(*run, cwd=folder)
+    assert done.returncode == 0, done.stdout
+    assert "hook.denies" in done.stdout
+
+
 def test_a_counterexample_exits_with_10_and_the_printed_line_reproduces_it(folder: Path) -> None:
     run = ("sim", "run", "s.py:busy", "--seeds", "0..5", "--faults", "none", "--failures", "2")
     done = mob(*run, "--workers", "2", cwd=folder)

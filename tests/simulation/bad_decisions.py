@@ -6,6 +6,7 @@ import json
 
 from mob.records import BlueprintAdopted
 from mob.simulation import promises
+from mob.simulation.facts import ToolRan
 from runtime.approvals import ApprovalAsked, ApprovalDecided, ApprovalUsed, Verdict
 from runtime.ids import RunId, SessionId, ToolCallId
 from runtime.messages import AssistantMessage, ToolOutcome, Usage
@@ -25,8 +26,8 @@ def decided(
     return ApprovalDecided(S, R, ToolCallId(call), verdict, "ada", "", arguments, 8)
 
 
-def runs(arguments: str | None = "{}", call: str = "c") -> promises.ToolRan:
-    return promises.ToolRan("s", "r", call, "look", True, arguments)
+def runs(arguments: str | None = "{}", call: str = "c") -> ToolRan:
+    return ToolRan("s", "r", call, "look", True, arguments)
 
 
 def used() -> ApprovalUsed:

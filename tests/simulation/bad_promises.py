@@ -10,6 +10,7 @@ import msgpack
 from mob.receipts import Receipt
 from mob.records import MobStateChanged
 from mob.simulation import promises
+from mob.simulation.facts import ToolRan
 from mob.simulation.recovered import fold
 from runtime.codec import converter
 from runtime.errors import TurnInterrupted
@@ -34,8 +35,8 @@ from tests.simulation.tape import (
 # -- tools -----------------------------------------------------------------------------------
 
 
-def tool(idempotent: bool = False, call: str = "c") -> promises.ToolRan:
-    return promises.ToolRan("s", "r", call, "look", idempotent)
+def tool(idempotent: bool = False, call: str = "c") -> ToolRan:
+    return ToolRan("s", "r", call, "look", idempotent)
 
 
 @case("tools_run_once")

@@ -8,6 +8,7 @@ import logging
 import os
 import random
 import secrets  # noqa: F401 the names that are evaluated
+import sqlite3
 import sys
 import time
 import traceback
@@ -40,6 +41,7 @@ REACHES = {
     "socket": "socket.socket()",
     "subprocess": "subprocess.run(['true'], check=True)",
     "os.system": "os.system('true')",
+    "sqlite3.connect": "sqlite3.connect('a file')",
     "a thread": "threading.Thread(target=print).start()",
 }
 
@@ -50,7 +52,8 @@ NAMES = {
     **{
         name: importlib.import_module(name)
         for name in (
-            "os", "random", "secrets", "socket", "subprocess", "threading", "time", "uuid",
+            "os", "random", "secrets", "socket", "sqlite3", "subprocess", "threading", "time",
+            "uuid",
         )
     },
 }  # fmt: skip
@@ -75,6 +78,7 @@ def test_what_a_seed_decides_is_let_through() -> None:
     with guarded() as refusals:
         assert random.Random(1).random() == random.Random(1).random()
         datetime.datetime.fromtimestamp(0, tz=datetime.UTC)
+        sqlite3.connect(":memory:").close()
     assert refusals == []
 
 

@@ -14,8 +14,9 @@ from mob.simulation.faults import FaultKind, FaultPlan, Faults
 from mob.simulation.models import DEAF_S, SimModel
 from mob.simulation.streams import Streams
 from runtime.errors import ModelError
-from runtime.messages import UserMessage
+from runtime.messages import Usage, UserMessage
 from runtime.models.base import ModelReply, ModelRequest, StopReason, ToolSpec
+from runtime.prices import Price
 
 Clock = trio.testing.MockClock
 
@@ -116,7 +117,33 @@ async def test_garbage_comes_in_every_form(autojump_clock: Clock) -> None:
 
 def test_every_kind_of_a_model_is_looked_at() -> None:
     kinds = {kind for kind in FaultKind if kind.family == "model"}
-    assert kinds == CHECKS.keys() | {FaultKind.MODEL_GARBAGE}
+    apart = {FaultKind.MODEL_GARBAGE, FaultKind.MODEL_USAGE, FaultKind.MODEL_EXACT}
+    assert kinds == CHECKS.keys() | apart
+
+
+async def test_usage_is_odd_in_every_form(autojump_clock: Clock) -> None:
+    made = [(await outcome(FaultKind.MODEL_USAGE, keyed(number)))[0] for number in range(60)]
+    used = {reply.usage for reply in made if isinstance(reply, ModelReply)}
+    assert len(used) >= 6
+    assert Usage() in used
+
+
+async def test_what_is_left_is_spent_exactly_and_only_if_anything_bounds_it(
+    autojump_clock: Clock,
+) -> None:
+    bounded = model(FaultKind.MODEL_EXACT, calling=lambda _request: 17)
+    assert (await bounded.generate(REQUEST)).usage.total_tokens == 17
+    free = await model(FaultKind.MODEL_EXACT).generate(REQUEST)
+    assert free.usage == (await model().generate(REQUEST)).usage
+
+
+async def test_a_price_is_on_every_reply_that_says_what_it_used(autojump_clock: Clock) -> None:
+    dear = model(price=Price("3", "4"))
+    usage = (await dear.generate(REQUEST)).usage
+    assert usage.cost_nano_usd == usage.input_tokens * 3000 + usage.output_tokens * 4000
+    garbage = model(FaultKind.MODEL_GARBAGE, price=Price("3", "4"))
+    for number in range(60):
+        await garbage.generate(keyed(number))
 
 
 async def test_a_slow_peer_is_slow_for_peers_only(autojump_clock: Clock) -> None:

@@ -13,6 +13,7 @@ from mob.simulation.invariants import INVARIANTS, Moment, invariant
 from mob.simulation.ledger import Ledger
 from mob.simulation.oracle import Oracle, Violation
 from tests.simulation import (  # noqa: F401 they register their cases
+    bad_bounds,
     bad_contexts,
     bad_decisions,
     bad_journals,
