@@ -83,11 +83,11 @@ async def open_mob(
     `models` maps aliases to clients (which stay the caller's); the rest are opened from the
     definition. `tools` likewise stand in for tables ``[tools.X]``, whose files are not loaded then
     (one called ``shell`` for every profile's shell), `mcp` for servers ``[mcp.X]``, and `hooks` for
-    what hooks ``[hooks.X]`` run, those of profiles included.
-    `sessions` is where snapshots go (default: the store). `memory_index` is a file for the index of
-    what profiles with a memory search (default: none, it is made anew in memory), `embedder` what
-    tells meanings for it. Leaving the block lets turns
-    in flight finish for `grace_s` seconds, then cancels them; they are continued next time.
+    what hooks ``[hooks.X]`` run, those of profiles included. `sessions` is where snapshots go
+    (default: the store). `memory_index` is a file for the index of what profiles with a memory
+    search (default: none, it is made anew in memory), `embedder` what tells meanings for it.
+    Leaving the block lets turns in flight finish for `grace_s` seconds, then cancels them; they are
+    continued next time.
 
     With `durable` a store that ends with the process is refused.
 
@@ -108,25 +108,21 @@ async def open_mob(
             open_models(definition.models, models or {}, definition.folder)
         )
         sources = await stack.enter_async_context(open_mcp(definition, mcp or {}))
-        harnesses = Harnesses(
-            definition, clients, loaded, sources, hooks or {}, (memory_index, embedder)
-        )
+        remembers = (memory_index, embedder)
+        harnesses = Harnesses(definition, clients, loaded, sources, hooks or {}, remembers)
         stack.push_async_callback(harnesses.aclose)
         realm, folds = _realm_of(definition, store, ports, harnesses)
         records = realm.recover()
         await _same_blueprint(definition, realm, folds.roster, adopt=adopt)
         snapshots = sessions or StoredSessions(store, realm.realm_id)
         gate = CheckpointGate(snapshots, realm.snapshot, definition.checkpoint, realm.recovery)
-        nursery = await stack.enter_async_context(open_background())
         realm.checkpoints = gate
+        nursery = await stack.enter_async_context(open_background())
         mob = Mob(definition, realm, folds, harnesses, gate, snapshots, nursery)
         if harnesses.bounded or any(head.spec.budget for head in realm.state.heads.values()):
             open_budgets(mob)
         nursery.start_soon(gate.run, name="checkpointer")
-        if records:
-            await mob.recover()
-        else:
-            await mob.create()
+        await (mob.recover() if records else mob.create())
         try:
             yield mob
         finally:
