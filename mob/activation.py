@@ -15,7 +15,7 @@ A member whose history is being rearranged begins its next turn when that is on 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 import trio
@@ -107,6 +107,39 @@ class Activations:
     def kill(self, live: LiveMember, cause: str) -> bool:
         """Crash the turn in flight with this cause; False if there is none."""
         return self._realm.abort(live.row.session_id, cause)
+
+    def withdraw(self, member: str, keys: Collection[str], reason: str) -> list[PendingInput]:
+        """Take the jobs with these idempotency keys out of the member's queue, and return their
+        inputs, for the caller to abandon durably. What has begun stays; see `cut_off`."""
+        live = self.members.get(member)
+        if live is None:
+            return []
+        gone = [
+            job
+            for job in live.jobs
+            if job is not live.current and job.pending.idempotency_key in keys
+        ]
+        error = SessionError(f"the input was abandoned: {reason}", live.row.session_id)
+        for job in gone:
+            live.jobs.remove(job)
+            job.settle(None, error)
+        return [job.pending for job in gone]
+
+    def cut_off(self, member: str, keys: Collection[str], reason: str) -> None:
+        """End the turn that the member is in if it has begun on one of these idempotency keys."""
+        live = self.members.get(member)
+        job = None if live is None else live.current
+        if live is None or job is None or job.pending.idempotency_key not in keys:
+            return
+        job.withdrawn = reason
+        if self._realm.running(live.row.session_id) is not None:
+            self._realm.interrupt(live.row.session_id, reason)
+            return
+        # It waits, for a decision or to be restarted: it is taken up, and given up then.
+        live.parked = False
+        if live.backoff is not None:
+            live.backoff.cancel()
+        self.start(live)
 
     def halt(self) -> None:
         """Cancel every activation; turns in flight stay in flight in the journal."""
@@ -280,8 +313,10 @@ class Activations:
         await self._realm.trailing.landed(live.row.session_id)
         await self._realm.unchanging(live.row.session_id)
         if self._next(live) is not job:
-            return
+            return None
         live.current = job
+        if job.withdrawn is not None:
+            return await self._give_up(live, job, job.withdrawn)
         inputs = (job.pending,)
         try:
             record = await self._realm.driver(live.row.session_id, inputs).run(inputs)

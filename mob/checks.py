@@ -14,6 +14,7 @@ from mob.budgets import budget_mistakes
 from mob.comms.settings import bounded_comms, comms_mistakes, edge_mistakes
 from mob.context import context_mistakes
 from mob.errors import Mistake
+from mob.flows.checks import flow_mistakes
 from mob.hooks import hook_mistakes
 from mob.tables import nearest
 from mob.tooldefs import (
@@ -52,6 +53,7 @@ def mistakes_of(definition: MobDefinition) -> Iterable[Mistake]:
     yield from hook_mistakes(definition)
     yield from context_mistakes(definition)
     yield from comms_mistakes(definition)
+    yield from flow_mistakes(definition)
     for name, profile in definition.profiles.items():
         if profile.output_schema is not None:
             reason = check_schema(profile.output_schema)
@@ -63,7 +65,7 @@ def _check_names(definition: MobDefinition) -> Iterable[Mistake]:
     rule = "letters, digits, - and _, beginning with a letter or digit, at most 63"
     if not NAME.fullmatch(definition.id):
         yield Mistake("mob.id", f"{definition.id!r} is not a name", rule)
-    for table in ("models", "profiles", "members", "tools", "mcp", "hooks"):
+    for table in ("models", "profiles", "members", "tools", "mcp", "hooks", "flows"):
         for name in getattr(definition, table):
             if not NAME.fullmatch(name):
                 yield Mistake(f"{table}.{name}", f"{name!r} is not a name", rule)

@@ -46,6 +46,8 @@ from mob.context import (
 )
 from mob.errors import DefinitionInvalid, Mistake
 from mob.extending import read_profiles, told_once
+from mob.flows.definition import FlowDefinition, plain
+from mob.flows.reading import read_flows
 from mob.hooks import HookDefinition, Overrides, read_hooks, read_overrides
 from mob.modeldefs import ModelDefinition, read_model
 from mob.sim_table import DEFAULT_SIM, SimDefinition, read_sim
@@ -167,6 +169,7 @@ class MobDefinition:
     sim: SimDefinition = DEFAULT_SIM
     skills: tuple[str, ...] = ()
     mailbox: MailboxDefinition = DEFAULT_MAILBOX
+    flows: Mapping[str, FlowDefinition] = attrs.field(factory=dict)
     folder: Path = attrs.field(factory=Path, eq=False)
     source: str = attrs.field(default="definition", eq=False)
 
@@ -234,7 +237,7 @@ class MobDefinition:
     def blueprint(self) -> str:
         """The part a stored mob remembers, as canonical JSON. Bindings (models, ...) are not."""
         table = attrs.asdict(
-            attrs.evolve(self, models={}, mcp={}, folder=Path(), source=""),
+            attrs.evolve(self, models={}, mcp={}, flows={}, folder=Path(), source=""),
             value_serializer=lambda _i, _a, value: getattr(value, "value", value),
         )
         for key in ("models", "mcp", "folder", "source", "budget", "hooks", "sim", "mailbox"):
@@ -254,8 +257,10 @@ class MobDefinition:
             _only_given(tool, approve=UNASKED)
         for member in table["members"].values():
             _only_given(member, tools={"allow": None, "deny": ()})
-        _only_given(table, skills=())
+        _only_given(table, skills=(), flows={})
         _only_given(table["wiring"], directed=(), rules={})
+        if self.flows:
+            table["flows"] = {name: plain(flow) for name, flow in self.flows.items()}
         given = table["checkpoint"].items()
         table["checkpoint"] = {key: value for key, value in given if value is not None}
         return json.dumps(table, sort_keys=True, ensure_ascii=False, default=str)
@@ -304,6 +309,7 @@ def _read(top: TableReader, folder: Path, source: str) -> MobDefinition:
         sim=read_sim(top.table("sim")),
         skills=read_skill_folders(top),
         mailbox=read_mailbox(top, DEFAULT_MAILBOX),
+        flows=read_flows(top, partial(_read_schema, folder=folder)),
         folder=folder,
         source=source,
     )

@@ -22,6 +22,10 @@ MobError (runtime.errors)
 +-- RequestNotOpen          there is no such request, or it has ended
 +-- RequestFailed           it ended without a reply
 |   +-- DeadlinePassed      its deadline has passed
++-- FlowNotFound            the definition has no flow of this name
++-- FlowRunNotFound         there is no such run of a flow
++-- FlowParamsInvalid       a flow was given other parameters than it takes
++-- FlowKeyUsed             the idempotency key was used for another run
 +-- VerbRefused             (mob.lifecycle) the mob's state does not allow it
 """
 
@@ -275,3 +279,41 @@ class RequestFailed(MobError):
 
 class DeadlinePassed(RequestFailed):
     """Nobody replied in time. A reply that comes later is refused."""
+
+
+class FlowNotFound(MobError):
+    """The definition has no flow of this name; `known` are those it has."""
+
+    def __init__(self, name: str, known: tuple[str, ...]) -> None:
+        super().__init__(f"no flow {name!r}; the flows are: {', '.join(known) or 'none'}")
+        self.name = name
+        self.known = known
+
+
+class FlowRunNotFound(MobError):
+    """There is no run of this id."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"there is no run {run_id!r} of a flow; `mob flow ls` lists them")
+        self.run_id = run_id
+
+
+class FlowParamsInvalid(MobError):
+    """A flow was given other parameters than it takes; nothing was started."""
+
+    def __init__(self, flow: str, mistakes: tuple[str, ...]) -> None:
+        super().__init__(f"flow {flow!r} cannot be run with this: {'; '.join(mistakes)}")
+        self.flow = flow
+        self.mistakes = mistakes
+
+
+class FlowKeyUsed(MobError):
+    """The idempotency key was used for a run of another flow or with other parameters."""
+
+    def __init__(self, key: str, run_id: str) -> None:
+        super().__init__(
+            f"idempotency key {key!r} was used for run {run_id}, of another flow or with other"
+            " parameters; use another one here"
+        )
+        self.key = key
+        self.run_id = run_id

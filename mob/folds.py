@@ -12,6 +12,7 @@ from __future__ import annotations
 from mob.board import Board
 from mob.comms.graph import Graph
 from mob.comms.requests import RequestBook
+from mob.flows.book import ENDED, KEYS, RUNNING, FlowBook
 from mob.roster import Roster
 from runtime.parts import WholeRows, part_of
 from runtime.recovery import Recovery
@@ -26,6 +27,7 @@ class MobFolds:
         self.board = Board(state)
         self.graph = Graph(state)
         self.requests = RequestBook(state)
+        self.flows = FlowBook(state)
         state.parts.update((each.prefix, each) for each in self.parts())
 
     def parts(self) -> tuple[WholeRows, ...]:
@@ -36,6 +38,7 @@ class MobFolds:
             part_of(b"w/", self.graph, Graph),
             part_of(b"wq/", self.requests, RequestBook),
             WholeRows(b"wd/", self.requests.ends),
+            part_of(RUNNING, self.flows, FlowBook),
         )
 
     def keep(self, recovery: Recovery) -> None:
@@ -43,3 +46,7 @@ class MobFolds:
         for part in self.parts():
             recovery.add(part)
         self.requests.lookup = lambda name: recovery.key_row(b"wd/", name.encode())
+        # Read one by one when they are asked for.
+        self.flows.lookup, self.flows.scan = recovery.key_row, recovery.key_rows
+        recovery.add(WholeRows(ENDED, self.flows.ended))
+        recovery.add(WholeRows(KEYS, self.flows.keys))

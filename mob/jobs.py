@@ -20,10 +20,11 @@ class Job:
     """One input on its way through a member, and whoever waits for the answer.
 
     `nested` marks a question asked from inside another member's turn: it is still worked on while
-    the mob drains, because the turn that asked cannot end without it.
+    the mob drains, because the turn that asked cannot end without it. `withdrawn` says why nobody
+    wants the answer any more of a job whose turn has begun; None if somebody does.
     """
 
-    __slots__ = ("done", "error", "nested", "pending", "record")
+    __slots__ = ("done", "error", "nested", "pending", "record", "withdrawn")
 
     def __init__(self, pending: PendingInput, nested: bool) -> None:
         self.pending = pending
@@ -31,6 +32,7 @@ class Job:
         self.record: TurnEnded | None = None
         self.error: Exception | None = None
         self.done: trio.Event | None = None
+        self.withdrawn: str | None = None
 
     def settle(self, record: TurnEnded | None, error: Exception | None = None) -> None:
         self.record = record

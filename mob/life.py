@@ -13,6 +13,8 @@ import trio
 
 from mob.approvals import ApprovalVerbs
 from mob.errors import MobClosed, MobDestroyed
+from mob.flows.records import FlowEnded
+from mob.flows.runner import FlowRunner
 from mob.generations import GenerationVerbs
 from mob.lifecycle import UNDER_WAY, MobState, VerbRefused, after
 from mob.receipts import StopReport
@@ -27,6 +29,8 @@ DRAIN_S: Final = 10.0
 
 class LifeVerbs(GenerationVerbs, ApprovalVerbs):
     """What `mob.mob.Mob` has of this module."""
+
+    _flows: FlowRunner
 
     async def create(self) -> None:
         """Record a new mob with the members of its definition, running, in one commit."""
@@ -48,9 +52,13 @@ class LifeVerbs(GenerationVerbs, ApprovalVerbs):
                 inputs = [each for each in head.inputs.values() if not is_context(each)]
                 self._activations.restore(row, head, inputs)
         if self.state is MobState.RUNNING:
+            await self._flows.sweep()
             self._activations.wake()
+            self._flows.go_on()
         else:
             self._activations.halt()
+            await self._flows.pause()
+            await self._flows.sweep()
             await self._gate.cancel()
 
     async def stop(self, deadline_s: float = DRAIN_S) -> StopReport:
@@ -64,6 +72,7 @@ class LifeVerbs(GenerationVerbs, ApprovalVerbs):
         busy = activations.in_flight()
         activations.draining = True
         try:
+            await self._flows.pause()
             with trio.move_on_after(deadline_s):
                 await self._settled()
             late = activations.in_flight()
@@ -86,6 +95,8 @@ class LifeVerbs(GenerationVerbs, ApprovalVerbs):
             if self.state is not MobState.STOPPED:
                 self._gate.rearm()
                 activations.wake(halted=self._closed)
+                if not self._closed:
+                    self._flows.go_on()
         drained = tuple(name for name in busy if name not in late)
         return StopReport(drained, tuple(late), tuple(below))
 
@@ -104,6 +115,8 @@ class LifeVerbs(GenerationVerbs, ApprovalVerbs):
             if self.state is not MobState.RUNNING:
                 await self._gate.cancel()
         self._activations.wake(halted=self._closed)
+        if not self._closed:
+            self._flows.go_on()
 
     async def complete(self, reason: str = "its work is done") -> None:
         """End the mob's work for good: refuse new work, wait for all there is, record `completed`.
@@ -152,7 +165,8 @@ class LifeVerbs(GenerationVerbs, ApprovalVerbs):
             for each in ended:
                 self.realm.interrupt(each.session_id, reason)
                 self.realm.discard_live(each.session_id)
-            await self._record_state("destroy", reason, *ended)
+            runs = self._flows.endings(f"the mob was destroyed: {reason}")
+            await self._record_state("destroy", reason, *ended, *runs)
         finally:
             self._changing = None
         self._activations.close(MobDestroyed(self.id))
@@ -165,6 +179,7 @@ class LifeVerbs(GenerationVerbs, ApprovalVerbs):
         """
         self._closed = self._activations.draining = True
         try:
+            await self._flows.pause()
             with trio.move_on_after(grace_s):
                 await self._settled()
             self._activations.halt()
@@ -172,6 +187,7 @@ class LifeVerbs(GenerationVerbs, ApprovalVerbs):
             await self._gate.cancel()
         finally:
             self._activations.close(MobClosed(self.id))
+            self._flows.close(MobClosed(self.id))
             self.realm.decisions.stir()
         try:
             await self.realm.store.barrier()
@@ -197,13 +213,16 @@ class LifeVerbs(GenerationVerbs, ApprovalVerbs):
         """Park until nothing is left to do, not even behind a decision."""
         with self.realm.decisions.watch() as stirred:
             while True:
+                await self._flows.quiet()
                 await self._activations.quiet()
                 await self.realm.store.barrier()
                 if not self._activations.has_work:
                     return
                 await stirred()
 
-    async def _record_state(self, verb: str, reason: str, *with_it: SessionArchived) -> None:
+    async def _record_state(
+        self, verb: str, reason: str, *with_it: SessionArchived | FlowEnded
+    ) -> None:
         if self._closed:
             raise MobClosed(self.id)
         state = after(self.state, verb)

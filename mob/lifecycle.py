@@ -56,11 +56,11 @@ ADMITS: Final[dict[MobState, frozenset[str]]] = {
             "work",
             "decide",
             "board",
-            *("broadcast", "request", "reply", "wire", "unwire"),
+            *("broadcast", "request", "reply", "wire", "unwire", "flow", "cancel-flow"),
             "compact",
         }
     ),
-    MobState.STOPPED: frozenset({"retire", "decide", "board", "wire", "unwire"}),
+    MobState.STOPPED: frozenset({"retire", "decide", "board", "wire", "unwire", "cancel-flow"}),
     MobState.COMPLETED: frozenset(),
     MobState.DESTROYED: frozenset(),
 }
@@ -72,7 +72,10 @@ UNDER_WAY: Final[dict[str, tuple[str, frozenset[str]]]] = {
     "start": ("being started", frozenset()),
     "stop": ("being stopped", frozenset({"board"})),
     "resume": ("being resumed", frozenset()),
-    "complete": ("being completed", frozenset({"decide", "interrupt", "kill", "board"})),
+    "complete": (
+        "being completed",
+        frozenset({"decide", "interrupt", "kill", "board", "cancel-flow"}),
+    ),
     "destroy": ("being destroyed", frozenset()),
 }
 

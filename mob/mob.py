@@ -17,6 +17,9 @@ from mob.boarding import BoardVerbs
 from mob.comms.linking import WireVerbs
 from mob.comms.records import MembersUnwired, MembersWired
 from mob.definition import MobDefinition
+from mob.flows.records import FlowEnded, FlowStarted
+from mob.flows.runner import FlowRunner
+from mob.flows.verbs import FlowVerbs
 from mob.folds import MobFolds
 from mob.harness import Harnesses
 from mob.life import LifeVerbs
@@ -37,7 +40,7 @@ from runtime.subscribing import BACKLOG, Feed, StreamTruncated
 from runtime.watching import Watch
 
 
-class Mob(MessageVerbs, WireVerbs, LifeVerbs):
+class Mob(FlowVerbs, MessageVerbs, WireVerbs, LifeVerbs):
     """A supervised team of members. Get one from `mob.open_mob`; not safe across threads."""
 
     def __init__(
@@ -57,7 +60,12 @@ class Mob(MessageVerbs, WireVerbs, LifeVerbs):
         )
         #: Shared tasks with owners and blockers.
         self.board = BoardVerbs(self, folds.board)
+        self._flows = FlowRunner(
+            realm, nursery, folds.flows, self.roster, self._activations, self._ask_for_flow
+        )
         realm.configure = self.configure
+        self._after_fold(FlowStarted, self._flows.started)
+        self._after_fold(FlowEnded, self._flows.ended)
         self._after_fold(TurnEnded, gate.turn_ended)
         self._after_fold(SessionArchived, lambda record: gate.archived(record.session_id))
         self._after_fold(SessionDeleted, lambda record: gate.deleted(record.session_id))
@@ -69,7 +77,8 @@ class Mob(MessageVerbs, WireVerbs, LifeVerbs):
 
     def configure(self, head: SessionHead) -> SessionConfig:
         """What a session of this mob runs with."""
-        return self._harnesses.configure(self, head)
+        config = self._harnesses.configure(self, head)
+        return self._flows.bend(config, head) if self.folds.flows.running else config
 
     def budget_of(self, head: SessionHead) -> tuple[str, Budget] | None:
         """The budget of one session of this mob, and whose it is in words."""

@@ -11,6 +11,7 @@ from typing import Final
 import attrs
 
 from mob.comms.records import COMMS_RECORDS
+from mob.flows.records import FLOW_RECORDS
 from runtime.ids import SessionId
 from runtime.records import cold
 
@@ -142,4 +143,5 @@ MOB_RECORDS: Final = (
     cold(73, BoardTaskMoved),
     cold(74, BoardTaskBlocked),
     *COMMS_RECORDS,
+    *FLOW_RECORDS,
 )

@@ -326,6 +326,12 @@ class Recovery:
         """A whole row as stored, for parts that are read one by one and not at opening."""
         return self._store.get(self._prefix + prefix + name)
 
+    def key_rows(self, prefix: bytes, after: bytes | None, limit: int) -> list[bytes]:
+        """At most `limit` such rows by name, those behind the name `after`."""
+        start = self._prefix + prefix
+        rows = self._store.scan(start, after=None if after is None else start + after, limit=limit)
+        return [row for _, row in rows]
+
     def _damage_rows(self) -> list[Put | Delete]:
         """The rows of what is quarantined and lost, as far as they differ from those on disk."""
         state, told = self._state, self._told

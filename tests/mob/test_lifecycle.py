@@ -39,6 +39,8 @@ VERBS = [
     "wire",
     "unwire",
     "compact",
+    "flow",
+    "cancel-flow",
     "complete",
     "destroy",
 ]
@@ -58,9 +60,9 @@ MAY = {
     "running": {
         *("ask", "send", "spawn", "retire", "respawn", "interrupt", "kill", "work"),
         *("decide", "board", "compact"),
-        *("broadcast", "request", "reply", "wire", "unwire"),
+        *("broadcast", "request", "reply", "wire", "unwire", "flow", "cancel-flow"),
     },
-    "stopped": {"retire", "decide", "board", "wire", "unwire"},
+    "stopped": {"retire", "decide", "board", "wire", "unwire", "cancel-flow"},
     "completed": set(),
     "destroyed": set(),
 }
