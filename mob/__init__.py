@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from mob.collector import tuned_gc
     from mob.definition import MobDefinition
     from mob.errors import DefinitionChanged, DefinitionInvalid, MemberFailed, MemberNotFound
+    from mob.flows.records import RunState
+    from mob.flows.results import FlowResult
+    from mob.flows.verbs import FlowRun
     from mob.mob import Mob
     from mob.receipts import Receipt, StopReport
     from runtime.errors import AgentError, MobError, ModelError
@@ -24,6 +27,8 @@ _HOMES: Final = {
     "AgentError": "runtime.errors",
     "DefinitionChanged": "mob.errors",
     "DefinitionInvalid": "mob.errors",
+    "FlowResult": "mob.flows.results",
+    "FlowRun": "mob.flows.verbs",
     "MemberFailed": "mob.errors",
     "MemberNotFound": "mob.errors",
     "Mob": "mob.mob",
@@ -31,6 +36,7 @@ _HOMES: Final = {
     "MobError": "runtime.errors",
     "ModelError": "runtime.errors",
     "Receipt": "mob.receipts",
+    "RunState": "mob.flows.records",
     "StopReport": "mob.receipts",
     "TurnResult": "runtime.results",
     "open_mob": "mob.app",
@@ -42,6 +48,8 @@ __all__ = [
     "AgentError",
     "DefinitionChanged",
     "DefinitionInvalid",
+    "FlowResult",
+    "FlowRun",
     "MemberFailed",
     "MemberNotFound",
     "Mob",
@@ -49,6 +57,7 @@ __all__ = [
     "MobError",
     "ModelError",
     "Receipt",
+    "RunState",
     "StopReport",
     "TurnResult",
     "open_mob",
