@@ -2,10 +2,10 @@
 
 Needs no key: sim:agent is recorded. Name another model to record that one:
 
-    python examples/record-and-replay/record_and_replay.py anthropic:claude-haiku-4-5
+    python examples/record-and-replay/record_and_replay.py --model anthropic:claude-haiku-4-5
 """
 
-import sys
+import argparse
 import tempfile
 from pathlib import Path
 
@@ -67,4 +67,6 @@ async def main(reference: str) -> None:
 
 
 if __name__ == "__main__":
-    trio.run(main, sys.argv[1] if len(sys.argv) > 1 else "sim:agent")
+    options = argparse.ArgumentParser(description="A run recorded, and replayed.")
+    options.add_argument("--model", default="sim:agent", help="provider:id; default: sim:agent")
+    trio.run(main, options.parse_args().model)

@@ -1,9 +1,12 @@
 """Answers that fit a JSON Schema: one at once, one at the second attempt, one never.
 
-It needs no key: the models are scripted, so that the answers that do not fit can be shown. With
-another model under the same alias the rest stays as it is.
+    python examples/structured-output/structured_output.py [--model PROVIDER:ID]
+
+It needs no key: without --model the answers are scripted, so that those that do not fit can be
+shown. With a model the rest stays as it is.
 """
 
+import argparse
 import sys
 
 import trio
@@ -24,7 +27,6 @@ TICKET = {
 
 MOB = {
     "mob": {"id": "desk", "lead": "clerk"},
-    "models": {"reader": {"model": "sim:agent"}},
     "profiles": {"clerk": {"model": "reader", "output_schema": TICKET, "output_retries": 1}},
     "members": {"clerk": {"profile": "clerk"}},
 }
@@ -39,9 +41,11 @@ SCRIPT = [
 ]
 
 
-async def main() -> None:
-    model = ScriptedModel(SCRIPT)
-    async with open_mob(MobDefinition.from_table(MOB), models={"reader": model}) as mob:
+async def main(model: str | None) -> None:
+    script = ScriptedModel(SCRIPT)
+    stands_in = {"reader": script} if model is None else None
+    table = {**MOB, "models": {"reader": {"model": model or "sim:agent"}}}
+    async with open_mob(MobDefinition.from_table(table), models=stands_in) as mob:
         for text in ("How do I stop a mob?", "It lost my data!", "Help!"):
             try:
                 result = await mob.ask("clerk", text)
@@ -49,9 +53,12 @@ async def main() -> None:
                 print(f"no ticket: {error}; the model said {error.text!r}")
             else:
                 print(f"{result.output['kind']}, urgency {result.output['urgency']}")
-        correction = model.requests[2].messages[-1].text
-        print(f"what the model was told: {correction}", file=sys.stderr)
+        if model is None:
+            correction = script.requests[2].messages[-1].text
+            print(f"what the model was told: {correction}", file=sys.stderr)
 
 
 if __name__ == "__main__":
-    trio.run(main)
+    options = argparse.ArgumentParser(description="Answers that fit a JSON Schema.")
+    options.add_argument("--model", help="provider:id; default: a script, no key")
+    trio.run(main, options.parse_args().model)
