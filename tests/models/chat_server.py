@@ -1,12 +1,11 @@
 """A chat-completions server on 127.0.0.1 that answers as a test tells it to.
 
-Owns: real sockets, real HTTP (h11), the wire format of the stream. Must not: understand the
+Owns: the wire format of the stream. Must not: understand the
 requests; it records them.
 """
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -15,6 +14,8 @@ from typing import Any
 import attrs
 import h11
 import trio
+
+from tests.models.http import Connection, serving
 
 CHUNK_USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
 
@@ -95,66 +96,34 @@ class ChatServer:
 
     async def serve(self, stream: trio.SocketStream) -> None:
         self.connections += 1
-        connection = h11.Connection(h11.SERVER)
+        connection = Connection(stream)
         async with stream:
-            while connection.our_state is h11.IDLE:
-                request = await self._request(connection, stream)
-                if request is None:
-                    return
-                await self._answer(connection, stream)
-                if connection.states == {h11.CLIENT: h11.DONE, h11.SERVER: h11.DONE}:
-                    connection.start_next_cycle()
+            async for heard in connection.requests():
+                self.headers.append(heard.headers)
+                self.requests.append(heard.body)
+                await self._answer(connection)
 
-    async def _request(self, connection: h11.Connection, stream: trio.SocketStream) -> Any:
-        body = b""
-        while True:
-            event = connection.next_event()
-            if event is h11.NEED_DATA:
-                try:
-                    connection.receive_data(await stream.receive_some())
-                except trio.BrokenResourceError:
-                    return None
-            elif isinstance(event, h11.Request):
-                self.headers.append({k.decode(): v.decode() for k, v in event.headers})
-            elif isinstance(event, h11.Data):
-                body += bytes(event.data)
-            elif isinstance(event, h11.EndOfMessage):
-                self.requests.append(json.loads(body))
-                return self.requests[-1]
-            else:
-                return None
-
-    async def _answer(self, connection: h11.Connection, stream: trio.SocketStream) -> None:
+    async def _answer(self, connection: Connection) -> None:
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-
-        async def send(event: Any) -> None:
-            await stream.send_all(connection.send(event) or b"")
-
         if isinstance(answer, Plain):
-            body = (
-                answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()
-            )
-            headers = [("content-type", "application/json"), ("content-length", str(len(body)))]
-            await send(h11.Response(status_code=answer.status, headers=[*headers, *answer.headers]))
-            await send(h11.Data(data=body))
-            await send(h11.EndOfMessage())
+            await connection.send_json(answer.status, answer.body, answer.headers)
             return
-        await send(h11.Response(status_code=200, headers=[("content-type", "text/event-stream")]))
+        await connection.begin_events()
         try:
             for piece in wire(answer.chunks):
-                await send(h11.Data(data=piece))
+                await connection.send(h11.Data(data=piece))
                 await trio.lowlevel.checkpoint()
             if answer.hang:
                 self.hanging.set()
-                if not await stream.receive_some():
+                if not await connection.stream.receive_some():
                     self.left.set()
             elif answer.complete:
-                await send(h11.Data(data=b"data: [DONE]\n\n"))
-                await send(h11.EndOfMessage())
+                await connection.send(h11.Data(data=b"data: [DONE]\n\n"))
+                await connection.send(h11.EndOfMessage())
                 return
         except trio.BrokenResourceError:
             self.left.set()
-        connection.send_failed()
+        connection.drop()
 
 
 def wire(chunks: Iterable[dict[str, Any] | str | bytes]) -> Iterable[bytes]:
@@ -171,11 +140,6 @@ def wire(chunks: Iterable[dict[str, Any] | str | bytes]) -> Iterable[bytes]:
 async def open_chat_server() -> AsyncIterator[ChatServer]:
     """Serve until the block ends."""
     server = ChatServer()
-    async with trio.open_nursery() as nursery:
-        listeners = await nursery.start(
-            functools.partial(trio.serve_tcp, server.serve, 0, host="127.0.0.1")
-        )
-        port = listeners[0].socket.getsockname()[1]
-        server.base_url = f"http://127.0.0.1:{port}/v1"
+    async with serving(server.serve) as origin:
+        server.base_url = f"{origin}/v1"
         yield server
-        nursery.cancel_scope.cancel()

@@ -6,7 +6,6 @@ one on 127.0.0.1. Must not: understand the requests; it records them.
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -17,6 +16,7 @@ import h11
 import trio
 
 from runtime.conformance.models import Failure, Wish
+from tests.models.http import Connection, serving
 
 Json: TypeAlias = dict[str, Any]
 
@@ -199,59 +199,35 @@ class Service:
 
     async def serve(self, stream: trio.SocketStream) -> None:
         """Answer the requests of one connection."""
-        connection = h11.Connection(h11.SERVER)
+        connection = Connection(stream)
         async with stream:
-            while connection.our_state is h11.IDLE and await self._heard(connection, stream):
+            async for heard in connection.requests():
+                self.paths.append(heard.path)
+                self.headers.append(heard.headers)
+                self.requests.append(heard.body)
                 wish = self.wishes.pop(0) if len(self.wishes) > 1 else self.wishes[0]
                 try:
-                    await self._answer(connection, stream, wish)
+                    await self._answer(connection, wish)
                 except trio.BrokenResourceError:
                     self.left.set()
                     return
-                if connection.states == {h11.CLIENT: h11.DONE, h11.SERVER: h11.DONE}:
-                    connection.start_next_cycle()
 
-    async def _heard(self, connection: h11.Connection, stream: trio.SocketStream) -> bool:
-        body = b""
-        while True:
-            told = connection.next_event()
-            if told is h11.NEED_DATA:
-                try:
-                    connection.receive_data(await stream.receive_some())
-                except trio.BrokenResourceError:
-                    return False
-            elif isinstance(told, h11.Request):
-                self.paths.append(told.target.decode())
-                self.headers.append({k.decode(): v.decode() for k, v in told.headers})
-            elif isinstance(told, h11.Data):
-                body += bytes(told.data)
-            elif isinstance(told, h11.EndOfMessage):
-                self.requests.append(json.loads(body))
-                return True
-            else:
-                return False
-
-    async def _answer(
-        self, connection: h11.Connection, stream: trio.SocketStream, wish: Wish
-    ) -> None:
-        async def send(told: Any) -> None:
-            await stream.send_all(connection.send(told) or b"")
-
+    async def _answer(self, connection: Connection, wish: Wish) -> None:
         if wish.failure is not None:
-            await self._fail(send, wish.failure)
+            await self._fail(connection, wish.failure)
             return
-        await send(h11.Response(status_code=200, headers=[("content-type", "text/event-stream")]))
+        await connection.begin_events()
         for piece in self._pieces(wish):
-            await send(h11.Data(data=piece))
+            await connection.send(h11.Data(data=piece))
             await trio.sleep(wish.pause_s)
         if wish.then == "hang":
-            if not await stream.receive_some():
+            if not await connection.stream.receive_some():
                 self.left.set()
-            connection.send_failed()
+            connection.drop()
         elif wish.then == "drop":
-            connection.send_failed()
+            connection.drop()
         else:
-            await send(h11.EndOfMessage())
+            await connection.send(h11.EndOfMessage())
 
     def _pieces(self, wish: Wish) -> Iterable[bytes]:
         sent = list(self.dialect.events(wish))
@@ -264,24 +240,16 @@ class Service:
         whole, size = b"".join(sent), wish.bytes_at_once
         return [whole[at : at + size] for at in range(0, len(whole), size)]
 
-    async def _fail(self, send: Callable[[Any], Any], failure: Failure) -> None:
-        body = json.dumps(self.dialect.error(failure)).encode()
-        headers = [("content-type", "application/json"), ("content-length", str(len(body)))]
+    async def _fail(self, connection: Connection, failure: Failure) -> None:
+        headers = []
         if failure.retry_after_s is not None and self.dialect.retry_header:
             headers.append(("retry-after", str(failure.retry_after_s)))
-        await send(h11.Response(status_code=failure.status, headers=headers))
-        await send(h11.Data(data=body))
-        await send(h11.EndOfMessage())
+        await connection.send_json(failure.status, self.dialect.error(failure), headers)
 
 
 @asynccontextmanager
 async def open_service(dialect: Dialect) -> AsyncIterator[Service]:
     """Serve until the block ends."""
     service = Service(dialect)
-    async with trio.open_nursery() as nursery:
-        listeners = await nursery.start(
-            functools.partial(trio.serve_tcp, service.serve, 0, host="127.0.0.1")
-        )
-        service.origin = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+    async with serving(service.serve) as service.origin:
         yield service
-        nursery.cancel_scope.cancel()
