@@ -194,8 +194,8 @@ def _answered(ledger: Ledger, promise: HookAnswered) -> str | None:
     found = rounds.of[asked.run_id, asked.point, asked.place]
     found.answered.append(asked.name)
     if hook.mode == "observe":
-        return None
-    if promise.what in ("failed", "cut"):
+        pass
+    elif promise.what in ("failed", "cut"):
         found.denied = hook.on_error == "deny"
     elif promise.what == "deny":
         found.denied = True
