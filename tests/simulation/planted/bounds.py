@@ -160,7 +160,7 @@ def hooks_take_as_long_as_they_like() -> Iterator[None]:
         yield
 
 
-@planted("hooks_change_what_they_may", within=300)
+@planted("hooks_change_what_they_may", "what_a_guardrail_denied_never_ran", within=300)
 def turns_go_on_without_their_hooks() -> Iterator[None]:
     """A turn that is continued after a crash has no hooks. Breaks CONTRACTS 4.9, hooks."""
     made = TurnDriver.__init__
