@@ -89,8 +89,8 @@ class Accounts:
         self._archived: set[str] = set()
         #: Tool calls that ran, of each session, by their keys.
         self._ran: defaultdict[str, set[str]] = defaultdict(set)
-        #: When the first attempt at each call was made, by process.
-        self._first: dict[tuple[int, str], float] = {}
+        #: When the newest process made its first attempt at each call.
+        self._first: dict[str, float] = {}
 
     def opening(self, ledger: Ledger, definition: MobDefinition | None, at_s: float) -> None:
         """A process opens the mob of `definition`, whose budgets may be others than before."""
@@ -99,6 +99,7 @@ class Accounts:
         self.catch_up(ledger)
         self.definition = definition
         self.loose.clear()
+        self._first.clear()
         for scope in list(self.of):
             self._look(scope, at_s)
 
@@ -219,7 +220,7 @@ class Accounts:
     def called(self, ledger: Ledger, promise: ModelCalled) -> str | None:
         """A model is called: what is wrong with that, if anything."""
         self.catch_up(ledger)
-        call = (ledger.written[-1].commit.process, promise.key.partition(".summary.")[0])
+        call = promise.key.partition(".summary.")[0]
         began_s = self._first.setdefault(call, promise.at_s) - self._slack_s(promise.session_id)
         for scope in self.scopes(promise.session_id):
             for limit, (since_s, seq) in self.of[scope].since.items():
