@@ -22,9 +22,12 @@ import trio
 
 from mob.definition import WAKE
 from mob.errors import MemberFailed
+from mob.going import GoingOn
+from mob.groups import NO_GROUPS, GroupTree
 from mob.jobs import Job, LiveMember
 from mob.records import MemberExited
 from mob.roster import Member, Roster
+from mob.supervising import NO_FAILURE, Supervisors
 from mob.supervision import Exit, GiveUp, decide
 from runtime.asking import TurnWaits
 from runtime.driver import TurnAborted
@@ -50,21 +53,25 @@ class Activations:
         nursery: trio.Nursery,
         roster: Roster,
         profile: Callable[[str], ProfileDefinition],
+        groups: GroupTree = NO_GROUPS,
     ) -> None:
         self._realm = realm
         self._nursery = nursery
         self._roster = roster
-        self._profile = profile
+        self.profile = profile
         realm.background.serve(nursery)
         realm.background.noticed = self._noticed
         realm.decisions.woken.append(self._decided)
         self.members: dict[str, LiveMember] = {}
+        self.supervisors = Supervisors(groups, self, realm, roster)
         self.active = 0
         self._quiet: trio.Event | None = None
         #: While draining, turns in flight go on and only nested jobs are begun, and what must come
         #: before them; while halted, none.
         self.draining = False
         self.halted = False
+        #: While completing, nobody goes on by itself.
+        self.completing = False
         #: Whether the nursery is being cancelled. Nothing can be done in it any more, and what was
         #: cut off in it has records on their way that nobody waits for.
         self._over = False
@@ -102,6 +109,7 @@ class Activations:
         if not self.halted:
             self._realm.background.resume()
         for live in self.members.values():
+            live.failed = False
             self.start(live)
 
     def kill(self, live: LiveMember, cause: str) -> bool:
@@ -246,7 +254,7 @@ class Activations:
 
     def _wakes(self, row: Member) -> bool:
         """Whether the member is begun a turn when one of its children has ended."""
-        subagents = self._profile(row.profile).subagents
+        subagents = self.profile(row.profile).subagents
         return subagents is not None and subagents.notify == WAKE
 
     def _noticed(self, session_id: SessionId) -> None:
@@ -281,7 +289,7 @@ class Activations:
 
     def _next(self, live: LiveMember) -> Job | None:
         """The job to begin now, if there is one."""
-        if self.halted or self._over or live.gone or live.held:
+        if self.halted or self._over or live.gone or live.held or live.failed:
             return None
         if live.current is not None:
             return None if live.parked else live.current
@@ -317,9 +325,13 @@ class Activations:
         live.current = job
         if job.withdrawn is not None:
             return await self._give_up(live, job, job.withdrawn)
+        live.together = False
         inputs = (job.pending,)
+        run = None
         try:
-            record = await self._realm.driver(live.row.session_id, inputs).run(inputs)
+            if self.profile(live.row.profile).autonomy is not None:
+                run = GoingOn(self, live, job, self._realm)
+            record = await self._realm.driver(live.row.session_id, inputs, run).run(inputs)
         except StoreError:
             raise
         except SessionQuarantined as error:  # nothing to continue, and trying again cannot help
@@ -328,13 +340,17 @@ class Activations:
             live.parked = self._realm.decisions.parked(live.row.session_id)
         except TurnAborted as aborted:
             if not self.halted:
-                await self._exited(live, job, str(aborted), retryable=True)
+                together, live.together = live.together, False
+                await self._exited(live, job, str(aborted), retryable=True, together=together)
         except Exception as error:  # noqa: BLE001 a member's crash is an exit record
             # A model's failure has been tried again where it happened, as often as it may be.
             retryable = not isinstance(error, ModelError)
             await self._exited(live, job, describe(error), retryable=retryable)
         else:
             self._finish(live, job, record)
+        if run is not None and run.pending is not None and job not in live.jobs:
+            live.jobs.append(Job(run.pending, nested=False))
+            await self._back_off(live, run.delay_s)
 
     def _finish(
         self, live: LiveMember, job: Job, record: TurnEnded | None, error: Exception | None = None
@@ -349,11 +365,20 @@ class Activations:
                 if each.pending.input_id not in left:
                     live.jobs.remove(each)
 
-    async def _exited(self, live: LiveMember, job: Job, cause: str, *, retryable: bool) -> None:
+    async def _exited(
+        self,
+        live: LiveMember,
+        job: Job,
+        cause: str,
+        *,
+        retryable: bool,
+        together: bool = False,
+    ) -> None:
         """Record a bad exit and do what the supervisor decides.
 
         The barrier lets everything the dead activation queued reach the disk first, so that the
-        next one starts from what is there and not from what was there a moment ago.
+        next one starts from what is there and not from what was there a moment ago. One that was
+        cut off for the sake of its group (`together`) is no failure that the group counts.
         """
         await self._realm.store.barrier()
         if _leaves(live):
@@ -361,10 +386,13 @@ class Activations:
         if job.pending.input_id not in (self._realm.state.head(live.row.session_id).inputs or ()):
             return self._settle_from_disk(live, job)
         decision = decide(
-            self._profile(live.row.profile).restart,
+            self.profile(live.row.profile).restart,
             live.recent,
             Exit(cause, retryable, trio.current_time()),
         )
+        above = NO_FAILURE if together else self.supervisors.failed(live, cause)
+        if above.reason is not None:
+            decision = GiveUp(above.reason)
         delay_s = None if isinstance(decision, GiveUp) else decision.delay_s
         await self._realm.append(
             MemberExited(
@@ -373,20 +401,28 @@ class Activations:
                 cause,
                 delay_s,
                 self._realm.ports.clock.now_ns(),
-            )
+            ),
+            *above.records,
         ).wait()
-        if _leaves(live):
+        live.failed = above.stops
+        above.carry_out()
+        if _leaves(live) or above.stops:
             return None
         if isinstance(decision, GiveUp):
             await self._give_up(live, job, decision.reason)
             return None
         live.recent = decision.recent
         self._realm.live(live.row.session_id).now_doing(Doing.RESTARTING, cause)
+        await self._back_off(live, decision.delay_s)
+        return None
+
+    async def _back_off(self, live: LiveMember, delay_s: float) -> None:
+        if delay_s <= 0:
+            return
         with trio.CancelScope() as live.backoff:
             if not self.halted and not _leaves(live):
-                await trio.sleep(decision.delay_s)
+                await trio.sleep(delay_s)
         live.backoff = None
-        return None
 
     async def _give_up(self, live: LiveMember, job: Job, reason: str) -> None:
         inputs = (job.pending,)

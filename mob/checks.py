@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
+from mob.autonomy import REST
 from mob.budgets import budget_mistakes
 from mob.comms.settings import bounded_comms, comms_mistakes, edge_mistakes
 from mob.context import context_mistakes
@@ -28,6 +29,7 @@ from mob.tooldefs import (
     bounded_tools,
     check_tools,
 )
+from mob.workdefs import bounded_work, work_mistakes
 from runtime.structured import check_schema
 from runtime.tools.names import MCP_PREFIX
 from runtime.tools.policy import matches
@@ -88,6 +90,7 @@ def _bounded(definition: MobDefinition) -> Iterable[tuple[str, float | None, flo
             yield f"models.{name}.retry.{key}", getattr(model.retry, key), 0, INF
     yield from bounded_tools(definition)
     yield from bounded_comms(definition)
+    yield from bounded_work(definition)
     for name, profile in definition.profiles.items():
         path = f"profiles.{name}"
         yield f"{path}.output_retries", profile.output_retries, 0, INF
@@ -141,6 +144,7 @@ def _check_references(definition: MobDefinition) -> Iterable[Mistake]:
                 f"members.{name}.profile", "profile", member.profile, definition.profiles
             )
     yield from edge_mistakes(definition, [*definition.members, *names])
+    yield from work_mistakes(definition, names)
 
 
 def _check_fallbacks(definition: MobDefinition) -> Iterable[Mistake]:
@@ -172,6 +176,8 @@ def _check_choices(
         offered.add(LOAD_SKILL)
     if profile.memory is not None:
         offered.add(SEARCH_MEMORY)
+    if profile.autonomy is not None:
+        offered.add(REST)
     if profile.board:
         offered.update(BOARD_TOOLS)
     offered.update(f"{ASK_PREFIX}{other}" for other in definition.profiles)

@@ -33,7 +33,12 @@ class SkillLists:
 NO_SKILL_LISTS: Final = SkillLists()
 
 #: What a blueprint does not say, because it was not given.
-UNGIVEN: Final = {"skills": attrs.asdict(NO_SKILL_LISTS), "memory": None, "board": False}
+UNGIVEN: Final = {
+    "skills": attrs.asdict(NO_SKILL_LISTS),
+    "memory": None,
+    "board": False,
+    "autonomy": None,
+}
 
 #: Whose turns a profile with a memory may search.
 SCOPES: Final = ("session", "mob")

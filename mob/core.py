@@ -24,6 +24,7 @@ from mob.harness import Harnesses
 from mob.lifecycle import UNDER_WAY, MobState, VerbRefused, admit
 from mob.receipts import MemberHandle
 from mob.roster import Member
+from mob.workdefs import group_tree
 from runtime.checkpoint import CheckpointGate
 from runtime.realm import Realm
 from runtime.subscribing import Subscriptions
@@ -49,7 +50,8 @@ class MobCore:
         self._harnesses = harnesses
         self._gate = gate
         self._nursery = nursery
-        self._activations = Activations(realm, nursery, folds.roster, harnesses.profile)
+        groups = group_tree(definition)
+        self._activations = Activations(realm, nursery, folds.roster, harnesses.profile, groups)
         self._subscriptions = Subscriptions(realm.journal)
         #: Who may send to whom now.
         self.wiring = Wiring(

@@ -22,6 +22,7 @@ from typing import Any, Final
 
 import attrs
 
+from mob.autonomy import Autonomy
 from mob.budgets import read_budget
 from mob.checks import mistakes_of
 from mob.comms.settings import (
@@ -65,6 +66,7 @@ from mob.tooldefs import (
     read_shell,
     read_tool,
 )
+from mob.workdefs import GroupDefinition, read_autonomy, read_groups
 from runtime.budget import Budget
 from runtime.checkpoint import CheckpointPolicy
 from runtime.session import CompactionPolicy
@@ -98,7 +100,7 @@ class ProfileDefinition:
     ``[mcp.X]``, `tools_deny` of what it may not call, whatever offers it, `approve` of what waits
     for an approval when it calls it. `tools_within` are the lists of the profiles that it extends:
     what it is offered is in each of them as well. With `board` its members have the tools of the
-    task board."""
+    task board; with `autonomy` they go on by themselves."""
 
     model: str
     instructions: str = ""
@@ -122,6 +124,7 @@ class ProfileDefinition:
     tools_within: tuple[tuple[str, ...], ...] = ()
     board: bool = False
     comms: CommsDefinition = NO_COMMS
+    autonomy: Autonomy | None = None
 
     @property
     def allowed(self) -> tuple[tuple[str, ...], ...]:
@@ -170,6 +173,7 @@ class MobDefinition:
     skills: tuple[str, ...] = ()
     mailbox: MailboxDefinition = DEFAULT_MAILBOX
     flows: Mapping[str, FlowDefinition] = attrs.field(factory=dict)
+    groups: Mapping[str, GroupDefinition] = attrs.field(factory=dict)
     folder: Path = attrs.field(factory=Path, eq=False)
     source: str = attrs.field(default="definition", eq=False)
 
@@ -257,7 +261,7 @@ class MobDefinition:
             _only_given(tool, approve=UNASKED)
         for member in table["members"].values():
             _only_given(member, tools={"allow": None, "deny": ()})
-        _only_given(table, skills=(), flows={})
+        _only_given(table, skills=(), flows={}, groups={})
         _only_given(table["wiring"], directed=(), rules={})
         if self.flows:
             table["flows"] = {name: plain(flow) for name, flow in self.flows.items()}
@@ -310,6 +314,7 @@ def _read(top: TableReader, folder: Path, source: str) -> MobDefinition:
         skills=read_skill_folders(top),
         mailbox=read_mailbox(top, DEFAULT_MAILBOX),
         flows=read_flows(top, partial(_read_schema, folder=folder)),
+        groups=read_groups(top),
         folder=folder,
         source=source,
     )
@@ -346,6 +351,7 @@ def _read_profile(folder: Path, table: TableReader) -> tuple[ProfileDefinition, 
         approve=table.texts("approve"),
         board=table.take("board", bool, False),
         comms=read_comms(table),
+        autonomy=read_autonomy(table),
     )
     table.done()
     return profile, lists.allow is not None

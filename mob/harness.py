@@ -18,6 +18,7 @@ from mob.budgets import check_run_budget, open_budgets
 from mob.context import LoadedSkills
 from mob.definition import MobDefinition, ProfileDefinition
 from mob.errors import DefinitionInvalid, Mistake
+from mob.going import REST_TOOL
 from mob.hooks import LoadedHooks
 from mob.peers import ask_peers
 from mob.tooldefs import ASK, SHELL, ShellDefinition
@@ -210,6 +211,8 @@ class Harnesses:
             own.append(SearchMemory(self.memory(mob), lambda asker: self.readable(mob, asker)))
         if member is not None:
             own.extend(self._peer_tools(mob, member))
+            if profile.autonomy is not None:
+                own.append(REST_TOOL)
             own.extend(board_tools(mob.board, member) if profile.board else ())
         library = [each for name, each in self._tools.items() if name != SHELL]
         turned_on = tuple(each.spec.name for each in own)

@@ -60,6 +60,7 @@ class LiveMember:
         "backoff",
         "before",
         "current",
+        "failed",
         "farewell",
         "gone",
         "held",
@@ -67,6 +68,7 @@ class LiveMember:
         "parked",
         "recent",
         "row",
+        "together",
         "told",
         "waiting_for",
     )
@@ -82,6 +84,10 @@ class LiveMember:
         self.parked = False
         #: Whether nothing is begun yet: its session is on its way to the disk.
         self.held = False
+        #: Whether its failure stops the mob: its turn is left alone until the mob is resumed.
+        self.failed = False
+        #: Whether its turn is being cut off for the sake of its group, not for its own fault.
+        self.together = False
         #: The generation that this one takes over from, until this one is on disk.
         self.before: LiveMember | None = None
         #: Whether the member leaves: its queue is not worked on any more.

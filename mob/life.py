@@ -7,6 +7,7 @@ the mob's state. Must not: have a say in who is a member or what is asked of who
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final
 
 import trio
@@ -46,6 +47,7 @@ class LifeVerbs(GenerationVerbs, ApprovalVerbs):
 
     async def recover(self) -> None:
         """Take up the work the journal says is unfinished; when stopped, only close the gate."""
+        self._activations.supervisors.recall()
         for row in self.roster.members.values():
             head = self.realm.state.heads[row.session_id]
             if head.inputs:
@@ -61,7 +63,9 @@ class LifeVerbs(GenerationVerbs, ApprovalVerbs):
             await self._flows.sweep()
             await self._gate.cancel()
 
-    async def stop(self, deadline_s: float = DRAIN_S) -> StopReport:
+    async def stop(
+        self, deadline_s: float = DRAIN_S, *, reason: str = "asked to stop"
+    ) -> StopReport:
         """Stop durably: refuse work, drain turns in flight until the deadline, cancel the rest.
 
         What is cancelled stays in flight on disk and is continued at `resume`. A stopped mob stays
@@ -88,7 +92,7 @@ class LifeVerbs(GenerationVerbs, ApprovalVerbs):
             await self.realm.store.barrier()
             await self._gate.flush()
             await self._gate.cancel()
-            await self._record_state("stop", "asked to stop")
+            await self._record_state("stop", reason)
         finally:
             self._changing = None
             activations.draining = self._closed
@@ -131,6 +135,7 @@ class LifeVerbs(GenerationVerbs, ApprovalVerbs):
         self._begin_change("complete")
         activations = self._activations
         completed = False
+        activations.completing = True
         try:
             await self._worked_off()
             await self._gate.flush()
@@ -139,6 +144,7 @@ class LifeVerbs(GenerationVerbs, ApprovalVerbs):
             completed = True
         finally:
             self._changing = None
+            activations.completing = False
             if completed:
                 activations.halt()
             else:
@@ -199,6 +205,15 @@ class LifeVerbs(GenerationVerbs, ApprovalVerbs):
         await self.realm.append(RunReported(key, self.realm.ports.clock.now_ns())).wait()
 
     # -- inside ----------------------------------------------------------------------------
+
+    def _escalated(self, reason: str) -> None:
+        """A failure that no group puts up with: the mob is stopped for it."""
+
+        async def stop() -> None:
+            with suppress(VerbRefused, MobClosed):  # it is being stopped, or ended, already
+                await self.stop(reason=reason)
+
+        self._nursery.start_soon(stop, name="escalation")
 
     def _begin_change(self, verb: str) -> None:
         """Admit a verb that changes the state; no other is admitted until it has ended."""

@@ -24,8 +24,9 @@ from mob.folds import MobFolds
 from mob.harness import Harnesses
 from mob.life import LifeVerbs
 from mob.messaging import MessageVerbs
-from mob.records import MemberRespawned, MemberRetired, MemberSpawned
+from mob.records import MemberExited, MemberRespawned, MemberRetired, MemberSpawned
 from mob.sessions import mob_sessions
+from mob.supervising import exits_of
 from runtime.budget import Budget
 from runtime.checkpoint import CheckpointGate
 from runtime.driver import SessionConfig
@@ -66,6 +67,7 @@ class Mob(FlowVerbs, MessageVerbs, WireVerbs, LifeVerbs):
         realm.configure = self.configure
         self._after_fold(FlowStarted, self._flows.started)
         self._after_fold(FlowEnded, self._flows.ended)
+        self._activations.supervisors.stop = self._escalated
         self._after_fold(TurnEnded, gate.turn_ended)
         self._after_fold(SessionArchived, lambda record: gate.archived(record.session_id))
         self._after_fold(SessionDeleted, lambda record: gate.deleted(record.session_id))
@@ -88,6 +90,11 @@ class Mob(FlowVerbs, MessageVerbs, WireVerbs, LifeVerbs):
         """The past turns that fit `query`, best first: of those a member may read, or of all."""
         asker = None if member is None else self.session_of(member)
         return await self._harnesses.search(self, query, asker, limit)
+
+    def exits(self, member: str | None = None) -> tuple[MemberExited, ...]:
+        """The latest bad exits of members with their causes, oldest first, of one member (also of
+        one that has left) or of all: at most `mob.roster.EXITS`, also of earlier processes."""
+        return exits_of(self.roster, member)
 
     def events(self, after: int = 0) -> AsyncGenerator[Event, None]:
         """Every committed record above the cursor `after`, then the future, without end.

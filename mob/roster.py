@@ -6,6 +6,7 @@ member is a row in here and nothing else: it holds no task.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -43,6 +44,11 @@ class Member:
     first: SessionId | None = None
 
 
+#: Bad exits that a mob remembers: what people look at, and what counts against the intensity of
+#: restarts in the next process.
+EXITS: Final = 256
+
+
 class Roster:
     """The rows by name in order of joining, and what else the mob's journal says."""
 
@@ -58,6 +64,8 @@ class Roster:
         self.created_at_ns = 0
         #: How often the answer to a run was reported, by its idempotency key.
         self.reported: set[str] = set()
+        #: The latest bad exits of members, oldest first.
+        self.exits: deque[MemberExited] = deque(maxlen=EXITS)
         #: Names of the rows that differ from what was last written (see `changed`).
         self._changed: set[bytes] = set()
         transitions: dict[type, Callable[[int, Any], None]] = {
@@ -82,6 +90,8 @@ class Roster:
             kind, _, member = name.decode().partition("/")
             if kind == "mob":
                 yield name, self._mob_row()
+            elif kind == "exits":
+                yield name, pack_row([attrs.astuple(each) for each in self.exits])
             elif kind == "former":
                 yield name, pack_row(member, self.former[SessionId(member)], "former")
             elif member in self.members:
@@ -92,7 +102,9 @@ class Roster:
     def load(self, name: bytes, row: bytes) -> None:
         """Take a row back. Members come back in the order of their sessions, which is theirs."""
         fields = unpack_row(row)
-        if name == b"mob":
+        if name == b"exits":
+            self.exits.extend(MemberExited(*each) for each in fields[0])
+        elif name == b"mob":
             self.mob_id, self.blueprint, self.created_at_ns, state, reported = fields
             self.mob_state = MobState(state)
             self.reported = set(reported)
@@ -122,8 +134,9 @@ class Roster:
 
     def clear(self) -> None:
         """Forget the rows: others are loaded."""
-        for each in (self.members, self.retired, self.former, self.reported, self._changed):
+        for each in (self.members, self.retired, self.former, self.reported, self.exits):
             each.clear()
+        self._changed.clear()
 
     def _mob_row(self) -> bytes:
         return pack_row(
@@ -177,6 +190,8 @@ class Roster:
             self._changed.add(_row_name(record.name))
 
     def _exited(self, _seq: int, record: MemberExited) -> None:
+        self.exits.append(record)
+        self._changed.add(b"exits")
         row = self.members.get(record.name)
         if row is not None and row.session_id == record.session_id:
             row.last_exit = record.cause

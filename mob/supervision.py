@@ -21,6 +21,8 @@ class RestartWhen(enum.Enum):
     NEVER = "never"
     #: After a crash, or a failure that may pass. One that cannot pass (no API key) is given up.
     ON_FAILURE = "on-failure"
+    #: After any end: also one that cannot pass, and when an autonomous member has come to rest.
+    ALWAYS = "always"
 
 
 @attrs.frozen
@@ -72,7 +74,7 @@ def decide(policy: RestartPolicy, recent: tuple[float, ...], exit_: Exit) -> Dec
     """
     if policy.when is RestartWhen.NEVER:
         return GiveUp(f"{exit_.cause} (restart policy: never)")
-    if not exit_.retryable:
+    if not exit_.retryable and policy.when is not RestartWhen.ALWAYS:
         return GiveUp(exit_.cause)
     recent = tuple(at for at in recent if exit_.at_s - at < policy.within_s)
     if len(recent) >= policy.max_restarts:

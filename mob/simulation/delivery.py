@@ -208,7 +208,8 @@ def restarts_back_off(ledger: Ledger, written: Written) -> str | None:
     # Not forgotten is for certain what was decided, at the earliest, within that time of now.
     now_s, within_s = written.commit.at_s, float(policy["within_s"])
     recent = sum(now_s - each.earliest_s < within_s for each in before)
-    allowed = delays[recent : len(before) + 1]
+    # Those of earlier processes count too, as old as the wall clock, which may jump, says.
+    allowed = delays[recent : len(before) + 1 + _of_earlier(ledger, written)]
     if record.restart_in_s in allowed:
         return None
     return f"restart in {record.restart_in_s} s; after {len(before)} restarts it may be {allowed}"
@@ -228,7 +229,10 @@ def giving_up_is_deserved(ledger: Ledger, written: Written) -> str | None:
         each
         for each in ledger.exits[record.session_id]
         if each.record.restart_in_s is not None
-        and given_up.earliest_s - each.commit.at_s < float(policy["within_s"])
+        and (
+            each.commit.process != written.commit.process
+            or given_up.earliest_s - each.commit.at_s < float(policy["within_s"])
+        )
     ]
     if len(recent) >= int(policy["max_restarts"]):
         return None
@@ -250,6 +254,14 @@ def _exits(ledger: Ledger, written: Written) -> list[KnownExit]:
         for each in ledger.exits.get(written.record.session_id, ())
         if each.commit.process == written.commit.process
     ]
+
+
+def _of_earlier(ledger: Ledger, written: Written) -> int:
+    """How often earlier processes restarted the session."""
+    return sum(
+        each.commit.process != written.commit.process and each.record.restart_in_s is not None
+        for each in ledger.exits.get(written.record.session_id, ())
+    )
 
 
 def nothing_is_left_behind(ledger: Ledger, _: object) -> str | None:

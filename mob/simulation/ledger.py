@@ -99,7 +99,7 @@ class Ledger:
         #: The session of a member that took over from another one.
         self.succeeded: dict[str, str] = {}
         self.reported: set[str] = set()
-        #: Bad exits of each session, oldest first, of the process that wrote the last.
+        #: Bad exits of each session, oldest first.
         self.exits: defaultdict[str, list[KnownExit]] = defaultdict(list)
         #: The last one, if the supervisor gave up and the failed turn is still to come.
         self.given_up: dict[str, KnownExit] = {}
@@ -253,11 +253,11 @@ class Ledger:
     def _member_exited(self, written: Written, record: MemberExited) -> None:
         exits = self.exits[record.session_id]
         process = written.commit.process
-        if exits and exits[-1].commit.process != process:
-            exits.clear()
+        same = bool(exits) and exits[-1].commit.process == process
+        if not same:
             self.given_up.pop(record.session_id, None)
         earliest_s = self.opened_s.get(process, 0.0)
-        if exits:
+        if same:
             earliest_s = exits[-1].commit.at_s  # not later: a stop cuts the backoff short
         exits.append(KnownExit(record, written.commit, earliest_s))
         if record.restart_in_s is None:

@@ -278,7 +278,7 @@ def test_a_value_that_cannot_be_is_named_by_its_path(path: str, value: Any, mess
 
 def test_all_mistakes_are_told_at_once() -> None:
     data = with_("profiles.boss.max_steps", "many")
-    data["profiles"]["boss"]["modle"] = "big"
+    data["profiles"]["boss"]["modell"] = "big"
     data["members"]["w"]["replicas"] = 0
     data["mobb"] = {}
     data["checkpoint"]["every_turns"] = 0
@@ -287,13 +287,13 @@ def test_all_mistakes_are_told_at_once() -> None:
     found = {each.path for each in caught.value.mistakes}
     assert found == {
         "profiles.boss.max_steps",
-        "profiles.boss.modle",
+        "profiles.boss.modell",
         "members.w.replicas",
         "mobb",
         "checkpoint.every_turns",
     }
     assert str(caught.value).startswith("my.toml is not a valid mob definition")
-    assert "profiles.boss.modle: unknown key (did you mean 'model'?)" in str(caught.value)
+    assert "profiles.boss.modell: unknown key (did you mean 'model'?)" in str(caught.value)
 
 
 @pytest.mark.parametrize(

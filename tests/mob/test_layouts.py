@@ -80,10 +80,12 @@ VERSION_1: dict[type, tuple[int, str]] = {
 
 #: The roster's rows in layout 1, while the member is there and after it has left.
 MEMBERS_1: dict[bytes, str] = {
+    b"exits": "92019195a8776f726b65722d30a27331a4626f6f6dcb3fe000000000000005",
     b"member/worker-0": "9701a8776f726b65722d30a6776f726b6572a273310201a4626f6f6d",
     b"mob": "9601a47465616da77b2261223a317d01a773746f7070656491a36b6579",
 }
 RETIRED_1: dict[bytes, str] = {
+    b"exits": "92019195a8776f726b65722d30a27331a4626f6f6dcb3fe000000000000005",
     b"member/worker-0": "9301a8776f726b65722d30a27331",
     b"mob": "9601a47465616da77b2261223a317d01a773746f7070656491a36b6579",
 }

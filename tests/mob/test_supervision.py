@@ -117,6 +117,14 @@ def test_what_cannot_pass_is_never_restarted(
         assert decision.reason.startswith("boom")
 
 
+def test_always_restarts_also_after_what_cannot_pass() -> None:
+    """CONTRACTS 6.8: as often as the intensity allows."""
+    policy = RestartPolicy(when=RestartWhen.ALWAYS, max_restarts=1)
+    first = decide(policy, (), Exit("no key", False, 1.0))
+    assert isinstance(first, Restart)
+    assert isinstance(decide(policy, first.recent, Exit("no key", False, 2.0)), GiveUp)
+
+
 def test_any_number_of_restarts_has_a_delay() -> None:
     """A policy that allows thousands of restarts must not overflow on the way there."""
     policy = RestartPolicy(max_restarts=5000, within_s=1e9, backoff_s=0.2, max_backoff_s=30.0)

@@ -1,0 +1,134 @@
+"""Carrying out what the supervisors of groups decide.
+
+Owns: the count of failures of each group, and the effects of a decision: siblings cut off, a member
+told, the mob stopped. Must not: decide (`mob.groups` does), restart whoever failed (its own
+activation does).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+import trio
+
+from mob.groups import SUPERVISOR, GroupTree, RestartThese, StopMob, TellMember, decide_group
+from mob.jobs import Job
+from runtime.ids import InputId
+from runtime.records import InputAccepted
+from runtime.session import PendingInput
+
+if TYPE_CHECKING:
+    from mob.activation import Activations
+    from mob.jobs import LiveMember
+    from mob.records import MemberExited
+    from mob.roster import Roster
+    from runtime.realm import Realm
+
+
+@attrs.define(eq=False)
+class Failure:
+    """What the groups above a member decided on one failure of it.
+
+    `records` belong into the commit that records the failure; `carry_out` is called once that is on
+    disk. `reason` is why the member's turn is given up, if a group says so; `stops` whether the mob
+    is being stopped, and the turn left where it is.
+    """
+
+    records: tuple[Any, ...] = ()
+    carry_out: Callable[[], None] = lambda: None
+    reason: str | None = None
+    stops: bool = False
+
+
+NO_FAILURE: Final = Failure()
+
+
+class Supervisors:
+    """The supervisors of one mob's groups."""
+
+    def __init__(
+        self, tree: GroupTree, activations: Activations, realm: Realm, roster: Roster
+    ) -> None:
+        self._tree = tree
+        self._activations = activations
+        self._realm = realm
+        self._roster = roster
+        self._recent: Mapping[str, tuple[float, ...]] = {}
+        #: Stops the mob; set by whoever has that verb.
+        self.stop: Callable[[str], None] = lambda reason: None
+
+    def recall(self) -> None:
+        """Count what the journal knows of restarts before this process, as old as the wall clock
+        says; one that is ahead of us counts as of now. So a member that crashes the program again
+        and again is given up as one is that only crashes itself."""
+        clock = self._realm.ports.clock
+        now_s, now_ns = trio.current_time(), clock.now_ns()
+        groups: dict[str, list[float]] = {}
+        for each in self._roster.exits:
+            row = self._roster.members.get(each.name)
+            if each.restart_in_s is None or row is None or row.session_id != each.session_id:
+                continue
+            at_s = now_s - max(now_ns - each.at_ns, 0) / 1e9
+            live = self._activations.live(row)
+            live.recent = tuple(sorted((*live.recent, at_s)))
+            group = self._tree.of(each.name)
+            if group is not None:
+                groups.setdefault(group.name, []).append(at_s)
+        self._recent = {name: tuple(sorted(times)) for name, times in groups.items()}
+
+    def failed(self, live: LiveMember, cause: str) -> Failure:
+        """The decision of the groups above `live` on its failure."""
+        if not self._tree:
+            return NO_FAILURE
+        name = live.row.name
+        decision = decide_group(self._tree, name, self._recent, cause, trio.current_time())
+        self._recent = {**self._recent, **decision.recent}
+        if not decision.actions:
+            return NO_FAILURE
+        (action,) = decision.actions
+        if isinstance(action, RestartThese):
+            why = f"group {action.group!r} restarts: {name!r} has failed: {cause}"
+            members = action.members
+            return Failure(carry_out=lambda: self._restart(members, why))
+        if isinstance(action, TellMember):
+            told = self._tell(action, name)
+            if told is not None:
+                return told
+            action = StopMob(action.group, f"{action.reason}; {action.member!r} is not there")
+        reason = action.reason
+        return Failure(carry_out=lambda: self.stop(reason), reason=reason, stops=True)
+
+    def _restart(self, names: tuple[str, ...], cause: str) -> None:
+        for name in names:
+            live = self._activations.members.get(name)
+            if live is not None:
+                live.together = self._realm.abort(live.row.session_id, cause) or live.together
+
+    def _tell(self, action: TellMember, failed: str) -> Failure | None:
+        row = self._roster.members.get(action.member)
+        if row is None:
+            return None
+        text = f"Member {failed!r} has failed, and group {action.group!r} gives up: {action.reason}"
+        pending = PendingInput(InputId(self._realm.ports.ids.new()), text, SUPERVISOR, None)
+        record = InputAccepted(
+            row.session_id,
+            pending.input_id,
+            text,
+            SUPERVISOR,
+            None,
+            self._realm.ports.clock.now_ns(),
+        )
+
+        def queue() -> None:
+            live = self._activations.live(row)
+            if live.row.session_id == row.session_id:
+                self._activations.enqueue(live, Job(pending, nested=False))
+
+        return Failure((record,), queue, action.reason)
+
+
+def exits_of(roster: Roster, member: str | None) -> tuple[MemberExited, ...]:
+    """The latest bad exits, oldest first: of one member, present or not, or of all."""
+    return tuple([each for each in roster.exits if member is None or each.name == member])
