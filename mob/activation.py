@@ -351,6 +351,7 @@ class Activations:
         if run is not None and run.pending is not None and job not in live.jobs:
             live.jobs.append(Job(run.pending, nested=False))
             await self._back_off(live, run.delay_s)
+        return None
 
     def _finish(
         self, live: LiveMember, job: Job, record: TurnEnded | None, error: Exception | None = None
