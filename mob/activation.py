@@ -15,7 +15,8 @@ A member whose history is being rearranged begins its next turn when that is on 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import trio
@@ -31,7 +32,13 @@ from mob.supervising import NO_FAILURE, Supervisors
 from mob.supervision import Exit, GiveUp, decide
 from runtime.asking import TurnWaits
 from runtime.driver import TurnAborted
-from runtime.errors import ModelError, SessionError, SessionQuarantined, describe
+from runtime.errors import (
+    ModelError,
+    SessionError,
+    SessionQuarantined,
+    TurnInterrupted,
+    describe,
+)
 from runtime.ids import SessionId
 from runtime.live import Doing
 from runtime.records import TurnEnded
@@ -64,7 +71,9 @@ class Activations:
         realm.decisions.woken.append(self._decided)
         self.members: dict[str, LiveMember] = {}
         self.supervisors = Supervisors(groups, self, realm, roster)
+        #: How many activations and visits there are.
         self.active = 0
+        self._visits: dict[trio.CancelScope, None] = {}
         self._quiet: trio.Event | None = None
         #: While draining, turns in flight go on and only nested jobs are begun, and what must come
         #: before them; while halted, none.
@@ -149,10 +158,32 @@ class Activations:
             live.backoff.cancel()
         self.start(live)
 
+    @contextmanager
+    def visit(self, session_id: SessionId) -> Iterator[None]:
+        """Around a turn that a caller runs in a task of its own, beside the members: the mob is not
+        quiet before it has ended, and halting cancels it; it stays in flight in the journal.
+
+        Raises:
+            TurnInterrupted: it was cancelled so.
+        """
+        scope = trio.CancelScope()
+        self._visits[scope] = None
+        self.active += 1
+        try:
+            with scope:
+                yield
+        finally:
+            del self._visits[scope]
+            self._rested()
+        if scope.cancelled_caught:
+            raise TurnInterrupted("the mob stops; the turn stays in flight", session_id)
+
     def halt(self) -> None:
         """Cancel every activation; turns in flight stay in flight in the journal."""
         self.halted = True
         self._realm.background.halt()
+        for scope in list(self._visits):
+            scope.cancel()
         for live in self.members.values():
             if live.active:
                 self._cut(live, "halted")
@@ -309,13 +340,16 @@ class Activations:
         finally:
             self._over = self._over or not whole
             live.active = False
-            self.active -= 1
             if live.farewell is not None:
                 self._tell_all(live, live.farewell)
-            if self._quiet is not None and not self.active:
-                self._quiet.set()
-                self._quiet = None
-            self._realm.decisions.stir()
+            self._rested()
+
+    def _rested(self) -> None:
+        self.active -= 1
+        if self._quiet is not None and not self.active:
+            self._quiet.set()
+            self._quiet = None
+        self._realm.decisions.stir()
 
     async def _work(self, live: LiveMember, job: Job) -> None:
         await self._realm.trailing.landed(live.row.session_id)
@@ -386,6 +420,8 @@ class Activations:
             return None
         if job.pending.input_id not in (self._realm.state.head(live.row.session_id).inputs or ()):
             return self._settle_from_disk(live, job)
+        if self._realm.decisions.to_interrupt(live.row.session_id):
+            return None  # somebody was told that it ends as interrupted: it is taken up for that
         decision = decide(
             self.profile(live.row.profile).restart,
             live.recent,
@@ -395,23 +431,17 @@ class Activations:
         if above.reason is not None:
             decision = GiveUp(above.reason)
         delay_s = None if isinstance(decision, GiveUp) else decision.delay_s
-        await self._realm.append(
-            MemberExited(
-                live.row.name,
-                live.row.session_id,
-                cause,
-                delay_s,
-                self._realm.ports.clock.now_ns(),
-            ),
-            *above.records,
-        ).wait()
-        live.failed = above.stops
-        above.carry_out()
-        if _leaves(live) or above.stops:
-            return None
-        if isinstance(decision, GiveUp):
-            await self._give_up(live, job, decision.reason)
-            return None
+        session_id, now = live.row.session_id, self._realm.ports.clock.now_ns()
+        record = MemberExited(live.row.name, session_id, cause, delay_s, now)
+        with self._realm.decisions.giving_up(session_id if delay_s is None else None):
+            await self._realm.append(record, *above.records).wait()
+            live.failed = above.stops
+            above.carry_out()
+            if _leaves(live) or above.stops:
+                return None
+            if isinstance(decision, GiveUp):
+                await self._give_up(live, job, decision.reason)
+                return None
         live.recent = decision.recent
         self._realm.live(live.row.session_id).now_doing(Doing.RESTARTING, cause)
         await self._back_off(live, decision.delay_s)

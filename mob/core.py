@@ -10,7 +10,8 @@ never both believe that they were first.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import trio
@@ -26,6 +27,7 @@ from mob.receipts import MemberHandle
 from mob.roster import Member
 from mob.workdefs import group_tree
 from runtime.checkpoint import CheckpointGate
+from runtime.ids import SessionId
 from runtime.realm import Realm
 from runtime.subscribing import Subscriptions
 from stores import Ticket
@@ -90,6 +92,27 @@ class MobCore:
     def at_work(self) -> tuple[str, ...]:
         """The names of the members that have a task now."""
         return tuple(self._activations.at_work())
+
+    def admit_work(self) -> None:
+        """Return if the mob takes work now.
+
+        Raises:
+            VerbRefused, MobClosed: it does not.
+        """
+        self._admit("work")
+
+    @contextmanager
+    def visiting(self, session_id: SessionId) -> Iterator[None]:
+        """Around a turn of a session that is no member's, in its caller's task: it is admitted as
+        other work is, and a stop waits for it until its deadline and then cancels it.
+
+        Raises:
+            VerbRefused, MobClosed: the mob takes no work now.
+            TurnInterrupted: it was cancelled so. It stays in flight and can be continued.
+        """
+        self.admit_work()
+        with self._activations.visit(session_id):
+            yield
 
     # -- inside ----------------------------------------------------------------------------
 

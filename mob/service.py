@@ -26,6 +26,12 @@ from runtime.service import (
     SessionService,
     StartTurnRequest,
 )
+from runtime.service.requests import (
+    AppendSystemContext,
+    ContextStatus,
+    CreateSessionRequest,
+    PeerMessage,
+)
 from runtime.session import SessionHead
 
 
@@ -60,7 +66,9 @@ class MobSessionService(SessionService, Protocol):
 class MobSessions(RealmSessionService):
     """`MobSessionService` over one mob. Get one from `sessions_of`.
 
-    Sessions that are created here belong to no member; they live in the mob's journal.
+    Sessions that are created here belong to no member; they live in the mob's journal, and its
+    state holds for them too: one that is stopped takes nothing and begins nothing, and a stop
+    drains their turns, or cuts them off, as those of members.
     """
 
     def __init__(self, mob: Mob, **given: Any) -> None:
@@ -94,9 +102,27 @@ class MobSessions(RealmSessionService):
         name = self._member(session_id)
         if name is not None and name in self._mob.at_work:
             raise SessionBusy(session_id)
-        return await self.runs.apply(
-            session_id, run_id, request.prompt, boundary, contributing_input_ids
-        )
+        with self._mob.visiting(session_id):
+            return await self.runs.apply(
+                session_id, run_id, request.prompt, boundary, contributing_input_ids
+            )
+
+    async def create_session(self, request: CreateSessionRequest) -> TurnResult:
+        """As its base. Raises `VerbRefused` unless the mob runs, as all that begins work does."""
+        self._mob.admit_work()
+        return await super().create_session(request)
+
+    async def append_system_context(
+        self, session_id: SessionId, request: AppendSystemContext
+    ) -> ContextStatus:
+        self._mob.admit_work()
+        return await super().append_system_context(session_id, request)
+
+    async def send_peer_message(
+        self, message: PeerMessage, *, realm_id: str | None = None
+    ) -> SessionId:
+        self._mob.admit_work()
+        return await super().send_peer_message(message, realm_id=realm_id)
 
     async def cancel_all_checkpointers(self) -> None:
         for gate in (self._mob.realm.checkpoints, self.hosts.gate):
@@ -112,7 +138,8 @@ class MobSessions(RealmSessionService):
         """As its base; of a member's session by way of the member's queue, which must be empty."""
         name = self._member(session_id)
         if name is None:
-            return await super().start_turn(session_id, request)
+            with self._mob.visiting(session_id):
+                return await super().start_turn(session_id, request)
         if self.realm.busy(session_id) or name in self._mob.at_work:
             raise SessionBusy(session_id)
         return await self._mob.ask(name, request.prompt, skills=request.skill_references)

@@ -10,13 +10,22 @@ import trio
 import trio.testing
 
 from mob import open_mob
+from mob.lifecycle import MobState, VerbRefused
 from mob.mob import Mob
 from mob.service import EphemeralMobSessions, PersistentMobSessions, sessions_of
-from runtime.errors import PersistenceDisabled, SessionBusy, SessionNotFound
-from runtime.ids import SessionId
+from runtime.errors import PersistenceDisabled, SessionBusy, SessionNotFound, TurnInterrupted
+from runtime.ids import RunId, SessionId
+from runtime.ledger import RunApplyBoundary
 from runtime.models.base import ModelRequest
 from runtime.models.scripted import ScriptedModel, calling
-from runtime.service import CreateSessionRequest, SessionBuildOptions, StartTurnRequest
+from runtime.service import (
+    AppendSystemContext,
+    CreateSessionRequest,
+    InitialTurnPolicy,
+    PeerMessage,
+    SessionBuildOptions,
+    StartTurnRequest,
+)
 from stores import MemoryStore, open_lmdb
 from tests.mob.mobs import define
 
@@ -181,3 +190,81 @@ async def test_checkpointers_are_closed_and_armed_for_this_mob(tmp_path: Path) -
 
 def gate_of(mob: Mob) -> Any:
     return mob.realm.checkpoints
+
+
+async def test_a_stop_holds_for_sessions_that_are_no_members() -> None:
+    """CONTRACTS 5.11: a mob that stops refuses new work, drains turns in flight and cancels the
+    rest; those of sessions beside the members too. They stay in flight and go on when it runs."""
+    begun, go = trio.Event(), trio.Event()
+
+    async def slow(request: ModelRequest) -> str:
+        begun.set()
+        await go.wait()
+        return f"re: {request.messages[-1].text}"
+
+    ended: list[Exception] = []
+    async with open_mob(define("a"), models=models()) as mob, trio.open_nursery() as nursery:
+        service = sessions_of(mob)
+        build = SessionBuildOptions(llm_client_override=ScriptedModel(slow), comms_name="guest")
+        request = CreateSessionRequest("m:x", initial_turn=InitialTurnPolicy.DEFER, build=build)
+        session = (await service.create_session(request)).session_id
+
+        async def one() -> None:
+            try:
+                await say(service, session, "one")
+            except TurnInterrupted as error:
+                ended.append(error)
+
+        nursery.start_soon(one)
+        await begun.wait()
+        await mob.stop(0.0)
+        assert [str(error) for error in ended] == ["the mob stops; the turn stays in flight"]
+        assert mob.realm.state.head(session).partial is None, "its model had said nothing"
+        last = mob.realm.journal.last
+        message = PeerMessage("guest", "hello", "somebody")
+        for verb in (
+            lambda: service.create_session(request),
+            lambda: say(service, session, "two"),
+            lambda: service.append_system_context(session, AppendSystemContext("it rains")),
+            lambda: service.send_peer_message(message),
+            lambda: service.apply_runtime_turn(
+                session, RunId("r"), StartTurnRequest(""), RunApplyBoundary.RUN_START, ()
+            ),
+        ):
+            with pytest.raises(VerbRefused, match="stopped"):
+                await verb()
+        assert mob.realm.journal.last == last
+        await mob.resume()
+        go.set()
+        assert await say(service, session, "two") == "re: two"
+        texts = [each.text for each in await service.read_history(session)]
+        assert texts == ["one", "re: one", "two", "re: two"]
+
+
+async def test_a_stop_waits_for_sessions_that_are_no_members_until_its_deadline() -> None:
+    """CONTRACTS 5.11."""
+    begun, go = trio.Event(), trio.Event()
+
+    async def slow(request: ModelRequest) -> str:
+        begun.set()
+        await go.wait()
+        return "done"
+
+    said: list[str] = []
+    async with open_mob(define("a"), models=models()) as mob:
+        service = sessions_of(mob)
+        build = SessionBuildOptions(llm_client_override=ScriptedModel(slow))
+        request = CreateSessionRequest("m:x", initial_turn=InitialTurnPolicy.DEFER, build=build)
+        session = (await service.create_session(request)).session_id
+
+        async def one() -> None:
+            said.append(await say(service, session, "one"))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(one)
+            await begun.wait()
+            nursery.start_soon(mob.stop, 60.0)
+            await trio.testing.wait_all_tasks_blocked()
+            assert mob.state is MobState.RUNNING
+            go.set()
+        assert (said, mob.state) == (["done"], MobState.STOPPED)
