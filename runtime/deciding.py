@@ -46,6 +46,8 @@ class Decisions:
         self._parked: dict[SessionId, trio.Event] = {}
         #: Turns to be interrupted as soon as a driver takes them up.
         self._interrupted: dict[SessionId, str] = {}
+        #: Sessions whose turn is being given up.
+        self._given_up: set[SessionId] = set()
         #: Told of a session whose turn is to be taken up again.
         self.woken: list[Callable[[SessionId], None]] = []
         #: Whoever looks whether all wait for decisions; see `watch`.
@@ -175,7 +177,7 @@ class Decisions:
     def interrupt(self, session_id: SessionId, reason: str, *, held: bool) -> bool:
         """Interrupt the session's turn, which no driver is at, if there will be one: somebody was
         admitted to it (`held`), or it waits. Whether there will."""
-        if not (held or self._book.waits(session_id)):
+        if session_id in self._given_up or not (held or self._book.waits(session_id)):
             return False
         self._interrupted.setdefault(session_id, reason)
         self.wake(session_id)
@@ -184,6 +186,19 @@ class Decisions:
     def interrupted(self, session_id: SessionId) -> str | None:
         """Why the turn that is being taken up is to be interrupted. Forgets it."""
         return self._interrupted.pop(session_id, None) if self._interrupted else None
+
+    def to_interrupt(self, session_id: SessionId) -> bool:
+        """Whether somebody was told that the turn is interrupted, and no driver knows of it yet."""
+        return session_id in self._interrupted
+
+    @contextmanager
+    def giving_up(self, session_id: SessionId) -> Iterator[None]:
+        """In a block: the session's turn is being ended as failed, so it cannot be interrupted."""
+        self._given_up.add(session_id)
+        try:
+            yield
+        finally:
+            self._given_up.discard(session_id)
 
     def left(self, session_id: SessionId) -> None:
         """Whoever was admitted to the session has left it."""

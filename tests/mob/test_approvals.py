@@ -15,11 +15,13 @@ from mob import open_mob
 from mob.definition import MobDefinition
 from mob.errors import DefinitionInvalid
 from mob.mob import Mob
+from mob.records import MemberExited
 from mob.view import live_view
 from runtime.errors import SessionError, TurnInterrupted
 from runtime.messages import ToolResult
 from runtime.models.base import ModelReply, ModelRequest
 from runtime.models.scripted import ScriptedModel
+from runtime.records import TurnEnded, TurnOutcome
 from stores import MemoryDisk, StoreFailed, open_memory
 from tests.mob.mobs import define, member
 from tests.runtime.fakes import Doing, asking, call
@@ -254,3 +256,43 @@ async def test_a_store_that_fails_under_a_stop_is_told_as_that() -> None:
                 await mob.stop(60.0)
             (waits,) = mob.approvals()
             await mob.deny(waits.key, by="ada")
+
+
+@pytest.mark.parametrize("given_up", [True, False])
+async def test_a_turn_that_is_given_up_is_not_said_to_be_interrupted(given_up: bool) -> None:
+    """CONTRACTS 4.3, 6.8: while its member's activation ends, a turn that waits is interrupted, or
+    it fails and nobody was told that it is interrupted."""
+
+    def says(request: ModelRequest) -> str | ModelReply:
+        if isinstance(request.messages[-1], ToolResult):
+            return answer(request)
+        return asking(call("p", "pay"), call("w", "work"))
+
+    async def hangs(_: Any) -> str:
+        await trio.sleep_forever()
+        return ""
+
+    told: list[bool] = []
+    definition = defined(restart={"policy": "never"} if given_up else {"backoff_s": 0.01})
+    tools = {"pay": paying(), "work": Doing(hangs, "work")}
+    models = {"m": ScriptedModel(says)}
+    async with (
+        open_memory(MemoryDisk()) as store,
+        open_mob(definition, store=store, models=models, tools=tools) as mob,
+    ):
+        queue = mob.realm.append
+
+        def append(*records: Any) -> Any:
+            if isinstance(records[0], MemberExited):
+                told.append(mob.interrupt("a"))
+            return queue(*records)
+
+        await mob.send("a", "go")
+        await wait_all_tasks_blocked()
+        with patch.object(mob.realm, "append", append):
+            mob.kill("a", "killed")
+            await mob.wait_idle()
+        last = list(mob.realm.journal.read(0))[-1].record
+        assert isinstance(last, TurnEnded)
+        assert told == [not given_up]
+        assert last.outcome is TurnOutcome[("INTERRUPTED", "FAILED")[given_up]]
