@@ -20,6 +20,7 @@ from mob.errors import MobClosed
 from mob.mob import Mob
 from mob.simulation import promises
 from mob.simulation.client import Client
+from mob.simulation.process import Process
 from mob.simulation.questions import KnownQuestion
 from mob.simulation.steps import Step
 from runtime.approvals import Approval
@@ -232,14 +233,17 @@ class Desk:
             nursery.start_soon(self._client.ask, name, text)
 
 
-async def decide_all(world: World, mob: Mob) -> None:
+async def decide_all(world: World, process: Process) -> None:
     """Decide about whatever waits, whenever nothing but that is left to do; until cancelled, or
     until nobody can decide any more."""
     while True:
         try:
-            await mob.wait_blocked()
-            await decide_now(world, mob)
-        except (MobClosed, StoreError):
+            await process.mob.wait_blocked()
+            await decide_now(world, process.mob)
+        except MobClosed:
+            return
+        except StoreError:
+            process.crash("its store does not write any more")
             return
 
 

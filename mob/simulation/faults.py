@@ -143,6 +143,10 @@ class FaultKind(enum.Enum):
     DECISION_STORM = "control.decision_storm"
     #: Decisions come while the mob is stopped, perhaps to another process than that which asked.
     DECIDE_WHILE_STOPPED = "control.decide_while_stopped"
+    #: One session that is no member's is asked, told, interrupted and archived by many at once.
+    SESSION_STORM = "control.session_storm"
+    #: One run is applied by many at once, who go away, while the mob stops or dies.
+    APPLY_STORM = "control.apply_storm"
 
     # Messages (the workload, and models for the peer that is asked).
     #: A peer takes minutes to answer a question.
@@ -151,6 +155,8 @@ class FaultKind(enum.Enum):
     MESSAGE_DUPLICATE = "message.duplicate"
     #: A message of hundreds of kilobytes.
     MESSAGE_HUGE = "message.huge"
+    #: Two texts of system context come at once under one key.
+    CONTEXT_CONFLICT = "message.context_conflict"
 
     # The wall clock (the workload).
     CLOCK_FORWARDS = "clock.forwards"
@@ -180,6 +186,10 @@ CRASH_POINTS: Final[Mapping[str, str]] = {
     "retire.begun": "`retire` was called",
     "decision.begun": "`approve` or `deny` was called",
     "decision.done": "`approve` or `deny` has returned",
+    "apply.begun": "`apply_runtime_turn` was called",
+    "apply.done": "`apply_runtime_turn` has returned",
+    "context.begun": "`append_system_context` was called",
+    "context.done": "`append_system_context` has returned",
     "opened": "a process has opened the mob and taken its work up",
 }
 

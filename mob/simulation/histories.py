@@ -16,7 +16,14 @@ import attrs
 from mob.simulation.facts import Written, absolute, is_context
 from mob.simulation.ledger import Ledger
 from mob.simulation.rounds import withheld
-from runtime.messages import AssistantMessage, Message, ToolResult, Usage, UserMessage
+from runtime.messages import (
+    AssistantMessage,
+    Message,
+    SystemMessage,
+    ToolResult,
+    Usage,
+    UserMessage,
+)
 from runtime.records import (
     ModelRetried,
     SessionForked,
@@ -25,6 +32,7 @@ from runtime.records import (
     TurnOutcome,
     TurnProgressed,
 )
+from runtime.service import HARNESS
 
 #: What a completed turn says whose answer was cut off (`runtime.turn`).
 TRUNCATED: Final = "the answer was cut off at the length limit"
@@ -80,11 +88,18 @@ def one_turn_is_in_flight(ledger: Ledger, written: Written) -> str | None:
         return None
     if partial.run_id != record.run_id:
         return f"run {record.run_id} begins while {partial.run_id} is in flight"
+    if session.harness == HARNESS and _failed_within(record, partial.inputs):
+        return None  # a run that a caller applies leaves its inputs queued
     later = record.input_ids[len(partial.inputs) :]
     told = all(is_context(ledger.inputs[each].sender) for each in later if each in ledger.inputs)
     if (*partial.inputs, *later) != record.input_ids or not told:
         return f"run {record.run_id} is on inputs {record.input_ids}, it was on {partial.inputs}"
     return None
+
+
+def _failed_within(record: TurnProgressed | TurnEnded, inputs: Sequence[str]) -> bool:
+    failed = isinstance(record, TurnEnded) and record.outcome is TurnOutcome.FAILED
+    return failed and set(record.input_ids) <= set(inputs)
 
 
 def retries_are_of_a_turn_that_goes_on(ledger: Ledger, written: Written) -> str | None:
@@ -126,6 +141,10 @@ def messages_are_whole_turns(ledger: Ledger, written: Written) -> str | None:
     if reason is not None:
         return reason
     last = record.messages[-1]
+    if all(isinstance(each, UserMessage | SystemMessage) for each in record.messages):
+        session = ledger.sessions[record.session_id]
+        if session.harness == HARNESS and record.usage == Usage() and not record.error:
+            return None  # inputs that a caller applied at once, with no model
     if record.outcome is TurnOutcome.COMPLETED and record.input_ids:
         if not isinstance(last, AssistantMessage) or last.tool_calls:
             return f"a completed turn ends with {last!r:.80}"

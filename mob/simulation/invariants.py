@@ -34,14 +34,17 @@ from mob.simulation import (
     histories,
     promises,
     recall,
+    receipts,
     recovered,
     rounds,
     shadow,
     snapshots,
+    staged,
 )
 from mob.simulation.ledger import Ledger
 from runtime.approvals import ApprovalAsked, ApprovalDecided, ApprovalUsed
 from runtime.contexts import ContextCompacted
+from runtime.ledger import InputsRequeued, RunApplied
 from runtime.records import (
     RUNTIME_RECORDS,
     HookReported,
@@ -127,6 +130,9 @@ INVARIANTS: Final[dict[str, Invariant]] = {
     ),
     "what_waits_has_no_result": _of(decisions.what_waits_has_no_result, TurnProgressed, TurnEnded),
     "a_turn_that_waits_is_not_over": _of(decisions.a_turn_that_waits_is_not_over, TurnEnded),
+    "a_run_is_applied_once": _of(receipts.a_run_is_applied_once, RunApplied),
+    "attempts_are_bounded": _of(receipts.attempts_are_bounded, InputsRequeued, InputAbandoned),
+    "context_is_said_once": _of(staged.context_is_said_once, TurnEnded),
     "progress_stays": _of(histories.progress_stays, TurnEnded),
     "messages_are_whole_turns": _of(histories.messages_are_whole_turns, TurnEnded),
     "usage_adds_up": _of(histories.usage_adds_up, TurnProgressed, TurnEnded),
@@ -155,6 +161,9 @@ INVARIANTS: Final[dict[str, Invariant]] = {
     "members_are_shown_what_they_may_read": _of(
         recall.members_are_shown_what_they_may_read, TurnProgressed, TurnEnded
     ),
+    "a_run_that_failed_consumes_nothing": Invariant(
+        Moment.COMMIT, receipts.a_run_that_failed_consumes_nothing
+    ),
     "tasks_begin_with_their_sessions": Invariant(
         Moment.COMMIT, families.tasks_begin_with_their_sessions
     ),
@@ -166,6 +175,12 @@ INVARIANTS: Final[dict[str, Invariant]] = {
     "acknowledged_means_durable": Invariant(Moment.PROMISE, promises.acknowledged_means_durable),
     "subscribers_see_everything": Invariant(Moment.PROMISE, promises.subscribers_see_everything),
     "tools_run_once": Invariant(Moment.PROMISE, promises.tools_run_once),
+    "what_runs_were_told_is_on_disk": Invariant(
+        Moment.PROMISE, receipts.what_runs_were_told_is_on_disk
+    ),
+    "what_sessions_were_told_is_on_disk": Invariant(
+        Moment.PROMISE, staged.what_sessions_were_told_is_on_disk
+    ),
     "what_needs_approval_runs_as_decided": Invariant(
         Moment.PROMISE, decisions.what_needs_approval_runs_as_decided
     ),

@@ -41,6 +41,7 @@ from mob.simulation.facts import (
     absolute,
 )
 from mob.simulation.questions import Questions
+from mob.simulation.receipts import Receipts
 from mob.simulation.rounds import Rounds
 from runtime.approvals import ApprovalAsked, ApprovalDecided, ApprovalUsed
 from runtime.contexts import CompactionFailed, ContextCompacted
@@ -108,8 +109,7 @@ class Ledger:
         #: Tool calls that ran: how often, and what the latest run returned.
         self.ran: defaultdict[str, int] = defaultdict(int)
         self.returned: dict[str, str] = {}
-        #: Calls that were asked about.
-        self.questions = Questions()
+        self.questions, self.receipts = Questions(), Receipts()
         #: The last event that each subscriber saw, and the revision of each session's snapshot.
         self.cursors: dict[str, int] = {}
         self.saved: dict[str, int] = {}
@@ -388,6 +388,7 @@ class Ledger:
             session.updated_at_ns = record.at_ns
 
     def _run(self, written: Written, record: RunApplied | InputsRequeued) -> None:
+        self.receipts.tell(record)
         self._touch(written, record.session_id)
 
     def _ended(self, written: Written, record: TurnEnded) -> None:

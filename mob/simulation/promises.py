@@ -22,7 +22,9 @@ from mob.simulation.accounts import ModelCalled
 from mob.simulation.facts import KnownInput, KnownTurn, ToolRan
 from mob.simulation.ledger import Ledger
 from mob.simulation.recall import Searched
+from mob.simulation.receipts import Applied, GivenUp, Queued
 from mob.simulation.rounds import HookAnswered, HookAsked
+from mob.simulation.staged import Archived, Conflicting, Staged, ToldPeer
 from runtime.errors import BudgetExceeded, TurnInterrupted
 from runtime.journal import Event
 from runtime.messages import CONTINUED, AssistantMessage, Message, UserMessage
@@ -41,9 +43,9 @@ class Sent:
 
 @attrs.frozen
 class Answered:
-    """`Mob.ask` returned `result`."""
+    """`Mob.ask` returned `result`, or `SessionService.start_turn` of a session without a member."""
 
-    member: str
+    member: str | None
     text: str | None
     result: TurnResult
     key: str | None = None
@@ -219,6 +221,13 @@ Promise: TypeAlias = (
     | Saw
     | Decided
     | NotWaiting
+    | Applied
+    | Queued
+    | GivenUp
+    | Staged
+    | Conflicting
+    | ToldPeer
+    | Archived
     | ToolRan
     | ToolReturned
     | ModelCalled

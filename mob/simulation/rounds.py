@@ -98,8 +98,8 @@ class Rounds:
         self.due.clear()
 
     def hooks(self, profile: str) -> dict[str, HookDefinition]:
-        """The hooks of a profile, in order."""
-        if self.definition is None:
+        """The hooks of a profile, in order; a session that is no member's is of none."""
+        if self.definition is None or profile not in self.definition.profiles:
             return {}
         found = {name: each for name, each in self.definition.hooks.items() if each.enabled}
         for name, how in self.definition.profiles[profile].hooks.items():

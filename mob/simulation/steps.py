@@ -35,6 +35,9 @@ WEIGHTS: Final[dict[str, int]] = {
     "delete": 3,
     "save": 4,
     "decide": 6,
+    "guest": 7,
+    "stage": 4,
+    "apply": 5,
 }
 
 #: Virtual seconds over which the steps of a run are spread.

@@ -18,6 +18,7 @@ import trio
 from mob.simulation.client import Client
 from mob.simulation.desk import Desk
 from mob.simulation.faults import FaultKind
+from mob.simulation.guests import Guests
 from mob.simulation.steps import GUESTS, Step
 from mob.simulation.store import OPENS_S
 from runtime.ids import SessionId
@@ -46,7 +47,9 @@ _JUMP_S: Final = 864_000.0
 class Storms:
     """The storms of one workload."""
 
-    def __init__(self, world: World, client: Client, machine: Machine, desk: Desk) -> None:
+    def __init__(
+        self, world: World, client: Client, machine: Machine, desk: Desk, guests: Guests
+    ) -> None:
         self._world = world
         self._client = client
         self._machine = machine
@@ -69,6 +72,9 @@ class Storms:
             FaultKind.DECISION_STORM: desk.storm,
             FaultKind.DECIDE_WHILE_STOPPED: partial(desk.while_stopped, machine=machine),
             FaultKind.CRASH_WHILE_WAITING: desk.crash_while_waiting,
+            FaultKind.SESSION_STORM: guests.session_storm,
+            FaultKind.APPLY_STORM: guests.apply_storm,
+            FaultKind.CONTEXT_CONFLICT: guests.context_storm,
             FaultKind.MESSAGE_DUPLICATE: self._duplicate,
             FaultKind.MESSAGE_HUGE: self._huge,
         }

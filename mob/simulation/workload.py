@@ -22,6 +22,7 @@ from mob.simulation.accounts import ModelCalled
 from mob.simulation.client import Client
 from mob.simulation.desk import Desk
 from mob.simulation.facts import ToolRan
+from mob.simulation.guests import Guests
 from mob.simulation.hooks import SimHook
 from mob.simulation.models import SimModel
 from mob.simulation.process import Process, ProcessDied
@@ -69,7 +70,9 @@ class Workload:
         machine = Machine(world, definition, self._tools)
         client = Client(world)
         desk = Desk(world, client)
-        storms = Storms(world, client, machine, desk)
+        guests = Guests(world, client, machine)
+        world.caretakers.append(guests.tidy)
+        storms = Storms(world, client, machine, desk, guests)
         members = tuple(definition.member_names())
         steps = self._steps
         if steps is None:
@@ -83,7 +86,7 @@ class Workload:
             service.start_soon(desk.serve, name="desk")
             async with trio.open_nursery() as nursery:
                 for step in world.keep(steps):
-                    runner = _Runner(world, client, machine, storms, desk, step)
+                    runner = _Runner(world, client, machine, storms, desk, guests, step)
                     nursery.start_soon(runner.run, name=f"step {step.number}")
             service.cancel_scope.cancel()
 
@@ -119,6 +122,8 @@ class Machine:
         made = sim_tools(world.faults, world.streams, effects, self.passing, tools)
         if tools is None:
             made = {name: each for name, each in made.items() if name in definition.tools}
+        #: The tools of the mob, by name.
+        self.tools: Final = made
         self._options: dict[str, Any] = {
             "models": models,
             "tools": made,
@@ -350,6 +355,7 @@ class _Runner:
         machine: Machine,
         storms: Storms,
         desk: Desk,
+        guests: Guests,
         step: Step,
     ) -> None:
         self._world = world
@@ -357,6 +363,7 @@ class _Runner:
         self._machine = machine
         self._storms = storms
         self._desk = desk
+        self._guests = guests
         self._step = step
 
     async def run(self) -> None:
@@ -390,6 +397,9 @@ class _Runner:
             "search": self._search,
             "fork": lambda: self._session(client.fork, first),
             "decide": lambda: self._desk.step(step),
+            "guest": lambda: self._guests.visit(step),
+            "stage": lambda: self._guests.stage(step),
+            "apply": lambda: self._guests.apply(step),
             "rewind": self._rewind,
             "restore": lambda: self._session(
                 client.restore, first, lambda head: bool(head.branches)

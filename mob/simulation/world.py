@@ -7,7 +7,7 @@ decide which faults strike, judge what is on the disk (the oracle does).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar, final
 
@@ -17,6 +17,7 @@ import trio
 from mob.definition import MobDefinition
 from mob.errors import MobClosed
 from mob.lifecycle import MobState
+from mob.mob import Mob
 from mob.simulation.desk import decide_all, decide_now
 from mob.simulation.disk import Commit, SimDisk
 from mob.simulation.faults import Faults
@@ -90,6 +91,8 @@ class World:
         self.heals_alone = False
         #: Around everything that may still matter; cancelled by the first failure.
         self.scope: Final = trio.CancelScope()
+        #: Those who finish what nobody drives when a run heals; each says whether there was any.
+        self.caretakers: Final[list[Callable[[Mob], Awaitable[bool]]]] = []
         self._keep = keep
         self._options: dict[str, Any] = {}
         disk.listeners.append(self._committed)
@@ -317,10 +320,13 @@ async def _finished(world: World, process: Process) -> None:
     while True:
         async with trio.open_nursery() as nursery:
             # A call that waits for approval waits for ever if nobody decides.
-            nursery.start_soon(decide_all, world, mob)
+            nursery.start_soon(decide_all, world, process)
             await mob.wait_idle()
             nursery.cancel_scope.cancel()
-        if not await decide_now(world, mob):
+        found = await decide_now(world, mob)
+        for tidy in world.caretakers:
+            found = await tidy(mob) or found
+        if not found:
             break
     # Nothing to write: it raises if the store does not write any more, and the mob was idle because
     # of that. One that goes down for another reason is idle as well: see `Process.leaving`.

@@ -21,17 +21,20 @@ from mob.activation import Activations
 from mob.lifecycle import MobState
 from mob.mob import Mob
 from mob.records import MemberExited
+from mob.simulation.facts import is_context
 from mob.simulation.ledger import Ledger
 from mob.simulation.workload import Workload
 from mob.simulation.world import World
 from runtime.approvals import ApprovalDecided
 from runtime.driver import TurnDriver
 from runtime.inputs import Inputs
+from runtime.ledger import InputsRequeued, RunApplied
 from runtime.live import Trailing
 from runtime.messages import ToolOutcome, ToolResult
 from runtime.realm import Realm
-from runtime.records import ModelRetried, TurnEnded, TurnOutcome, TurnProgressed
+from runtime.records import InputAbandoned, ModelRetried, TurnEnded, TurnOutcome, TurnProgressed
 from runtime.recovery import Recovery
+from runtime.service import HARNESS
 
 #: Every way of coming back that a long run must have gone. Not among them are those for which the
 #: workload has no cause: recovery from damage (tests/runtime/test_quarantine.py), an exit after the
@@ -52,6 +55,8 @@ BRANCHES: Final = (
     "stop.taken_back",
     "approval.approved", "approval.edited", "approval.denied", "approval.decided_elsewhere",
     "approval.decided_while_stopped", "approval.begun_elsewhere", "approval.cut_off",
+    "run.applied", "run.queued_again", "run.given_up", "run.continued_elsewhere",
+    "context.said", "guest.turn", "guest.told_by_peer", "guest.archived",
 )  # fmt: skip
 
 
@@ -78,6 +83,31 @@ def _count_journal(world: World) -> None:
                 count["turn.continued_elsewhere"] += by.setdefault(record.run_id, process) < process
                 _count_turn(world, record)
         _count_questions(count, ledger)
+        _count_guests(count, ledger)
+
+
+def _count_guests(count: Counter[str], ledger: Ledger) -> None:
+    """What became of runs that callers applied, of system context and of sessions without a
+    member."""
+    begun: dict[str, int] = {}
+    for written in ledger.written:
+        record, process = written.record, written.commit.process
+        if isinstance(record, TurnProgressed):
+            begun.setdefault(record.run_id, process)
+        elif isinstance(record, RunApplied):
+            count["run.applied"] += 1
+            count["run.continued_elsewhere"] += begun.get(record.run_id, process) != process
+        elif isinstance(record, InputsRequeued):
+            count["run.queued_again"] += 1
+        elif isinstance(record, InputAbandoned):
+            count["run.given_up"] += record.reason.startswith("failed ")
+    for known in ledger.inputs.values():
+        count["context.said"] += is_context(known.sender) and bool(known.turn)
+        count["guest.told_by_peer"] += known.sender == "outside" and bool(known.turn)
+    for session in ledger.sessions.values():
+        if session.harness == HARNESS:
+            count["guest.turn"] += session.turns
+            count["guest.archived"] += session.archived
 
 
 def _count_questions(count: Counter[str], ledger: Ledger) -> None:
