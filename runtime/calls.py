@@ -101,7 +101,7 @@ class Calls:
             results[index] = as_edited(result, call.arguments) if edited else result
             if not toolbox.waits_for_others(call.name):
                 live.calls -= 1
-                self.realm.decisions.stir()
+            self.realm.decisions.stir()  # what is left of the batch may wait for others only
 
         whole = False
         try:

@@ -136,12 +136,12 @@ class Guests:
         if len(ids) > 1 and fourth < 0.25:
             await self.give_up(session_id, ids.pop())
         boundary = RunApplyBoundary.IMMEDIATE if third < 0.2 else RunApplyBoundary.RUN_START
-        await self._until_applied(session_id, number, ids, boundary, 1 + (fourth > 0.6))
+        await self._until_applied(session_id, f"run-{number}", ids, boundary, 1 + (fourth > 0.6))
 
     async def _until_applied(
         self,
         session_id: SessionId,
-        number: int,
+        name: str,
         ids: Sequence[InputId],
         boundary: RunApplyBoundary,
         at_once: int,
@@ -149,7 +149,7 @@ class Guests:
         """Apply until there is a receipt; a run that failed is another one the next time."""
         failed = 0
         for _ in range(_TRIES if ids else 0):
-            run_id = RunId(f"run-{number}.{failed}")
+            run_id = RunId(f"{name}.{failed}")
             async with trio.open_nursery() as nursery:
                 for _ in range(at_once):
                     nursery.start_soon(self.run, session_id, run_id, ids, boundary)
@@ -322,7 +322,7 @@ class Guests:
                 elif much > 0.7:
                     await self._client.stop(0.0)
         await self._client.resume()
-        await self._until_applied(session_id, step.number * 1000, (queued,), start, 1)
+        await self._until_applied(session_id, f"storm-{step.number}", (queued,), start, 1)
 
     async def context_storm(self, step: Step, _much: float) -> None:
         """Two texts come at once under one key to every session: one of them is refused."""

@@ -296,3 +296,34 @@ async def test_a_turn_that_is_given_up_is_not_said_to_be_interrupted(given_up: b
         assert isinstance(last, TurnEnded)
         assert told == [not given_up]
         assert last.outcome is TurnOutcome[("INTERRUPTED", "FAILED")[given_up]]
+
+
+async def test_what_is_left_of_a_batch_when_a_child_has_answered_is_noticed() -> None:
+    """CONTRACTS 6.9: as above, when the last to rest is a child beside whose call the same turn
+    asks a member that waits."""
+    go = trio.Event()
+
+    async def says(request: ModelRequest) -> str | ModelReply:
+        last = request.messages[-1]
+        if request.key.count("/") > 2 and not isinstance(last, ToolResult):
+            await go.wait()
+            return "dug"
+        if member(request) == "b" or isinstance(last, ToolResult):
+            return answer(request)
+        child = call("c", "spawn_agent", '{"name": "kid", "instructions": "dig"}')
+        return asking(child, call("q", "ask_p", '{"message": "and you?"}'))
+
+    definition = defined(profile={"subagents": {"max_depth": 1}})
+    async with (
+        opened(MemoryDisk(), paying(), definition, says) as mob,
+        trio.open_nursery() as nursery,
+    ):
+        await mob.send("b", "go")
+        await mob.send("a", "go")
+        nursery.start_soon(mob.wait_blocked)
+        await wait_all_tasks_blocked()
+        assert len(nursery.child_tasks) == 1, "the child is at work"
+        go.set()
+        await wait_all_tasks_blocked()
+        assert not nursery.child_tasks
+        nursery.cancel_scope.cancel()
