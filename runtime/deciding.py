@@ -192,8 +192,12 @@ class Decisions:
         return session_id in self._interrupted
 
     @contextmanager
-    def giving_up(self, session_id: SessionId) -> Iterator[None]:
-        """In a block: the session's turn is being ended as failed, so it cannot be interrupted."""
+    def giving_up(self, session_id: SessionId | None) -> Iterator[None]:
+        """In a block: the session's turn is being ended as failed, so it cannot be interrupted.
+        None: no session's is."""
+        if session_id is None:
+            yield
+            return
         self._given_up.add(session_id)
         try:
             yield
