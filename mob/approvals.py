@@ -52,7 +52,11 @@ class ApprovalVerbs(MobCore):
             while True:
                 if self._blocked():
                     # What only seems to rest, between two of its steps, has them on their way.
+                    # Calls that have been handed out begin before it, and whoever is woken by the
+                    # same commit, as by a child's being made, goes first.
+                    await trio.lowlevel.checkpoint()
                     await self.realm.store.barrier()
+                    await trio.lowlevel.checkpoint()
                     if self._blocked():
                         return
                 await stirred()
