@@ -99,7 +99,7 @@ def denied_turns_into_approved_on_disk() -> Iterator[None]:
         yield
 
 
-@planted("healed, everything finishes", "the scenario ends", within=300)
+@planted("healed, everything finishes", "the scenario ends", "nothing_is_left_behind", within=300)
 def a_decision_wakes_nobody() -> Iterator[None]:
     """A decision is on disk, and the turn that waits for it is not told. Breaks CONTRACTS 6.9: what
     was decided goes on at once."""
