@@ -25,7 +25,7 @@ from mob.definition import WAKE
 from mob.errors import MemberFailed
 from mob.going import GoingOn
 from mob.groups import NO_GROUPS, GroupTree
-from mob.jobs import Job, LiveMember
+from mob.jobs import Job, Jobs, LiveMember
 from mob.records import MemberExited
 from mob.roster import Member, Roster
 from mob.supervising import NO_FAILURE, Supervisors
@@ -92,6 +92,11 @@ class Activations:
             live = self.members[row.name] = LiveMember(row)
         return live
 
+    def queue(self, name: str) -> Jobs | None:
+        """What waits for the member; None if it never had work in this process."""
+        live = self.members.get(name)
+        return None if live is None else live.jobs
+
     def restore(self, row: Member, head: SessionHead, inputs: list[PendingInput]) -> None:
         """Queue what an earlier process left to do, the turn in flight first: that one is continued
         and not begun. `wake` starts it."""
@@ -101,6 +106,7 @@ class Activations:
             inputs = [each for each in inputs if each.input_id in first or not is_notice(each)]
         inputs.sort(key=lambda pending: (pending.input_id not in first, is_notice(pending)))
         live.told = any(map(is_notice, inputs))
+        live.steered = any(each.steer for each in inputs)
         live.jobs.extend(Job(pending, nested=False) for pending in inputs)
         if head.partial is not None:
             live.current = live.jobs[0]
@@ -210,6 +216,7 @@ class Activations:
         old.gone = True
         live = self.members[row.name] = LiveMember(row)
         live.held = True
+        live.steered = old.steered
         live.jobs.extend(jobs)
         for job in jobs:
             old.jobs.remove(job)
@@ -388,17 +395,30 @@ class Activations:
         return None
 
     def _finish(
-        self, live: LiveMember, job: Job, record: TurnEnded | None, error: Exception | None = None
+        self,
+        live: LiveMember,
+        job: Job,
+        record: TurnEnded | None,
+        error: Exception | None = None,
+        ended: TurnEnded | None = None,
     ) -> None:
+        ended = ended or record
         live.jobs.remove(job)
         live.current = None
         job.settle(record, error)
-        # A turn takes all that waits to be told of children with it, also what had jobs here.
+        # A turn takes all that waits to be told of children with it, and messages that steer it,
+        # also what had jobs here.
         if live.told:
             left = self._realm.state.heads[live.row.session_id].inputs or {}
             for each in [each for each in live.jobs if is_notice(each.pending)]:
                 if each.pending.input_id not in left:
                     live.jobs.remove(each)
+        if live.steered:
+            taken = () if ended is None else ended.input_ids
+            for each in [each for each in live.jobs if each.pending.input_id in taken]:
+                live.jobs.remove(each)
+                each.settle(record, error)
+            live.steered = any(each.pending.steer for each in live.jobs)
 
     async def _exited(
         self,
@@ -457,9 +477,9 @@ class Activations:
 
     async def _give_up(self, live: LiveMember, job: Job, reason: str) -> None:
         inputs = (job.pending,)
-        await self._realm.give_up(live.row.session_id, inputs, reason)
+        ended = await self._realm.give_up(live.row.session_id, inputs, reason)
         error = MemberFailed(live.row.name, reason, live.row.session_id)
-        self._finish(live, job, None, error)
+        self._finish(live, job, None, error, ended)
 
     def _settle_from_disk(self, live: LiveMember, job: Job) -> None:
         """The input's fate was on disk when the activation ended: tell whoever waits."""

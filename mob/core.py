@@ -17,6 +17,8 @@ from typing import Any
 import trio
 
 from mob.activation import Activations
+from mob.comms.awaiting import Awaiting
+from mob.comms.mailbox import Asides, Mailboxes
 from mob.comms.wiring import Wiring
 from mob.definition import MobDefinition
 from mob.errors import MemberNotFound, MobClosed, StaleFence
@@ -63,6 +65,18 @@ class MobCore:
             lambda name: self.roster.members[name].session_id,
             folds.graph,
         )
+        boxes = {
+            name: each.comms.mailbox.over(definition.mailbox)
+            for name, each in definition.profiles.items()
+        }
+        #: How much may wait for each member, and who waits for room.
+        self.mailboxes = Mailboxes(boxes.__getitem__, self._activations.queue)
+        self._boxes = boxes
+        self._asides = Asides()
+        self._silent = {
+            name: frozenset(each.comms.silent_intents) for name, each in definition.profiles.items()
+        }
+        self._awaiting = Awaiting(realm, folds.requests, nursery)
         #: Names whose joining is queued, and those whose leaving is: until the roster knows.
         self._joining: set[str] = set()
         self._leaving: dict[str, Ticket | trio.Event] = {}

@@ -232,8 +232,8 @@ class NotWired(MobError):
 
 
 class MailboxFull(MobError):
-    """There is no room in the mailbox of `member`: `depth` messages of `depth_bytes` wait there,
-    `waiting` senders before this one. Nothing was sent."""
+    """There is no room in the mailbox of `member` for a message of `size` bytes: `depth` messages
+    of `depth_bytes` are in it, and `waiting` senders stand before this one. Nothing was sent."""
 
     def __init__(
         self,
@@ -242,19 +242,21 @@ class MailboxFull(MobError):
         max_messages: int,
         depth_bytes: int,
         max_bytes: int,
+        size: int,
         waiting: int = 0,
     ) -> None:
         behind = f", and {waiting} senders wait" if waiting else ""
         super().__init__(
-            f"the mailbox of {member!r} is full: {depth} of at most {max_messages} messages and"
-            f" {depth_bytes} of at most {max_bytes} bytes are in it{behind}; send again later, or"
-            " send less at a time"
+            f"the mailbox of {member!r} has no room for {size} bytes more: {depth} of at most"
+            f" {max_messages} messages and {depth_bytes} of at most {max_bytes} bytes are in it"
+            f"{behind}; send again later, or send less at a time"
         )
         self.member = member
         self.depth = depth
         self.max_messages = max_messages
         self.depth_bytes = depth_bytes
         self.max_bytes = max_bytes
+        self.size = size
         self.waiting = waiting
 
 

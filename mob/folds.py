@@ -37,7 +37,6 @@ class MobFolds:
             part_of(b"b/", self.board, Board),
             part_of(b"w/", self.graph, Graph),
             part_of(b"wq/", self.requests, RequestBook),
-            WholeRows(b"wd/", self.requests.ends),
             part_of(RUNNING, self.flows, FlowBook),
         )
 
@@ -45,6 +44,7 @@ class MobFolds:
         """Have all of them written and loaded with the sessions."""
         for part in self.parts():
             recovery.add(part)
+        recovery.add(WholeRows(b"wd/", self.requests.ends))
         self.requests.lookup = lambda name: recovery.key_row(b"wd/", name.encode())
         # Read one by one when they are asked for.
         self.flows.lookup, self.flows.scan = recovery.key_row, recovery.key_rows

@@ -155,6 +155,7 @@ class GenerationVerbs(MemberVerbs):
                 each.idempotency_key,
                 now,
                 each.skills,
+                each.steer,
             )
             for each in moved.values()
         ]

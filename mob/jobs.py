@@ -7,6 +7,7 @@ Owns: `Job` and `LiveMember`, the running side of a roster row. Must not: run an
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Callable, Iterable
 
 import trio
 
@@ -52,6 +53,43 @@ class Job:
         return result_of(self.record)
 
 
+class Jobs(deque[Job]):
+    """The queue of one member, which knows how many bytes of text wait in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.size = 0
+        #: Called when there is more room; None while nobody waits for it.
+        self.freed: Callable[[], None] | None = None
+
+    def append(self, job: Job) -> None:
+        super().append(job)
+        self.size += size_of(job.pending.text)
+
+    def extend(self, jobs: Iterable[Job]) -> None:
+        for job in jobs:
+            self.append(job)
+
+    def remove(self, job: Job) -> None:
+        super().remove(job)
+        self._less(job)
+
+    def popleft(self) -> Job:
+        job = super().popleft()
+        self._less(job)
+        return job
+
+    def _less(self, job: Job) -> None:
+        self.size -= size_of(job.pending.text)
+        if self.freed is not None:
+            self.freed()
+
+
+def size_of(text: str) -> int:
+    """The bytes of a text as it is stored."""
+    return len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))
+
+
 class LiveMember:
     """The running side of a roster row; made when the member first gets work."""
 
@@ -68,6 +106,7 @@ class LiveMember:
         "parked",
         "recent",
         "row",
+        "steered",
         "together",
         "told",
         "waiting_for",
@@ -75,7 +114,7 @@ class LiveMember:
 
     def __init__(self, row: Member) -> None:
         self.row = row
-        self.jobs: deque[Job] = deque()
+        self.jobs = Jobs()
         #: The job whose turn has begun; one of `jobs`. Nothing else is begun before it has ended,
         #: because a session has one turn in flight, which may be there from an earlier activation.
         self.current: Job | None = None
@@ -100,5 +139,7 @@ class LiveMember:
         self.recent: tuple[float, ...] = ()
         #: Whether it was ever begun a turn, or is to be, for what it is told of its children.
         self.told = False
+        #: Whether a turn may take in messages that have jobs here, to be steered by them.
+        self.steered = False
         #: How many answers of which members this one's turn waits for.
         self.waiting_for: Counter[str] = Counter()

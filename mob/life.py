@@ -48,9 +48,11 @@ class LifeVerbs(GenerationVerbs, ApprovalVerbs):
     async def recover(self) -> None:
         """Take up the work the journal says is unfinished; when stopped, only close the gate."""
         self._activations.supervisors.recall()
+        self._awaiting.recover()
         for row in self.roster.members.values():
             head = self.realm.state.heads[row.session_id]
             if head.inputs:
+                self._asides.restore(head)
                 inputs = [each for each in head.inputs.values() if not is_context(each)]
                 self._activations.restore(row, head, inputs)
         if self.state is MobState.RUNNING:
@@ -194,6 +196,8 @@ class LifeVerbs(GenerationVerbs, ApprovalVerbs):
         finally:
             self._activations.close(MobClosed(self.id))
             self._flows.close(MobClosed(self.id))
+            self._awaiting.close(MobClosed(self.id))
+            self.mailboxes.refuse(MobClosed(self.id))
             self.realm.decisions.stir()
         try:
             await self.realm.store.barrier()
@@ -223,6 +227,7 @@ class LifeVerbs(GenerationVerbs, ApprovalVerbs):
         if self._changing is not None:
             raise VerbRefused(self.state, verb, UNDER_WAY[self._changing][0])
         self._changing = verb
+        self.mailboxes.refuse(VerbRefused(self.state, "send", UNDER_WAY[verb][0]))
 
     async def _worked_off(self) -> None:
         """Park until nothing is left to do, not even behind a decision."""

@@ -1,26 +1,31 @@
 """The verbs about messages: asking members, sending to them, cutting their turns off.
 
-Owns: `ask`, `send`, `question`, `interrupt`, `kill`, `compact`, `wait_idle` on the handle. Must
-not: run turns (activations do), know where an input is kept (`runtime.inputs` does).
+Owns: `ask`, `question`, `interrupt`, `kill`, `compact`, `wait_idle` on the handle, and letting an
+input in where there is room for it. Must not: run turns (activations do), know where an input is
+kept (`runtime.inputs` does). The other verbs about messages are in `mob.comms.sending`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from typing import Any, TypeVar
 
 import trio
 
+from mob.comms.settings import WAIT
 from mob.core import MobCore
-from mob.errors import AskCycle, NotWired
-from mob.jobs import Job
-from mob.receipts import MemberHandle, Receipt
+from mob.errors import AskCycle, MailboxFull, NotWired
+from mob.jobs import Job, size_of
+from mob.receipts import MemberHandle
 from mob.roster import Member
 from runtime.compaction import Compacted, compact_now
 from runtime.driver import SessionConfig
 from runtime.errors import SessionError
 from runtime.inputs import Admission
 from runtime.results import TurnResult
+
+T = TypeVar("T")
 
 
 class MessageVerbs(MobCore):
@@ -37,11 +42,13 @@ class MessageVerbs(MobCore):
     ) -> TurnResult:
         """Send `text` to a member, wait for its turn, return the answer.
 
-        The turn is on disk before this returns. Cancelling the wait does not cancel the turn. A
-        key that was used before joins that question's answer, also across restarts. `skills` are
-        of those that the member's profile has; their text is in the prompt of this one turn.
+        The turn is on disk before this returns. Cancelling the wait does not cancel the turn; while
+        it is for room in the member's mailbox, nothing is sent. A key that was used before joins
+        that question's answer, also across restarts. `skills` are of those that the member's
+        profile has; their text is in the prompt of this one turn.
 
         Raises:
+            MailboxFull: there is no room, and the mob file says not to wait for it.
             MemberNotFound, StaleFence, VerbRefused: nothing was sent.
             SessionError: it has no such skill; nothing was sent.
             MemberFailed: the supervisor gave the turn up.
@@ -50,34 +57,13 @@ class MessageVerbs(MobCore):
         self._admit("ask")
         row = self._row(member, fence)
         named = self._known_skills(row, skills)
-        return await self._question(row, text, None, idempotency_key, nested=False, skills=named)()
 
-    async def send(
-        self,
-        member: str,
-        text: str,
-        *,
-        idempotency_key: str | None = None,
-        fence: MemberHandle | None = None,
-        skills: Sequence[str] = (),
-    ) -> Receipt:
-        """Send `text` to a member and return once it is on disk; the answer is not waited for.
+        def put(row: Member, *, granted: bool) -> Callable[[], Awaitable[TurnResult]]:
+            return self._question(
+                row, text, None, idempotency_key, nested=False, granted=granted, skills=named
+            )
 
-        Raises:
-            MemberNotFound, StaleFence, VerbRefused: nothing was sent.
-            SessionError: it has no such skill (see `ask`); nothing was sent.
-        """
-        self._admit("send")
-        row = self._row(member, fence)
-        named = self._known_skills(row, skills)
-        admission, _ = self._accept(row, text, None, idempotency_key, nested=False, skills=named)
-        if admission.ticket is not None:
-            await admission.ticket.wait()
-        else:
-            await self.realm.store.barrier()
-        accepted = admission.pending or admission.settled
-        assert accepted is not None
-        return Receipt(accepted.input_id, row.session_id, member)
+        return await (await self._when_room("ask", row, text, put, fence=fence))()
 
     def question(
         self, asker: str, names: Sequence[str], text: str, key: str
@@ -90,6 +76,8 @@ class MessageVerbs(MobCore):
         Raises:
             AskCycle: one of them waits for `asker` already.
             MemberNotFound, NotWired: one of them has left, or is not wired to `asker` any more.
+            MailboxFull: one of them has no room; a turn never waits for that, or two could for
+                each other.
         """
         for name in names:
             if self._activations.waits_for(name, asker):
@@ -98,6 +86,7 @@ class MessageVerbs(MobCore):
         for row in rows:
             if not self.realm.inputs.known(row.session_id, f"{key}:{row.name}"):
                 self._check_edge(asker, row.name)
+                self.mailboxes.check(row, size_of(text))
         return {
             row.name: self._question(row, text, asker, f"{key}:{row.name}", nested=True)
             for row in rows
@@ -170,6 +159,38 @@ class MessageVerbs(MobCore):
         assert self.realm.configure is not None, "a mob says what its sessions run with"
         return self.realm.configure(self.realm.state.head(row.session_id))
 
+    async def _when_room(
+        self,
+        verb: str,
+        row: Member,
+        text: str,
+        put: Callable[..., T],
+        *,
+        sender: str | None = None,
+        when_full: str | None = None,
+        fence: MemberHandle | None = None,
+    ) -> T:
+        """Do `put`, which lets an input of `text` in for `row`; if it finds the mailbox full, wait
+        for room first, unless that is not asked for. No checkpoint if there is room."""
+        try:
+            return put(row, granted=False)
+        except MailboxFull:
+            wait = self.mailboxes.waits(row) if when_full is None else when_full == WAIT
+            size = size_of(text)
+            if not wait or not self.mailboxes.fits_ever(row, size):
+                raise
+        name = row.name
+        with ExitStack() as stack:
+            if sender is not None and self.realm.running(self._row(sender).session_id):
+                if self._activations.waits_for(name, sender):
+                    raise AskCycle(sender, name)
+                stack.enter_context(self.waiting(sender, (name,)))
+            stack.enter_context(await self.mailboxes.wait(row, size))
+            self._admit(verb)
+            if sender is not None:
+                self._check_edge(sender, name)
+            return put(self._row(name, fence), granted=True)
+
     def _accept(
         self,
         row: Member,
@@ -179,24 +200,41 @@ class MessageVerbs(MobCore):
         *,
         nested: bool,
         skills: tuple[str, ...] = (),
+        granted: bool = False,
+        steer: bool = False,
+        also: Sequence[Any] = (),
     ) -> tuple[Admission, Job | None]:
-        """Let an input in and queue its job, or find the job of the input it joins."""
+        """Let an input in and queue its job, or find the job of the input it joins. With `granted`
+        there is room for it. Raises `MailboxFull`."""
+        if not granted and (key is None or not self.realm.inputs.known(row.session_id, key)):
+            self.mailboxes.check(row, size_of(text))
         admission = self.realm.inputs.accept(
-            row.session_id, text, sender=sender, idempotency_key=key, skills=skills
+            row.session_id,
+            text,
+            sender=sender,
+            idempotency_key=key,
+            skills=skills,
+            steer=steer,
+            also=also,
         )
+        return admission, self._queued(row, admission, nested=nested)
+
+    def _queued(self, row: Member, admission: Admission, *, nested: bool) -> Job | None:
+        """The job of an input that was let in, queued if it is a new one."""
         pending = admission.pending
         if pending is None:
-            return admission, None
+            return None
         live = self._activations.live(row)
-        if key is not None:
+        if pending.idempotency_key is not None:
             for job in live.jobs:
                 if job.pending.input_id == pending.input_id:
                     job.nested = job.nested or nested
                     self._activations.start(live)
-                    return admission, job
+                    return job
+        live.steered = live.steered or pending.steer
         job = Job(pending, nested)
         self._activations.enqueue(live, job)
-        return admission, job
+        return job
 
     def _question(
         self,
@@ -207,8 +245,11 @@ class MessageVerbs(MobCore):
         *,
         nested: bool,
         skills: tuple[str, ...] = (),
+        granted: bool = False,
     ) -> Callable[[], Awaitable[TurnResult]]:
-        admission, job = self._accept(row, text, sender, key, nested=nested, skills=skills)
+        admission, job = self._accept(
+            row, text, sender, key, nested=nested, granted=granted, skills=skills
+        )
         if job is not None:
             return job.result
         settled = admission.settled

@@ -16,6 +16,7 @@ import trio
 from mob.boarding import BoardVerbs
 from mob.comms.linking import WireVerbs
 from mob.comms.records import MembersUnwired, MembersWired
+from mob.comms.requesting import RequestVerbs
 from mob.definition import MobDefinition
 from mob.flows.records import FlowEnded, FlowStarted
 from mob.flows.runner import FlowRunner
@@ -23,7 +24,6 @@ from mob.flows.verbs import FlowVerbs
 from mob.folds import MobFolds
 from mob.harness import Harnesses
 from mob.life import LifeVerbs
-from mob.messaging import MessageVerbs
 from mob.records import MemberExited, MemberRespawned, MemberRetired, MemberSpawned
 from mob.sessions import mob_sessions
 from mob.supervising import exits_of
@@ -41,7 +41,7 @@ from runtime.subscribing import BACKLOG, Feed, StreamTruncated
 from runtime.watching import Watch
 
 
-class Mob(FlowVerbs, MessageVerbs, WireVerbs, LifeVerbs):
+class Mob(FlowVerbs, RequestVerbs, WireVerbs, LifeVerbs):
     """A supervised team of members. Get one from `mob.open_mob`; not safe across threads."""
 
     def __init__(
@@ -74,6 +74,9 @@ class Mob(FlowVerbs, MessageVerbs, WireVerbs, LifeVerbs):
         self._after_fold(MemberSpawned, self._member_spawned)
         self._after_fold(MemberRetired, self._member_retired)
         self._after_fold(MemberRespawned, self._member_respawned)
+        self._after_fold(TurnEnded, self._asides.turn_ended)
+        self._after_fold(SessionArchived, lambda record: self._asides.forget(record.session_id))
+        self._after_fold(MemberRespawned, lambda record: self.mailboxes.stir(record.name))
         self._after_fold(MembersWired, self._wires_changed)
         self._after_fold(MembersUnwired, self._wires_changed)
 

@@ -8,6 +8,9 @@ the turn that holds it. It begins no turn. Whichever turn makes the session's ne
 it in just before that, as a `SystemMessage`, and names it among the inputs it consumes; so the same
 record that puts it into the history takes it off the list, and no crash applies it twice or never
 (CONTRACTS 4.11).
+
+A message to *steer* is taken in likewise, as the `UserMessage` that it is; where no turn is in
+flight it begins one. It overtakes no earlier message of the same sender (CONTRACTS 6.7).
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import hashlib
 from collections.abc import Collection
 
 from runtime.ids import InputId
-from runtime.messages import CONTEXT, SystemMessage
+from runtime.messages import CONTEXT, SystemMessage, UserMessage
 from runtime.session import PendingInput, SessionHead
 
 _BEHIND = f"{CONTEXT}: "
@@ -42,8 +45,24 @@ def contexts_of(head: SessionHead, taken: Collection[InputId] = ()) -> list[Pend
     ]
 
 
-def message_of(pending: PendingInput) -> SystemMessage:
+def addenda_of(head: SessionHead, taken: Collection[InputId]) -> list[PendingInput]:
+    """What the turn that has `taken` these inputs takes in now, in order of acceptance."""
+    found: list[PendingInput] = []
+    waiting: set[str | None] = set()
+    for each in (head.inputs or {}).values():
+        if each.input_id in taken:
+            continue
+        if is_context(each) or (each.steer and each.sender not in waiting):
+            found.append(each)
+        else:
+            waiting.add(each.sender)
+    return found
+
+
+def message_of(pending: PendingInput) -> SystemMessage | UserMessage:
     """The text as the model gets it."""
+    if not is_context(pending):
+        return UserMessage(pending.text, pending.sender)
     sender = pending.sender or ""
     return SystemMessage(pending.text, sender[len(_BEHIND) :] if sender != CONTEXT else None)
 

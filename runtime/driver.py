@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import attrs
 import trio
 
-from runtime.addenda import contexts_of, message_of
+from runtime.addenda import addenda_of, message_of
 from runtime.approvals import ApprovalAsked
 from runtime.attempts import Attempts, Route
 from runtime.budget import Excess
@@ -368,8 +368,11 @@ class TurnDriver:
         return ModelReplied(await self._reply(request, effect.step))
 
     def _take_context(self) -> None:
-        """Put what the application has said meanwhile before the model, once."""
-        given = contexts_of(self._live.head, self._input_ids)
+        """Put what was said meanwhile, to be told in this turn, before the model, once."""
+        head = self._live.head
+        if head.session_id not in self._realm.state.addressed:
+            return
+        given = addenda_of(head, self._input_ids)
         if given:
             self._state, _ = step(self._state, ContextGiven(tuple(map(message_of, given))))
             self._input_ids = (*self._input_ids, *[each.input_id for each in given])
@@ -381,7 +384,9 @@ class TurnDriver:
     ) -> ModelReplied | GaveUp:
         """A model call between its hooks."""
         verdict: Verdict = ALLOW
-        last = next(m for m in reversed(self._state.messages) if type(m) is not SystemMessage)
+        messages = self._state.messages
+        told = SystemMessage if step == 1 else (SystemMessage, UserMessage)
+        last = next(m for m in reversed(messages) if not isinstance(m, told))
         if step == 1:
             verdict = await hooks.started(last.text)
         elif isinstance(last, ToolResult):

@@ -79,7 +79,8 @@ def pack_head(head: SessionHead) -> bytes:
     if head.inputs is not None:
         inputs = [
             (each.input_id, each.text, each.sender, each.idempotency_key)
-            + ((each.skills,) if each.skills else ())
+            + ((each.skills,) if each.skills or each.steer else ())
+            + ((True,) if each.steer else ())
             for each in head.inputs.values()
         ]
     fields = (

@@ -12,6 +12,8 @@ member that is asked a million questions does not remember a million keys.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from typing import Any
 
 import attrs
 
@@ -77,8 +79,11 @@ class Inputs:
         idempotency_key: str | None = None,
         skills: tuple[str, ...] = (),
         input_id: InputId | None = None,
+        steer: bool = False,
+        also: Sequence[Any] = (),
     ) -> Admission:
-        """Let an input in: number it, queue its record, return at once.
+        """Let an input in: number it, queue its record, return at once. With a new input go `also`
+        into its commit.
 
         The input is durable when the admission's ticket is; work on it may begin before that,
         because nobody has been told yet. A key that was seen before joins the first input's fate.
@@ -87,29 +92,77 @@ class Inputs:
             SessionNotFound: there is no such session.
             SessionError: the session is archived, or the key was used in another one.
         """
+        known = self._admit(session_id, idempotency_key)
+        if known is not None:
+            return known
+        record = self._record(
+            session_id, text, sender, idempotency_key, skills, input_id, steer=steer
+        )
+        return self._let_in(record, self._journal.append(record, *also))
+
+    def accept_all(
+        self, wanted: Sequence[tuple[SessionId, str, str | None, str | None]]
+    ) -> list[Admission]:
+        """Let inputs in, each a session, a text, a sender and a key: those that are new in one
+        commit. Raises as `accept`, and then none is let in."""
+        found = [self._admit(session_id, key) for session_id, _, _, key in wanted]
+        records = [
+            None if known is not None else self._record(session_id, text, sender, key, (), None)
+            for known, (session_id, text, sender, key) in zip(found, wanted, strict=True)
+        ]
+        new = [record for record in records if record is not None]
+        ticket = self._journal.append(*new) if new else None
+        admissions: list[Admission] = []
+        for known, record in zip(found, records, strict=True):
+            if known is not None:
+                admissions.append(known)
+            else:
+                assert record is not None
+                assert ticket is not None
+                admissions.append(self._let_in(record, ticket))
+        return admissions
+
+    def _admit(self, session_id: SessionId, key: str | None) -> Admission | None:
+        """The input that came with the key before; None if a new one may come in."""
         coming = session_id in self.coming
         head = None if coming else self._state.head(session_id)
-        if idempotency_key is not None:
-            known = self._join(idempotency_key)
+        if key is not None:
+            known = self._join(key)
             if known is not None:
                 if known.session_id != session_id:
                     raise SessionError(
-                        f"idempotency key {idempotency_key!r} was used for an input of session"
+                        f"idempotency key {key!r} was used for an input of session"
                         f" {known.session_id}; use another one here",
                         session_id,
                     )
                 return known
         if head is not None and head.archived:
             raise SessionError(f"session {session_id} is archived and takes no input", session_id)
+        return None
+
+    def _record(
+        self,
+        session_id: SessionId,
+        text: str,
+        sender: str | None,
+        key: str | None,
+        skills: tuple[str, ...],
+        input_id: InputId | None,
+        *,
+        steer: bool = False,
+    ) -> InputAccepted:
         input_id = input_id or InputId(self._ports.ids.new())
-        pending = PendingInput(input_id, text, sender, idempotency_key, skills)
         now = self._ports.clock.now_ns()
-        ticket = self._journal.append(
-            InputAccepted(session_id, input_id, text, sender, idempotency_key, now, skills)
+        return InputAccepted(session_id, input_id, text, sender, key, now, skills, steer)
+
+    def _let_in(self, record: InputAccepted, ticket: Ticket) -> Admission:
+        key = record.idempotency_key
+        pending = PendingInput(
+            record.input_id, record.text, record.sender, key, record.skills, record.steer
         )
-        admission = Admission(session_id, pending, ticket)
-        if idempotency_key is not None:
-            self._remember(idempotency_key, admission)
+        admission = Admission(record.session_id, pending, ticket)
+        if key is not None:
+            self._remember(key, admission)
         return admission
 
     def context(self, session_id: SessionId, text: str, source: str) -> InputAccepted:
@@ -129,20 +182,25 @@ class Inputs:
             SessionError: the session is archived.
             ContextConflict: the key came with another text before.
         """
+        admission = self.accept_context(session_id, text, source, key)
+        known = admission.pending or admission.settled
+        assert known is not None
+        if key is not None and not is_of(known.input_id, encodable(text)):
+            raise ContextConflict(session_id, key)
+        return admission.ticket, known is admission.settled or admission.ticket is None
+
+    def accept_context(
+        self, session_id: SessionId, text: str, source: str | None, key: str | None
+    ) -> Admission:
+        """As `append_context`, without a look at what came with the key before."""
         text = encodable(text)
-        whole = None if key is None else f"{CONTEXT}:{session_id}:{key}"
-        admission = self.accept(
+        return self.accept(
             session_id,
             text,
             sender=sender_of(None if source is None else encodable(source)),
-            idempotency_key=whole,
+            idempotency_key=None if key is None else context_key(session_id, key),
             input_id=id_for(text, self._ports.ids.new()),
         )
-        known = admission.pending or admission.settled
-        assert known is not None
-        if key is not None and not is_of(known.input_id, text):
-            raise ContextConflict(session_id, key)
-        return admission.ticket, known is admission.settled or admission.ticket is None
 
     async def abandon(self, session_id: SessionId, input_id: InputId, reason: str) -> None:
         """Give an accepted input up for good, durably."""
@@ -206,6 +264,11 @@ class Inputs:
             return None
         session_id, input_id, turn, abandoned = unpack_row(row)[1:]
         return KeyedInput(session_id, input_id, turn, abandoned)
+
+
+def context_key(session_id: SessionId, key: str) -> str:
+    """The idempotency key of a text of the application's that came with `key`."""
+    return f"{CONTEXT}:{session_id}:{key}"
 
 
 def _name(key: str) -> bytes:

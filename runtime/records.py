@@ -84,7 +84,8 @@ class SessionArchived:
 @attrs.frozen
 class InputAccepted:
     """An input is on disk and will be worked on. `sender` is a member's name, None for a caller;
-    `skills` are those that are added to the prompt of its turn."""
+    `skills` are those that are added to the prompt of its turn. One to `steer` is taken in by the
+    turn in flight, if there is one."""
 
     session_id: SessionId
     input_id: InputId
@@ -93,6 +94,7 @@ class InputAccepted:
     idempotency_key: str | None
     at_ns: int
     skills: tuple[str, ...] = ()
+    steer: bool = False
 
 
 @attrs.frozen
@@ -316,6 +318,7 @@ _TEXT: Final = (str,)
 _OPTIONAL: Final = (str, type(None))
 _NUMBER: Final = (int,)
 _TUPLE: Final = (tuple,)
+_FLAG: Final = (bool,)
 
 
 def _unpackb(payload: bytes) -> Any:
@@ -331,7 +334,7 @@ def _pack_input(record: InputAccepted) -> bytes:
             record.sender,
             record.idempotency_key,
             record.at_ns,
-            *((record.skills,) if record.skills else ()),
+            *((record.skills, True) if record.steer else (record.skills,) if record.skills else ()),
         )
     )
 
@@ -355,10 +358,10 @@ def _texts(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _unpack_input(payload: bytes) -> InputAccepted:
-    kinds = (_TEXT, _TEXT, _TEXT, _OPTIONAL, _OPTIONAL, _NUMBER, _TUPLE)
-    fields = _fields(payload, *kinds, optional=1)
-    if len(fields) == len(kinds):
-        _texts(fields[-1])
+    kinds = (_TEXT, _TEXT, _TEXT, _OPTIONAL, _OPTIONAL, _NUMBER, _TUPLE, _FLAG)
+    fields = _fields(payload, *kinds, optional=2)
+    if len(fields) > 6:
+        _texts(fields[6])
     return InputAccepted(*fields)
 
 

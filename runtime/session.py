@@ -201,6 +201,8 @@ class PendingInput:
     idempotency_key: str | None
     #: Skills that are added to the prompt of its turn.
     skills: tuple[str, ...] = ()
+    #: Whether a turn in flight takes it in (`runtime.addenda`).
+    steer: bool = False
 
 
 @attrs.define

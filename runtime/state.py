@@ -19,6 +19,7 @@ from typing import Any
 
 import attrs
 
+from runtime.addenda import is_context
 from runtime.approvals import ApprovalBook
 from runtime.budget import Ledger
 from runtime.chain import extend
@@ -28,6 +29,7 @@ from runtime.heads import pack_head, unpack_head
 from runtime.ids import HarnessId, InputId, SessionId
 from runtime.ledger import RunBook
 from runtime.messages import (
+    CONTEXT,
     TASKS,
     AssistantMessage,
     ToolResult,
@@ -99,6 +101,8 @@ class RealmState:
         self.descendants: dict[SessionId, tuple[int, int]] = {}
         #: Sessions that may have something to be told about their children.
         self._noticed: set[SessionId] = set()
+        #: Sessions that may have something for the turn in flight: context, messages to steer it.
+        self.addressed: set[SessionId] = set()
         #: Background children that have not ended.
         self.tasks: dict[SessionId, None] = {}
         #: Sessions whose deletion is on its way to the disk: no record may speak of them any more.
@@ -271,8 +275,11 @@ class RealmState:
     def _link(self, head: SessionHead) -> None:
         if head.task is not None:
             self.index(head)
-        if head.inputs is not None and notices_of(head):
-            self._noticed.add(head.session_id)
+        if head.inputs is not None:
+            if notices_of(head):
+                self._noticed.add(head.session_id)
+            if any(each.steer or is_context(each) for each in head.inputs.values()):
+                self.addressed.add(head.session_id)
         if head.spawn_key is not None:
             self.spawned[head.spawn_key] = head.session_id
         if head.lineage.parent is not None:
@@ -292,6 +299,7 @@ class RealmState:
         self.approvals.forget(session_id)
         self.runs.forget(session_id)
         self._noticed.discard(session_id)
+        self.addressed.discard(session_id)
         if head.spawn_key is not None:
             self.spawned.pop(head.spawn_key, None)
         parent = self.heads.get(head.lineage.parent) if head.lineage.parent is not None else None
@@ -376,10 +384,12 @@ class RealmState:
         if head.inputs is None:
             head.inputs = {}
         head.inputs[record.input_id] = PendingInput(
-            record.input_id, record.text, record.sender, key, record.skills
+            record.input_id, record.text, record.sender, key, record.skills, record.steer
         )
         if record.sender == TASKS:
             self._noticed.add(record.session_id)
+        elif record.steer or (record.sender is not None and record.sender.startswith(CONTEXT)):
+            self.addressed.add(record.session_id)
         if head.archived:  # it ended while the input was on its way to the disk
             self._consume(head, record.input_id, turn=0, abandoned="its session was archived")
 
@@ -469,6 +479,8 @@ class RealmState:
             self.runs.forget(head.session_id, input_id)
         if not head.inputs:
             head.inputs = None
+            if self.addressed:
+                self.addressed.discard(head.session_id)
         if pending is not None and pending.idempotency_key is not None:
             self.keyed[pending.idempotency_key] = KeyedInput(
                 head.session_id, input_id, turn, abandoned

@@ -147,9 +147,10 @@ class ToolsCut:
 
 @attrs.frozen
 class ContextGiven:
-    """The application says this to the model, before the call that is about to be made."""
+    """This is said to the model before the call that is about to be made: by the application, or by
+    whoever steers the turn."""
 
-    messages: tuple[SystemMessage, ...]
+    messages: tuple[SystemMessage | UserMessage, ...]
 
 
 @attrs.frozen

@@ -48,8 +48,8 @@ class RequestEnd:
 
 
 _WHY: Final = {
-    Settled.UNWIRED: "the edge from {sender} to {to} was removed",
-    Settled.LEFT: "{name} has left",
+    Settled.UNWIRED: "the edge from {sender!r} to {to!r} was removed",
+    Settled.LEFT: "{name!r} has left",
 }
 
 

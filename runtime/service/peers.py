@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import attrs
 
+from runtime import peering
 from runtime.errors import NameTaken, SessionError, SessionNotFound
 from runtime.ids import SessionId
 from runtime.models.base import ToolSpec
@@ -27,13 +28,8 @@ from runtime.service.requests import PeerMessage
 from runtime.session import PeerCard, SessionHead, SessionSpec
 from runtime.tools.base import Tool, ToolContext, ToolFailed
 
-#: Up to how many peers a session is told who joins and leaves, unless it says otherwise: lines of a
-#: prompt beyond that cost more than they say.
-INLINE_PEERS: Final = 50
-
 #: Peers' names: what a model can write without quoting.
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
-_SOURCE: Final = "peers"
 
 
 def check_name(name: str) -> None:
@@ -108,12 +104,11 @@ class Peers:
         card = made.spec.peer
         if card is None:
             return []
-        about = f"Peer {_said(card)} has joined."
-        told = list(self._tell(made.spec, made.session_id, about, 1))
+        told = list(self._tell(made.spec, made.session_id, peering.joined(card), 1))
         there = self.others(made.spec)
-        if there and _inline(card, len(there)):
-            about = "Your peers are: " + "; ".join(map(_said, there)) + "."
-            told.append(self._realm.inputs.context(made.session_id, about, _SOURCE))
+        if there and peering.is_told(card.inline_peers, len(there)):
+            about = peering.here(there)
+            told.append(self._realm.inputs.context(made.session_id, about, peering.SOURCE))
         return told
 
     def left(self, head: SessionHead) -> list[InputAccepted]:
@@ -121,15 +116,15 @@ class Peers:
         card = head.spec.peer
         if card is None or head.archived:
             return []
-        return list(self._tell(head.spec, head.session_id, f"Peer {card.name} has left.", 0))
+        return list(self._tell(head.spec, head.session_id, peering.left(card.name), 0))
 
     def _tell(
         self, spec: SessionSpec, about: SessionId, text: str, more: int
     ) -> Iterable[InputAccepted]:
         others = list(self._others(spec, about))
         for session_id, card in others:
-            if _inline(card, len(others) - 1 + more):
-                yield self._realm.inputs.context(session_id, text, _SOURCE)
+            if peering.is_told(card.inline_peers, len(others) - 1 + more):
+                yield self._realm.inputs.context(session_id, text, peering.SOURCE)
 
     # -- messages ----------------------------------------------------------------------------
 
@@ -146,13 +141,11 @@ class Peers:
         inputs = self._realm.inputs
         key = None if message.key is None else f"peer:{message.sender}:{message.key}"
         if card is not None and message.intent in card.silent_intents:
-            text = f"{message.sender} ({message.intent}): {message.text}"
+            text = peering.aside(message.sender, message.intent, message.text)
             ticket, _ = inputs.append_context(head.session_id, text, message.sender, key)
         else:
             whole = None if key is None else f"{head.session_id}:{key}"
-            text = message.text
-            if message.intent != "message":
-                text = f"[{message.intent}] {text}"
+            text = peering.worded(message.intent, message.text)
             admission = inputs.accept(
                 head.session_id, text, sender=message.sender, idempotency_key=whole
             )
@@ -166,18 +159,6 @@ class Peers:
 
 def _realm_of(spec: SessionSpec) -> str | None:
     return None if spec.provenance is None else spec.provenance.realm_id
-
-
-def _inline(card: PeerCard, peers: int) -> bool:
-    """Whether a session with so many peers is told of them."""
-    most = INLINE_PEERS if card.inline_peers is None else card.inline_peers
-    return most == -1 or (most > 0 and peers <= most)
-
-
-def _said(card: PeerCard) -> str:
-    labels = ", ".join(f"{key}={value}" for key, value in sorted(card.labels.items()))
-    about = " ".join(part for part in (card.description, f"[{labels}]" if labels else "") if part)
-    return f"{card.name} ({about})" if about else card.name
 
 
 # -- tools -------------------------------------------------------------------------------------
@@ -236,7 +217,7 @@ class SendToPeer:
             arguments["to"],
             arguments["text"],
             self.sender,
-            arguments.get("intent", "message"),
+            arguments.get("intent", peering.MESSAGE),
             context.key,
         )
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mob.comms.records import MembersWired, RequestSent
 from mob.folds import MobFolds
 from mob.records import (
     BoardTaskAdded,
@@ -13,7 +14,7 @@ from mob.records import (
     MobStateChanged,
     RunReported,
 )
-from runtime.ids import SessionId
+from runtime.ids import InputId, SessionId
 from runtime.state import RealmState
 
 RECORDS = (
@@ -26,6 +27,8 @@ RECORDS = (
     RunReported("k", 3),
     BoardTaskAdded("t1", "dig", "", (), "k1", 4),
     BoardTaskMoved("t1", "claim", "claimed", "a", "", "k2", 4),
+    MembersWired((("a", "b"),), 5),
+    RequestSent(InputId("r-1"), "a", "a", 9, 6),
 )
 
 
