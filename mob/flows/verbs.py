@@ -10,12 +10,20 @@ import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
-from mob.errors import FlowKeyUsed, FlowNotFound, FlowParamsInvalid, FlowRunNotFound
+from mob.comms.settings import WAIT
+from mob.errors import (
+    FlowKeyUsed,
+    FlowNotFound,
+    FlowParamsInvalid,
+    FlowRunNotFound,
+    MailboxFull,
+)
 from mob.flows.definition import FlowDefinition, packed
 from mob.flows.records import FlowRunId, FlowStarted, RunState
 from mob.flows.results import FlowResult, result_of
 from mob.flows.runner import FlowRunner
 from mob.messaging import MessageVerbs
+from mob.roster import Member
 from mob.tables import nearest
 from runtime.errors import encodable
 from runtime.results import TurnResult
@@ -150,7 +158,20 @@ class FlowVerbs(MessageVerbs):
     def _ask_for_flow(
         self, member: str, text: str, key: str
     ) -> Callable[[], Awaitable[TurnResult]]:
-        return self._question(self._row(member), text, None, key, nested=False)
+        """Ask for a step; if the member's mailbox is full, the step waits for room in line."""
+        row = self._row(member)
+
+        def put(row: Member, *, granted: bool) -> Callable[[], Awaitable[TurnResult]]:
+            return self._question(row, text, None, key, nested=False, granted=granted)
+
+        try:
+            return put(row, granted=False)
+        except MailboxFull:
+
+            async def later() -> TurnResult:
+                return await (await self._when_room("work", row, text, put, when_full=WAIT))()
+
+            return later
 
 
 def filled(name: str, flow: FlowDefinition, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -295,3 +295,16 @@ def test_mistakes_about_mailboxes_and_peers_are_told(parts: dict[str, Any], path
     with pytest.raises(DefinitionInvalid) as refused:
         MobDefinition.from_table(table(**parts))
     assert [each.path for each in refused.value.mistakes] == [path]
+
+
+async def test_a_step_of_a_flow_waits_for_room(autojump_clock: Clock) -> None:
+    """CONTRACTS 6.6, 6.10."""
+    stuck = Stuck()
+    flows = {"f": {"steps": {"one": {"member": "a", "message": "1"}}}}
+    definition = define("a", mailbox={"max_messages": 1, "when_full": "raise"}, flows=flows)
+    async with opened(definition, stuck) as mob:
+        await mob.send("a", "busy")
+        run = await mob.run_flow("f")
+        await trio.testing.wait_all_tasks_blocked()
+        stuck.gate.set()
+        assert (await run.result()).outputs == {"one": "done 1"}
