@@ -139,7 +139,39 @@ approval() {
     rm -f refunds.log
 }
 
+pipeline() {
+    local state=$scratch/pipeline run
+    mob flow run examples/pipeline/mob.toml article --dry-run --diagram || return
+    mob flow run examples/pipeline/mob.toml article --param topic="the tides" --state "$state" \
+        --display none | tee "$state.answer"
+    [[ -s $state.answer ]] || { echo "there is no article"; return 1; }
+    run=$(mob flow ls --state "$state" --json |
+        python -c 'import json, sys; print(json.load(sys.stdin)["runs"][0]["run"])') || return
+    mob flow show "$run" --state "$state" | tee "$state.run"
+    grep -q "draft-by-star .* failed .*timed out after 1 s" "$state.run" || return
+    grep -q "draft-by-writer *succeeded" "$state.run"
+}
+
+review_board() {
+    local state=$scratch/review-board
+    mob flow run examples/review-board/mob.toml review --param change="Drop the cache." \
+        --state "$state" --display none --json >"$state.run" || return
+    python - "$state.run" <<'PYTHON'
+import json
+import sys
+
+with open(sys.argv[1]) as file:
+    run = json.load(file)
+print(json.dumps(run["output"]))
+assert run["state"] == "succeeded", run
+assert len(run["steps"]["vote"]["output"]) == 2, "two votes of three"
+assert set(run["output"]) == {"merge", "why"}, run
+PYTHON
+}
+
 example "hello" hello
+example "pipeline" pipeline
+example "review-board" review_board
 example "approval" approval
 example "skills" skills
 example "hooks" hooks

@@ -12,12 +12,15 @@ from typing import Any
 import trio
 
 from mob.core import MobCore
+from mob.flows.runner import FlowRunner
 from runtime.approvals import Approval
 from stores import StoreError
 
 
 class ApprovalVerbs(MobCore):
     """What `mob.mob.Mob` has of this module."""
+
+    _flows: FlowRunner
 
     def approvals(self) -> tuple[Approval, ...]:
         """The calls that wait for a decision, of members and all below them, oldest first."""
@@ -62,7 +65,8 @@ class ApprovalVerbs(MobCore):
                 await stirred()
 
     def _blocked(self) -> bool:
-        return bool(self.realm.decisions) and self._activations.only_wait()
+        waits = bool(self.realm.decisions) and self._activations.only_wait()
+        return waits and self._flows.only_wait()
 
     async def _settled(self) -> None:
         """Park until nothing is under way any more that ends without a decision. Raises what the

@@ -22,6 +22,7 @@ VERBS: Final = {
     "init": "Write a small mob file that runs at once.",
     "validate": "Check a mob file and say everything that is wrong with it.",
     "run": "Put a prompt to a mob's lead, watch it work, print the answer.",
+    "flow": "Run a flow of a mob file, or show its plan; list and show runs.",
     "approvals": "List the tool calls that wait for approval.",
     "approve": "Let a tool call run that waits for approval.",
     "deny": "Let a tool call not run that waits for approval.",

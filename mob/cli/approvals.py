@@ -8,6 +8,7 @@ from __future__ import annotations
 import getpass
 import shlex
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -98,10 +99,10 @@ def say_what_waits(mob: Mob, display: Display, state: Path) -> None:
             display.say(line)
 
 
-async def answered(mob: Mob, prompt: str, key: str, display: Display) -> bool:
-    """Ask the lead and wait for the answer; False if only decisions can bring it.
+async def answered(mob: Mob, ask: Callable[[], Awaitable[object]], display: Display) -> bool:
+    """Wait for what `ask` asks for; False if only decisions can bring it.
 
-    On a terminal each call that waits is asked about. Raises as `Mob.ask`.
+    On a terminal each call that waits is asked about. Raises the `SessionError` that `ask` does.
     """
     told: list[bool] = []
     async with trio.open_nursery() as nursery:
@@ -123,7 +124,7 @@ async def answered(mob: Mob, prompt: str, key: str, display: Display) -> bool:
         nursery.start_soon(watch)
         failure: SessionError | None = None
         try:
-            await mob.ask(mob.definition.lead, prompt, idempotency_key=key)
+            await ask()
         except SessionError as error:
             failure = error
         nursery.cancel_scope.cancel()

@@ -10,6 +10,13 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from mob.cli.output import count, one_line, spent_text
+from mob.flows.records import (
+    FlowEnded,
+    FlowStarted,
+    FlowStepEnded,
+    FlowStepRetried,
+    FlowStepStarted,
+)
 from mob.records import (
     BlueprintAdopted,
     BoardTaskAdded,
@@ -211,6 +218,28 @@ def _task_moved(_: RealmState, record: BoardTaskMoved) -> tuple[str, str]:
 
 
 #: The literal table: records that are not in it are not told.
+def _step_ended(_: RealmState, record: FlowStepEnded) -> tuple[str, str]:
+    why = f": {one_line(record.error, 300)}" if record.error else ""
+    return record.step, f"step {record.state.value}{why}"
+
+
+def _step_retried(_: RealmState, record: FlowStepRetried) -> tuple[str, str]:
+    after_s = max(record.due_ns - record.at_ns, 0) / 1e9
+    return record.step, f"step tries again in {after_s:.1f} s: {one_line(record.error, 300)}"
+
+
+def _step_started(_: RealmState, record: FlowStepStarted) -> tuple[str, str]:
+    who = ", ".join(dict.fromkeys(record.members))
+    again = f", round {record.round}" if record.round > 1 else ""
+    again += f", attempt {record.attempt}" if record.attempt > 1 else ""
+    return record.step, f"step asks {one_line(who, QUOTE) or 'nobody'}{again}"
+
+
+def _flow_ended(_: RealmState, record: FlowEnded) -> tuple[str, str]:
+    why = f": {one_line(record.error, 300)}" if record.error else ""
+    return "flow", f"{record.state.value}{why}"
+
+
 _TELLERS: Final[dict[type, Callable[[RealmState, Any], tuple[str, str] | None]]] = {
     InputAccepted: _input,
     SessionCreated: _created,
@@ -233,4 +262,9 @@ _TELLERS: Final[dict[type, Callable[[RealmState, Any], tuple[str, str] | None]]]
     BoardTaskAdded: _task_added,
     BoardTaskMoved: _task_moved,
     MobStateChanged: _state,
+    FlowStarted: lambda _, r: ("flow", f"{r.flow} started"),
+    FlowStepStarted: _step_started,
+    FlowStepRetried: _step_retried,
+    FlowStepEnded: _step_ended,
+    FlowEnded: _flow_ended,
 }

@@ -14,6 +14,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -119,7 +120,7 @@ async def run(
             )
             code = await _run(mob, text, shown, stopper, asked)
     if stopper.everything.cancelled_caught:
-        shown.say(f"cancelled; what was finished is on disk; continue with: {_command()}")
+        shown.say(f"cancelled; what was finished is on disk; continue with: {command_line()}")
     return code
 
 
@@ -176,7 +177,9 @@ async def _run(mob: Mob, prompt: str, display: Display, stopper: Stopper, asked:
         stopper.work = trio.CancelScope()
         with stopper.work:
             try:
-                waiting = not await answered(mob, prompt, key, display)
+                lead = mob.definition.lead
+                ask = partial(mob.ask, lead, prompt, idempotency_key=key)
+                waiting = not await answered(mob, ask, display)
             except SessionError as error:
                 failure = error
         if waiting:
@@ -190,10 +193,10 @@ async def _run(mob: Mob, prompt: str, display: Display, stopper: Stopper, asked:
     display.finish(mob)
     if waiting:
         say_what_waits(mob, display, asked.state)
-        display.say(f"then continue with: {_command()}")
+        display.say(f"then continue with: {command_line()}")
         return exits.WAITING
     if stopper.work.cancelled_caught:
-        display.say(f"continue with: {_command()}")
+        display.say(f"continue with: {command_line()}")
         return exits.INTERRUPTED
     begin = asked.after if joined is None else 0
     report = read_run(mob.id, key, past(mob.realm.journal, begin), mob.realm.state.heads)
@@ -266,6 +269,6 @@ def _budget(given: list[str] | None, definition: MobDefinition) -> Budget | None
     return budget
 
 
-def _command() -> str:
+def command_line() -> str:
     """The command line that the user gave, as they can give it again."""
     return shlex.join(["mob", *sys.argv[1:]])

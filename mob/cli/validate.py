@@ -103,6 +103,7 @@ def summary(definition: MobDefinition) -> dict[str, Any]:
         },
         "models": {name: model.model for name, model in definition.models.items()},
         "mcp": {name: each.url or each.command for name, each in definition.mcp.items()},
+        "flows": {name: list(flow.steps) for name, flow in definition.flows.items()},
         "wiring": {name: list(peers) for name, peers in definition.peers().items()},
     }
 
@@ -132,6 +133,9 @@ def _describe(file: Path, definition: MobDefinition) -> None:
     peers = definition.peers()
     both = sum(name in peers[other] for name, others in peers.items() for other in others)
     one_way = sum(map(len, peers.values())) - both
+    for name, flow in definition.flows.items():
+        given = f", given {', '.join(flow.params)}" if flow.params else ""
+        result(f"flow      {name}: {plural(len(flow.steps), 'step')}{given}")
     result(f"wiring    {plural(both // 2, 'pair')} of members may ask each other")
     if one_way:
         result(f"          {plural(one_way, 'pair')} only in one direction")

@@ -10,28 +10,16 @@ decides is on disk before anybody is asked or cut off because of it.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 import trio
 
 from mob.errors import MobClosed
-from mob.flows.asks import (
-    Answer,
-    Ask,
-    Collection,
-    Enough,
-    NoAnswer,
-    Place,
-    TooFew,
-    asks_of,
-    place_of,
-    wanted,
-)
+from mob.flows.asks import Enough, Place, TooFew, place_of, wanted
+from mob.flows.attempts import AskMember, Attempt
 from mob.flows.book import FlowBook
-from mob.flows.definition import StepDefinition
-from mob.flows.paths import FlowMistake
 from mob.flows.records import FlowEnded, FlowRecord, FlowRunId, FlowStarted, RunState
 from mob.flows.scheduler import (
     Effect,
@@ -46,10 +34,8 @@ from mob.flows.scheduler import (
     step,
 )
 from mob.flows.state import Run
-from runtime.errors import BudgetExceeded, MobError, describe
+from runtime.errors import describe
 from runtime.records import InputAbandoned
-from runtime.results import TurnResult
-from runtime.structured import Invalid, mistakes_in, parse_output
 
 if TYPE_CHECKING:
     from mob.activation import Activations
@@ -61,9 +47,6 @@ if TYPE_CHECKING:
 
 _NANO: Final = 1_000_000_000
 _UNWANTED: Final = "nobody waits for the answer any more"
-
-#: Puts a question to a member under a key; returns its answer-to-be. Raises `MobError`.
-AskMember: TypeAlias = Callable[[str, str, str], Callable[[], Awaitable[TurnResult]]]
 
 
 @attrs.frozen
@@ -91,7 +74,9 @@ class _Active:
         # Never full: a step has one attempt at a time, and of cancellations one is enough.
         self.tell, self.told = trio.open_memory_channel[_Outcome | _Cancel](len(run.steps) + 1)
         self.cancelling = False
-        self.at_work: set[Work] = set()
+        self.at_work: dict[Work, Attempt] = {}
+        #: Whether the run waits for its attempts and for nothing else.
+        self.parked = False
 
 
 class FlowRunner:
@@ -185,6 +170,13 @@ class FlowRunner:
                 self._quiet = trio.Event()
             await self._quiet.wait()
 
+    def only_wait(self) -> bool:
+        """Whether no run does more than wait for answers of members."""
+        return all(
+            active.parked and all(each.only_waits() for each in active.at_work.values())
+            for active in self._active.values()
+        )
+
     def endings(self, reason: str) -> list[FlowEnded]:
         """The records that end every run under way, for a mob that is ended while it is stopped."""
         return [cancelled(run, reason, self._now()) for run in self.book.running.values()]
@@ -209,11 +201,13 @@ class FlowRunner:
     # -- what handles call -------------------------------------------------------------------
 
     async def wait(self, run_id: FlowRunId) -> None:
-        """Park until the run has ended. Raises `MobClosed`."""
+        """Park until the run has ended and what it asked is withdrawn. Raises `MobClosed`."""
         while run_id in self.book.running:
             if self._closed is not None:
                 raise self._closed
             await self._waiting.setdefault(run_id, trio.Event()).wait()
+        if run_id in self._active:
+            await self._active[run_id].done.wait()
 
     async def cancel(self, run_id: FlowRunId, reason: str) -> bool:
         """End the run, durably, unless it has ended; whether this did."""
@@ -268,8 +262,9 @@ class FlowRunner:
             wake: int | None = None
             for effect in effects:
                 if isinstance(effect, Work) and effect not in active.at_work:
-                    active.at_work.add(effect)
-                    nursery.start_soon(self._attempt, active, after, effect)
+                    attempt = self._attempt_at(after, effect)
+                    active.at_work[effect] = attempt
+                    nursery.start_soon(self._attempt, active, effect, attempt)
                 elif isinstance(effect, Wake):
                     wake = effect.at_ns
             if after.ended:
@@ -282,8 +277,11 @@ class FlowRunner:
             now = self._now()
             left_s = float("inf") if wake is None else max(0.0, (wake - now.at_ns) / _NANO)
             item: _Outcome | _Cancel | None = None
+            active.parked = wake is None
+            self._realm.decisions.stir()
             with trio.move_on_after(left_s):
                 item = await active.told.receive()
+            active.parked = False
             now = self._now()
             if item is None:
                 # The wall clock may have been set back; the time has been waited for all the same.
@@ -291,11 +289,17 @@ class FlowRunner:
             run = self.book.running[active.run_id]
             if isinstance(item, _Cancel):
                 return cancelled(run, item.reason, now), now
-            active.at_work.discard(item.work)
+            del active.at_work[item.work]
             verdict, name = item.verdict, item.work.step
             if isinstance(verdict, Enough):
                 return after_success(run, name, verdict.output, now), now
             return after_failure(run, name, verdict.reason, now, final=verdict.final), now
+
+    def _attempt_at(self, run: Run, work: Work) -> Attempt:
+        return Attempt(self._realm, self._roster, self._activations, self._ask, run, work.step)
+
+    async def _attempt(self, active: _Active, work: Work, attempt: Attempt) -> None:
+        active.tell.send_nowait(_Outcome(work, await attempt.verdict()))
 
     async def _carry_out(
         self, run: Run, event: FlowRecord | None, now: Now | None = None
@@ -344,107 +348,6 @@ class FlowRunner:
 
     def _team(self, profile: str) -> tuple[str, ...]:
         return tuple(row.name for row in self._roster.members.values() if row.profile == profile)
-
-    # -- an attempt --------------------------------------------------------------------------
-
-    async def _attempt(self, active: _Active, run: Run, work: Work) -> None:
-        """Ask the questions of an attempt and collect the answers."""
-        try:
-            asks = asks_of(run, work.step)
-        except FlowMistake as mistake:
-            verdict: Enough | TooFew = TooFew(str(mistake), final=True)
-        else:
-            verdict = await self._collected(run, work.step, asks)
-        active.tell.send_nowait(_Outcome(work, verdict))
-
-    async def _collected(self, run: Run, name: str, asks: Sequence[Ask]) -> Enough | TooFew:
-        definition, at = run.flow.steps[name], run.steps[name]
-        collection = Collection(definition, len(asks))
-        unasked: list[Ask] = []
-        for ask in asks:
-            known = self._known(definition, ask)
-            if known is None:
-                unasked.append(ask)
-            else:
-                collection.add(ask.index, known)
-        left_s = float("inf")
-        if at.deadline_ns is not None:
-            left_s = max(0.0, (at.deadline_ns - self._now().at_ns) / _NANO)
-        if collection.verdict() is None and left_s > 0:
-            with trio.move_on_after(left_s):
-                await self._answers(definition, unasked, collection)
-        verdict = collection.verdict()
-        if verdict is None:
-            return TooFew(f"timed out after {definition.timeout_s:g} s")
-        return verdict
-
-    async def _answers(
-        self, definition: StepDefinition, asks: Sequence[Ask], collection: Collection
-    ) -> None:
-        """Ask all, and wait until there is a verdict."""
-        waits = []
-        for ask in asks:
-            try:
-                waits.append((ask.index, self._ask(ask.member, ask.text, ask.key)))
-            except MobError as error:
-                collection.add(ask.index, NoAnswer(str(error)))
-        if collection.verdict() is not None:
-            return
-        async with trio.open_nursery() as nursery:
-
-            async def one(index: int, wait: Callable[[], Awaitable[TurnResult]]) -> None:
-                collection.add(index, await _outcome(definition, wait))
-                if collection.verdict() is not None:
-                    nursery.cancel_scope.cancel()
-
-            for index, wait in waits:
-                nursery.start_soon(one, index, wait)
-
-    def _known(self, definition: StepDefinition, ask: Ask) -> Answer | NoAnswer | None:
-        """What has become of a question that was answered before this process asked it, or in an
-        earlier attempt of the step; None if it is to be asked."""
-        row = self._roster.members.get(ask.member)
-        place = place_of(ask.key)
-        assert place is not None
-        for attempt in range(place.attempt, 0, -1):
-            key = attrs.evolve(place, attempt=attempt).key
-            settled = None
-            if row is not None:
-                settled = self._realm.inputs.settled(row.session_id, key)
-            if settled is None:
-                continue
-            try:
-                outcome = judged(definition, self._realm.inputs.result(settled))
-            except MobError as error:
-                outcome = _no_answer(error)
-            if isinstance(outcome, Answer) or attempt == place.attempt:
-                return outcome
-        return None
-
-
-async def _outcome(
-    definition: StepDefinition, wait: Callable[[], Awaitable[TurnResult]]
-) -> Answer | NoAnswer:
-    try:
-        return judged(definition, await wait())
-    except MobError as error:
-        return _no_answer(error)
-
-
-def _no_answer(error: MobError) -> NoAnswer:
-    return NoAnswer(str(error), final=isinstance(error, BudgetExceeded))
-
-
-def judged(definition: StepDefinition, result: TurnResult) -> Answer | NoAnswer:
-    """What a turn's result is to the step: parsed, and checked against its schema."""
-    schema = definition.output_schema
-    if schema is None:
-        return Answer(result.text if result.output is None else result.output)
-    if result.output is not None:
-        reason = mistakes_in(schema, result.output)
-        return Answer(result.output) if reason is None else NoAnswer(reason)
-    found = parse_output(schema, result.text)
-    return NoAnswer(found.reason) if isinstance(found, Invalid) else Answer(found.value)
 
 
 def _keys(run: Run, withdraw: Withdraw) -> Iterable[tuple[str, str]]:

@@ -1,0 +1,181 @@
+"""One attempt at a step, under way.
+
+Owns: asking its questions, waiting for their answers until there are enough, too few, or no time is
+left. Must not: commit anything, or decide what the end of an attempt means.
+
+A question that was answered already, before this process asked it or in an earlier attempt, is not
+asked again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import attrs
+import trio
+
+from mob.flows.asks import (
+    Answer,
+    Ask,
+    Collection,
+    Enough,
+    NoAnswer,
+    TooFew,
+    asks_of,
+    place_of,
+)
+from mob.flows.definition import StepDefinition
+from mob.flows.paths import FlowMistake
+from mob.flows.state import Run
+from runtime.errors import BudgetExceeded, MobError
+from runtime.results import TurnResult
+from runtime.structured import Invalid, mistakes_in, parse_output
+
+if TYPE_CHECKING:
+    from mob.activation import Activations
+    from mob.roster import Roster
+    from runtime.realm import Realm
+
+_NANO: Final = 1_000_000_000
+
+Wait: TypeAlias = Callable[[], Awaitable[TurnResult]]
+#: Puts a question to a member under a key; returns its answer-to-be. Raises `MobError`.
+AskMember: TypeAlias = Callable[[str, str, str], Wait]
+
+
+class Attempt:
+    """The present attempt at a step of `run`."""
+
+    def __init__(
+        self,
+        realm: Realm,
+        roster: Roster,
+        activations: Activations,
+        ask: AskMember,
+        run: Run,
+        step: str,
+    ) -> None:
+        self._realm = realm
+        self._roster = roster
+        self._activations = activations
+        self._ask = ask
+        self._run = run
+        self._name = step
+        self._step = run.flow.steps[step]
+        #: The questions whose answers are waited for, with the member of each; None before they are
+        #: asked and once there is a verdict.
+        self._open: dict[str, str] | None = None
+
+    def only_waits(self) -> bool:
+        """Whether it does nothing but wait for members: none of them has answered by now."""
+        if self._open is None:
+            return False
+        members = self._activations.members
+        return all(
+            member in members
+            and any(job.pending.idempotency_key == key for job in members[member].jobs)
+            for key, member in self._open.items()
+        )
+
+    async def verdict(self) -> Enough | TooFew:
+        """Ask the questions, and park until it is decided what has come of them."""
+        try:
+            asks = asks_of(self._run, self._name)
+        except FlowMistake as mistake:
+            return TooFew(str(mistake), final=True)
+        collection = Collection(self._step, len(asks))
+        unasked: list[Ask] = []
+        for ask in asks:
+            known = self._known(ask)
+            if known is None:
+                unasked.append(ask)
+            else:
+                collection.add(ask.index, known)
+        left_s = self._left_s()
+        if collection.verdict() is None and left_s > 0:
+            with trio.move_on_after(left_s):
+                await self._answers(unasked, collection)
+        verdict = collection.verdict()
+        if verdict is None:
+            return TooFew(f"timed out after {self._step.timeout_s:g} s")
+        return verdict
+
+    def _left_s(self) -> float:
+        deadline_ns = self._run.steps[self._name].deadline_ns
+        if deadline_ns is None:
+            return float("inf")
+        return max(0.0, (deadline_ns - self._realm.ports.clock.now_ns()) / _NANO)
+
+    async def _answers(self, asks: Sequence[Ask], collection: Collection) -> None:
+        waits: list[tuple[Ask, Wait]] = []
+        for ask in asks:
+            try:
+                waits.append((ask, self._ask(ask.member, ask.text, ask.key)))
+            except MobError as error:
+                collection.add(ask.index, NoAnswer(str(error)))
+        if collection.verdict() is not None:
+            return
+        waiting = self._open = {ask.key: ask.member for ask, _ in waits}
+        self._realm.decisions.stir()
+        try:
+            await self._all(waits, waiting, collection)
+        finally:
+            self._open = None
+
+    async def _all(
+        self, waits: Sequence[tuple[Ask, Wait]], waiting: dict[str, str], collection: Collection
+    ) -> None:
+        async with trio.open_nursery() as nursery:
+
+            async def one(ask: Ask, wait: Wait) -> None:
+                collection.add(ask.index, await self._outcome(wait))
+                del waiting[ask.key]
+                if collection.verdict() is not None:
+                    self._open = None
+                    nursery.cancel_scope.cancel()
+
+            for ask, wait in waits:
+                nursery.start_soon(one, ask, wait)
+
+    async def _outcome(self, wait: Wait) -> Answer | NoAnswer:
+        try:
+            return judged(self._step, await wait())
+        except MobError as error:
+            return _no_answer(error)
+
+    def _known(self, ask: Ask) -> Answer | NoAnswer | None:
+        """What has become of a question that was answered before; None if it is to be asked."""
+        row = self._roster.members.get(ask.member)
+        place = place_of(ask.key)
+        assert place is not None
+        for attempt in range(place.attempt, 0, -1):
+            key = attrs.evolve(place, attempt=attempt).key
+            settled = None
+            if row is not None:
+                settled = self._realm.inputs.settled(row.session_id, key)
+            if settled is None:
+                continue
+            try:
+                outcome = judged(self._step, self._realm.inputs.result(settled))
+            except MobError as error:
+                outcome = _no_answer(error)
+            if isinstance(outcome, Answer) or attempt == place.attempt:
+                return outcome
+        return None
+
+
+def _no_answer(error: MobError) -> NoAnswer:
+    return NoAnswer(str(error), final=isinstance(error, BudgetExceeded))
+
+
+def judged(step: StepDefinition, result: TurnResult) -> Answer | NoAnswer:
+    """What a turn's result is to a step: parsed, and checked against its schema."""
+    schema = step.output_schema
+    if schema is None:
+        return Answer(result.text if result.output is None else result.output)
+    if result.output is not None:
+        reason = mistakes_in(schema, result.output)
+        return Answer(result.output) if reason is None else NoAnswer(reason)
+    found = parse_output(schema, result.text)
+    return NoAnswer(found.reason) if isinstance(found, Invalid) else Answer(found.value)

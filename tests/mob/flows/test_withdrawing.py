@@ -1,0 +1,164 @@
+"""Questions that nobody waits for any more, wherever they are; runs that wait for approval."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from mob import open_mob
+from mob.flows.records import RunState
+from mob.mob import Mob
+from runtime.messages import ToolResult
+from runtime.models.base import ModelReply, ModelRequest
+from runtime.models.scripted import ScriptedModel
+from runtime.records import TurnEnded, TurnOutcome
+from stores import MemoryDisk, open_memory
+from tests.mob.flows.mobs import a_mob, flow
+from tests.mob.mobs import Stuck, asked, check_inputs, define, member, records
+from tests.runtime.fakes import Doing, asking, call
+
+VOTE = {"profile": "p", "message": "vote", "collect": "any"}
+
+
+def paying(request: ModelRequest) -> str | ModelReply:
+    """Member ``a`` pays, which somebody must approve; the others answer."""
+    last = request.messages[-1]
+    if isinstance(last, ToolResult):
+        return last.text
+    if member(request) == "a" and asked(request) == "vote":
+        return asking(call(f"pay {request.key}", "pay"))
+    return asked(request)
+
+
+@asynccontextmanager
+async def approving(
+    disk: MemoryDisk, flows: dict[str, Any], says: Any = paying
+) -> AsyncIterator[Mob]:
+    table = {"pay": {"function": "x.py:pay", "approve": "ask"}}
+    definition = define("a", "b", flows=flows, tools=table, profile={"tools": ["pay"]})
+    tools = {"pay": Doing(lambda _: "paid", "pay")}
+    async with open_memory(disk) as store:
+        async with open_mob(
+            definition, store=store, models={"m": ScriptedModel(says)}, tools=tools, grace_s=0.0
+        ) as mob:
+            yield mob
+
+
+async def test_a_run_waits_for_an_approval_and_goes_on() -> None:
+    """CONTRACTS 6.10, 6.13: `wait_blocked` knows that the run does nothing but wait."""
+    flows = flow(
+        one={"member": "a", "message": "vote"},
+        two={"member": "b", "message": "{{steps.one.output}}", "needs": ["one"]},
+    )
+    disk = MemoryDisk()
+    async with approving(disk, flows) as mob:
+        run = await mob.run_flow("f")
+        with trio.fail_after(5):
+            await mob.wait_blocked()
+        assert run.state is RunState.RUNNING
+    async with approving(disk, flows) as mob:
+        await mob.wait_blocked()
+        (waits,) = mob.approvals()
+        await mob.approve(waits.key, by="ada")
+        assert (await mob.flow_run(run.id).result()).output == "paid"
+
+
+async def test_a_run_that_has_something_else_to_do_is_not_blocked(
+    autojump_clock: object,
+) -> None:
+    """CONTRACTS 6.10: a step that waits for its next attempt is something."""
+    flows = flow(
+        pay={"member": "a", "message": "vote"},
+        shaky={"member": "b", "message": "shaky", "retries": 1, "backoff_s": 0.3},
+    )
+    shaky = 0
+
+    def says(request: ModelRequest) -> Any:
+        nonlocal shaky
+        if asked(request) == "shaky":
+            shaky += 1
+            return ValueError("no") if shaky < 3 else "calm"
+        return paying(request)
+
+    async with approving(MemoryDisk(), flows, says) as mob:
+        run = await mob.run_flow("f")
+        await mob.wait_blocked()
+        assert run.now().outputs == {"shaky": "calm"}
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+async def test_a_turn_that_waits_for_approval_is_given_up(stopped: bool) -> None:
+    """CONTRACTS 6.10: its member is free, and the next turn is not interrupted for it."""
+    gate = trio.Event()
+
+    async def says(request: ModelRequest) -> Any:
+        if member(request) == "b" and asked(request) == "vote":
+            await gate.wait()
+        return paying(request)
+
+    disk = MemoryDisk()
+    async with approving(disk, flow(vote=VOTE), says) as mob:
+        run = await mob.run_flow("f")
+        while not mob.approvals():
+            await wait_all_tasks_blocked()
+        if stopped:
+            await mob.stop(0.0)
+            await run.cancel()
+            await mob.resume()
+        gate.set()
+        result = await run.result()
+        assert result.output == (None if stopped else "vote")
+        await mob.wait_idle()
+        assert mob.approvals() == ()
+        assert (await mob.ask("a", "hello")).text == "hello"
+        outcomes = [turn.outcome for turn in records(mob.realm.store, TurnEnded)]
+        assert outcomes.count(TurnOutcome.FAILED) >= 1
+        check_inputs(mob.realm.store)
+
+
+async def test_a_member_that_is_to_be_restarted_is_not(autojump_clock: object) -> None:
+    """CONTRACTS 6.10: the turn that crashed is given up at once, and not after the backoff."""
+    gate = trio.Event()
+    calls: list[str] = []
+
+    async def says(request: ModelRequest) -> Any:
+        calls.append(member(request))
+        if member(request) == "a":
+            return ValueError("no")
+        await gate.wait()
+        return "yes"
+
+    restart = {"backoff_s": 1000.0, "max_backoff_s": 1000.0}
+    async with a_mob(flow(vote=VOTE), says, parts={"restart": restart}) as mob:
+        run = await mob.run_flow("f")
+        await trio.sleep(1)
+        gate.set()
+        assert (await run.result()).output == "yes"
+        with trio.fail_after(10):
+            await mob.wait_idle()
+        assert calls.count("a") == 1
+
+
+async def test_a_crash_between_the_end_of_a_step_and_the_interrupt_costs_nothing() -> None:
+    """CONTRACTS 6.9, 6.10: the next process gives up what nobody waits for."""
+    stuck, disk = Stuck(), MemoryDisk()
+    flows = flow(vote=VOTE)
+    async with open_memory(disk) as store, a_mob(flows, stuck, store, grace_s=0.0) as mob:
+        run = await mob.run_flow("f")
+        await stuck.entered.wait()
+        await wait_all_tasks_blocked()
+        mob._activations.cut_off = lambda *_: None  # type: ignore[method-assign]
+        await run.cancel()
+        mob._activations.halt()
+    async with open_memory(disk) as store, a_mob(flows, stuck, store) as mob:
+        await mob.wait_idle()
+        assert len(stuck.calls) == 3, "nobody was asked again"
+        assert not any(head.inputs for head in mob.realm.state.heads.values())
+        stuck.gate.set()
+        assert (await mob.ask("a", "free")).text == "done free"
+        check_inputs(store)
