@@ -12,6 +12,8 @@ MobError (runtime.errors)
 +-- StaleFence              the member has another generation by now than the token says
 +-- MemberFailed            the supervisor gave the member's turn up
 +-- AskCycle                a member would wait for itself
++-- MobBusy                 the mob cannot be brought back to a point while somebody is at work
++-- MobRewound              what was waited for was left behind when the mob was brought back
 +-- BoardMisuse             the state of a task on the board does not allow the verb
 |   +-- BoardCycle          a task would wait for itself
 |   +-- BoardKeyUsed        the idempotency key was used for something else
@@ -319,3 +321,23 @@ class FlowKeyUsed(MobError):
         )
         self.key = key
         self.run_id = run_id
+
+
+class MobBusy(MobError):
+    """The mob cannot be brought back to an earlier point now; `busy` are those at work."""
+
+    def __init__(self, mob_id: str, busy: tuple[str, ...]) -> None:
+        shown = ", ".join(busy[:12]) + (", ..." if len(busy) > 12 else "")
+        super().__init__(
+            f"mob {mob_id!r} cannot be brought back while somebody is at work: {shown}; wait for"
+            " them (`wait_idle`), or stop the mob"
+        )
+        self.busy = busy
+
+
+class MobRewound(MobError):
+    """What was waited for was left behind: the mob was brought back to an earlier point."""
+
+    def __init__(self, mob_id: str, why: str) -> None:
+        super().__init__(f"mob {mob_id!r}: {why}, and what was waited for is left behind")
+        self.mob_id = mob_id

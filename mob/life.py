@@ -20,6 +20,7 @@ from mob.generations import GenerationVerbs
 from mob.lifecycle import UNDER_WAY, MobState, VerbRefused, after
 from mob.receipts import StopReport
 from mob.records import MobCreated, MobStateChanged, RunReported
+from mob.traveling import TravelVerbs
 from runtime.addenda import is_context
 from runtime.records import SessionArchived
 
@@ -28,7 +29,7 @@ from runtime.records import SessionArchived
 DRAIN_S: Final = 10.0
 
 
-class LifeVerbs(GenerationVerbs, ApprovalVerbs):
+class LifeVerbs(TravelVerbs, GenerationVerbs, ApprovalVerbs):
     """What `mob.mob.Mob` has of this module."""
 
     _flows: FlowRunner
@@ -47,6 +48,9 @@ class LifeVerbs(GenerationVerbs, ApprovalVerbs):
 
     async def recover(self) -> None:
         """Take up the work the journal says is unfinished; when stopped, only close the gate."""
+        await self._take_up()
+
+    async def _take_up(self) -> None:
         self._activations.supervisors.recall()
         self._awaiting.recover()
         for row in self.roster.members.values():

@@ -58,11 +58,17 @@ ADMITS: Final[dict[MobState, frozenset[str]]] = {
             "board",
             *("broadcast", "request", "reply", "wire", "unwire", "flow", "cancel-flow"),
             "compact",
+            *("snapshot", "fork", "rewind"),
         }
     ),
-    MobState.STOPPED: frozenset({"retire", "decide", "board", "wire", "unwire", "cancel-flow"}),
-    MobState.COMPLETED: frozenset(),
-    MobState.DESTROYED: frozenset(),
+    MobState.STOPPED: frozenset(
+        {
+            *("retire", "decide", "board", "wire", "unwire", "cancel-flow"),
+            *("snapshot", "fork", "rewind"),
+        }
+    ),
+    MobState.COMPLETED: frozenset({"snapshot", "fork"}),
+    MobState.DESTROYED: frozenset({"fork"}),
 }
 
 #: What a mob is called while a verb that changes its state is under way, and the verbs that are
@@ -77,6 +83,7 @@ UNDER_WAY: Final[dict[str, tuple[str, frozenset[str]]]] = {
         frozenset({"decide", "interrupt", "kill", "board", "cancel-flow"}),
     ),
     "destroy": ("being destroyed", frozenset()),
+    "rewind": ("being brought back to a point", frozenset()),
 }
 
 

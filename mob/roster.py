@@ -6,6 +6,7 @@ member is a row in here and nothing else: it holds no task.
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Final
@@ -215,3 +216,12 @@ def _fields(row: Member) -> tuple[Any, ...]:
 
 def _row_name(member: str) -> bytes:
     return b"member/" + member.encode()
+
+
+def renamed(row: bytes, mob_id: str) -> bytes:
+    """The row ``mob`` for a mob of another id."""
+    _, blueprint, *rest = unpack_row(row)
+    if blueprint is not None:
+        table = {**json.loads(blueprint), "id": mob_id}
+        blueprint = json.dumps(table, sort_keys=True, ensure_ascii=False)
+    return pack_row(mob_id, blueprint, *rest)

@@ -20,7 +20,7 @@ since the rows were written, it writes those of the longest dirty sessions.
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from math import inf
 from typing import Final
@@ -32,7 +32,7 @@ from runtime.errors import SessionNotFound, SessionQuarantined
 from runtime.ids import SessionId
 from runtime.records import TurnEnded, turn_bytes
 from runtime.recovery import TAIL, Recovery
-from runtime.session import Session
+from runtime.session import Session, SessionHead
 from runtime.store import SessionStore
 
 #: Turns of one session between its snapshots. Recovery reads at most this many turns beyond a
@@ -167,6 +167,15 @@ class CheckpointGate:
         for each in (self._dirty, self._due, self._timed, self.failures):
             each.pop(session_id, None)
         self._archived.discard(session_id)
+
+    def begin_anew(self, heads: Iterable[SessionHead]) -> None:
+        """All sessions were replaced by these: no snapshot holds any of them."""
+        for each in (self._dirty, self._due, self._timed, self.failures, self._archived):
+            each.clear()
+        for head in heads:
+            self._dirty[head.session_id] = _Since(turns=1)
+            if head.archived:
+                self._archived.add(head.session_id)
 
     def checkpoint_all(self) -> None:
         """Make every dirty session due."""

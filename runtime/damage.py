@@ -21,6 +21,7 @@ from runtime.errors import MobError, RecordUnreadable
 from runtime.ids import SessionId
 from runtime.journal import Journal, Lost
 from runtime.parts import WholeRows
+from runtime.points import SESSIONS, StateRows
 from runtime.records import SessionCreated, SessionForked, SessionMended, TurnEnded
 from runtime.session import SessionHead, SessionStatus
 from runtime.state import RealmState
@@ -64,6 +65,9 @@ class Fold:
             state.applied = seq
         if isinstance(record, SessionCreated | SessionForked | SessionMended):
             self.sure[record.session_id] = seq
+        elif type(record) is StateRows and record.prefix.encode() == SESSIONS:
+            restored = (SessionId(name.decode()) for name, _ in record.rows)
+            self.sure.update((each, seq) for each in restored if state.restoring.made(each))
         elif type(record) is TurnEnded and record.session_id in state.quarantined:
             prev = Journal.absolute(seq, record.prev)
             self.before.setdefault(prev, place_of(state.heads[record.session_id]))
@@ -92,20 +96,32 @@ class Rebuilt:
     """The state that the journal alone gives, from its first record up to some number."""
 
     def __init__(
-        self, journal: Journal, parts: Iterable[Callable[[RealmState], WholeRows]]
+        self,
+        journal: Journal,
+        parts: Iterable[Callable[[RealmState], WholeRows]],
+        base: int | None = None,
     ) -> None:
+        """A fork says at its beginning what was there by then, so that is where this begins, or
+        behind `base`."""
         self._journal = journal
         self.state = RealmState()
+        self.state.applied = journal.base if base is None else base
         self._fold = Fold(self.state)
         #: The parts that are written whole; `changed` hands out all their rows.
         self.parts = [part(self.state) for part in parts]
         self.state.parts.update((each.prefix, each) for each in self.parts)
 
-    def fold(self, until: int) -> None:
-        """Apply the records up to number `until`."""
+    def fold(self, until: int, check: Callable[[int, object], None] | None = None) -> None:
+        """Apply the records up to number `until`; `check` sees each before."""
         fold = self._fold
+
+        def apply(seq: int, record: object) -> None:
+            if check is not None:
+                check(seq, record)
+            fold.apply(seq, record)
+
         if until > self.state.applied:
-            self._journal.replay(self.state.applied, fold.apply, fold.lost, until=until)
+            self._journal.replay(self.state.applied, apply, fold.lost, until=until)
         self.state.check_partials()
 
     async def fold_all(self) -> None:

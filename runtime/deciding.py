@@ -204,6 +204,11 @@ class Decisions:
         finally:
             self._given_up.discard(session_id)
 
+    def begin_anew(self) -> None:
+        """The turns that waited are others now."""
+        self._interrupted.clear()
+        self._deciding.clear()
+
     def left(self, session_id: SessionId) -> None:
         """Whoever was admitted to the session has left it."""
         if self._interrupted and not self._book.waits(session_id):

@@ -28,6 +28,8 @@
     +-- TaskNotFound                    a session has no such background child
     +-- LineageCycle                    a parent, fork or budget link would form a circle
     +-- Unsupported                     the implementation does not offer this operation
+    +-- OriginLost                  what a fork of a realm begins with is not in the store
+    +-- PointNotFound               a realm has no such point to go back to
     +-- RecordUnreadable                a journal record of this realm cannot be understood
     +-- WrittenLater                    a row has a layout that only a later version knows
 
@@ -316,6 +318,27 @@ class Unsupported(MobError):
     def __init__(self, operation: str, by: str) -> None:
         super().__init__(f"{by} does not support {operation}")
         self.operation = operation
+
+
+class OriginLost(MobError):
+    """`realm` is a fork of `parent` at record `at`, of which the store has only `last` records."""
+
+    def __init__(self, realm: str, parent: str, at: int, last: int) -> None:
+        super().__init__(
+            f"{realm!r} is a fork of {parent!r} at record {at}, and shares what is before it; the"
+            f" store has {last} records of {parent!r}: restore a backup that has both"
+        )
+        self.realm = realm
+        self.parent = parent
+
+
+class PointNotFound(MobError):
+    """There is no such point to go back to; nothing was changed. `at` is the label or the number
+    that was asked for."""
+
+    def __init__(self, at: str | int, why: str) -> None:
+        super().__init__(f"cannot go to {at!r}: {why}")
+        self.at = at
 
 
 class RecordUnreadable(MobError):

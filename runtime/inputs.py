@@ -22,14 +22,16 @@ from runtime.errors import ContextConflict, SessionError, encodable
 from runtime.heads import pack_row, unpack_row
 from runtime.ids import InputId, SessionId
 from runtime.journal import Journal
+from runtime.keyed import KeyedInput
 from runtime.messages import CONTEXT
 from runtime.parts import WholeRows
+from runtime.points import Era, era_name
 from runtime.ports import Ports
 from runtime.records import InputAbandoned, InputAccepted
 from runtime.recovery import Recovery
 from runtime.results import TurnResult, result_of
 from runtime.session import PendingInput
-from runtime.state import KeyedInput, RealmState
+from runtime.state import RealmState
 from stores import Ticket
 
 #: Admissions with a key that are remembered before those that the fold knows by now are dropped.
@@ -62,8 +64,8 @@ class Inputs:
         self._ports = ports
         #: Admitted with a key; an entry is needed until the fold has its record.
         self._admitted: dict[str, Admission] = {}
-        #: Keys whose rows are on their way to the disk: neither in the fold nor in the store.
-        self._writing: dict[str, KeyedInput] = {}
+        #: By era: keys whose rows are on their way to the disk, not in the fold nor in the store.
+        self._writing: dict[tuple[int, str], KeyedInput] = {}
         #: Sessions that are on their way to the disk and take inputs already: batches keep their
         #: order, so such an input is never there without its session.
         self.coming: set[SessionId] = set()
@@ -249,21 +251,58 @@ class Inputs:
 
     def _changed(self) -> list[tuple[bytes, bytes | None]]:
         """The rows of the keys that changed. The ones handed out before are on disk by now."""
-        self._writing, self._state.keyed = self._state.keyed, {}
+        state = self._state
+        self._writing = {
+            (era, key): at for era, keyed in state.keyed_before.items() for key, at in keyed.items()
+        }
+        self._writing.update(((state.era, key), at) for key, at in state.keyed.items())
+        state.keyed, state.keyed_before = {}, {}
         return [
-            (_name(key), pack_row(key, at.session_id, at.input_id, at.turn, at.abandoned))
-            for key, at in self._writing.items()
+            (era_name(_name(key), era), _row(key, at)) for (era, key), at in self._writing.items()
         ]
 
+    def rows_for(self, eras: Sequence[Era]) -> list[tuple[bytes, bytes]]:
+        """The rows of the keys that count in these eras and are not surely on disk, for a realm
+        that begins with them."""
+        state = self._state
+        found: list[tuple[bytes, bytes]] = []
+        recent = {key for _, key in self._writing} | state.keyed.keys()
+        for key in sorted(recent.union(*state.keyed_before.values())):
+            known = next(filter(None, (self._of_era(era, key) for era in eras)), None)
+            if known is not None:
+                found.append((_name(key), _row(key, known)))
+        return found
+
+    def forget(self) -> None:
+        """What was admitted is known to the fold, or belongs to what was left behind."""
+        self._admitted.clear()
+
     def _stored(self, key: str) -> KeyedInput | None:
-        known = self._writing.get(key)
-        if known is not None:
-            return known
-        row = self._recovery.key_row(b"k/", _name(key))
-        if row is None:
-            return None
-        session_id, input_id, turn, abandoned = unpack_row(row)[1:]
-        return KeyedInput(session_id, input_id, turn, abandoned)
+        for era in self._state.eras(self._recovery.realm):
+            known = self._of_era(era, key)
+            if known is not None:
+                return known
+        return None
+
+    def _of_era(self, era: Era, key: str) -> KeyedInput | None:
+        known = None
+        if era.realm == self._recovery.realm:
+            keyed = self._state.keyed_before.get(era.number, {})
+            if era.number == self._state.era:
+                keyed = self._state.keyed
+            known = keyed.get(key) or self._writing.get((era.number, key))
+        if known is None:
+            row = self._recovery.row_of(era.realm, b"k/", era_name(_name(key), era.number))
+            if row is None:
+                return None
+            session_id, input_id, turn, abandoned, *seq = unpack_row(row)[1:]
+            # Rows of earlier versions do not say of an input that was given up when that was.
+            known = KeyedInput(session_id, input_id, turn, abandoned, seq[0] if seq else turn)
+        return known if known.seq <= era.until else None
+
+
+def _row(key: str, at: KeyedInput) -> bytes:
+    return pack_row(key, at.session_id, at.input_id, at.turn, at.abandoned, at.seq)
 
 
 def context_key(session_id: SessionId, key: str) -> str:

@@ -7,6 +7,9 @@ Committed records are handed to `apply` in sequence order on the Trio thread, be
 their ticket runs. So live state is the same fold that recovery computes, and whoever is told "it is
 durable" can already read it.
 
+A realm that is a fork of another (`runtime.points`) begins with that one's records: they have the
+same numbers here, and are read where they are. Its own stream goes on behind them.
+
 A record may be erased (`runtime.retention`): it keeps its number and reads as `Erased`.
 
 Subscribers read the journal itself from a cursor and park when they reach its end. A slow one holds
@@ -16,15 +19,19 @@ nothing in memory, loses nothing and slows nobody down.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
-from runtime.errors import RecordUnreadable
+from runtime.errors import OriginLost, RecordUnreadable
+from runtime.heads import unpack_row
 from runtime.ids import RealmId
 from runtime.messages import Message
-from runtime.records import ERASED, RecordType, TurnEnded
+from runtime.points import RealmForked
+from runtime.records import ERASED, RUNTIME_RECORDS, RecordType, TurnEnded
 from stores import Append, Damaged, Entry, Erase, Operation, Store, Ticket
+
+_FORKED: Final = next(each for each in RUNTIME_RECORDS if each.cls is RealmForked)
 
 #: Records read from the store in one go by followers and by recovery: enough to amortise the
 #: read transaction, few enough to keep it short.
@@ -48,8 +55,77 @@ class Lost:
     raw: bytes = b""
 
 
+def _shifted(entries: list[Entry], offset: int) -> list[Entry]:
+    return [Entry(each.seq + offset, each.kind, each.version, each.payload) for each in entries]
+
+
 def _limit(after: int, until: int | None) -> int:
     return PAGE if until is None else min(PAGE, max(until - after, 0))
+
+
+@attrs.frozen
+class Origin:
+    """Where the records up to number `until` are, behind those of earlier origins: in `stream`,
+    whose first one has the number `offset` + 1."""
+
+    stream: bytes
+    offset: int
+    until: int
+
+
+def stream_of(realm: str) -> bytes:
+    """The stream of a realm's journal."""
+    return b"realm/" + realm.encode()
+
+
+def origin_key(realm: str) -> bytes:
+    """The key of a row that says once more what a fork's first record does: what is said there
+    decides which number each record has."""
+    return b"origin/" + realm.encode()
+
+
+def forked_from(store: Store, realm: str) -> tuple[str, int] | None:
+    """Which realm this one is a fork of, and at which record; None if it is none.
+
+    Raises:
+        stores.Damaged: it can not be read.
+    """
+    try:
+        entry = store.entry(stream_of(realm), 1)
+        if entry is None or entry.kind != _FORKED.kind:
+            return None
+        record = _FORKED.unpack(entry.payload)
+    except (Damaged, ValueError, TypeError, LookupError):
+        row = store.get(origin_key(realm))
+        return None if row is None else unpack_row(row)[:2]
+    return record.parent, record.at
+
+
+def forks_of(store: Store, realm: str) -> dict[str, int]:
+    """The realms in the store that are forks of this one, and at which record each is."""
+    found: dict[str, int] = {}
+    for stream in store.streams():
+        if stream.startswith(b"realm/"):
+            name = stream[len(b"realm/") :].decode()
+            origin = forked_from(store, name)
+            if origin is not None and origin[0] == realm:
+                found[name] = origin[1]
+    return found
+
+
+def _origins(store: Store, realm: str) -> tuple[Origin, ...]:
+    """Where the records before a realm's own are, oldest first."""
+    found = forked_from(store, realm)
+    if found is None:
+        return ()
+    parent, at = found
+    before = tuple([each for each in _origins(store, parent) if each.offset < at])
+    offset = before[-1].until if before else 0
+    stream = stream_of(parent)
+    if at > offset + store.last(stream):
+        raise OriginLost(realm, parent, at, offset + store.last(stream))
+    clipped = tuple([attrs.evolve(each, until=min(each.until, at)) for each in before])
+    return clipped if at <= offset else (*clipped, Origin(stream, offset, at))
 
 
 class Journal:
@@ -64,7 +140,10 @@ class Journal:
     ) -> None:
         self._store = store
         self._realm = realm
-        self._stream = b"realm/" + realm.encode()
+        self._stream = stream_of(realm)
+        self._origins = _origins(store, realm)
+        #: The number of the record before its first own one: 0 unless it is a fork.
+        self.base = self._origins[-1].until if self._origins else 0
         self._by_class = {record_type.cls: record_type for record_type in types}
         self._by_kind = {record_type.kind: record_type for record_type in self._by_class.values()}
         self._apply = apply
@@ -74,7 +153,37 @@ class Journal:
     @property
     def last(self) -> int:
         """The highest committed sequence number, 0 for an empty journal."""
-        return self._store.last(self._stream)
+        return self.base + self._store.last(self._stream)
+
+    def base_of(self, at: int) -> int:
+        """The number behind which the state at record `at` can be folded: 0, or where the latest
+        fork up to it begins, which says what was there by then."""
+        starts = [each.until for each in self._origins if each.until < at]
+        return max(starts, default=0)
+
+    def place(self, seq: int) -> tuple[str, int] | None:
+        """Where record `seq` is in the store, so that it can be told from one of the same number in
+        another journal: the stream, and its number there. None for 0, which is none."""
+        for each in self._origins:
+            if each.offset < seq <= each.until:
+                return each.stream.decode(), seq - each.offset
+        return (self._stream.decode(), seq - self.base) if seq else None
+
+    def number(self, place: tuple[str, int]) -> int | None:
+        """The number that the record at this place has here; None if it is none of these."""
+        stream, own = place
+        if stream == self._stream.decode():
+            return self.base + own
+        for each in self._origins:
+            if each.stream.decode() == stream and own + each.offset <= each.until:
+                return own + each.offset
+        return None
+
+    def realms_between(self, after: int, until: int) -> list[str]:
+        """The realms whose records those above `after` are, up to number `until`."""
+        found = [each for each in self._origins if after < each.until and each.offset < until]
+        own = [self._stream] if until > self.base else []
+        return [each[len(b"realm/") :].decode() for each in (*[e.stream for e in found], *own)]
 
     def append(self, *records: Any, also: Sequence[Operation] = ()) -> Ticket:
         """Queue `records` as one atomic batch and return at once. Store errors are the ticket's.
@@ -91,10 +200,11 @@ class Journal:
             )
 
         def committed(sequences: tuple[int, ...]) -> None:
+            base = self.base
             for seq, record in zip(sequences, records, strict=True):
-                self._apply(seq, record)
+                self._apply(base + seq, record)
                 for hear in self._listeners:
-                    hear(seq, record)
+                    hear(base + seq, record)
 
         return self._store.submit(batch, committed)
 
@@ -114,22 +224,25 @@ class Journal:
             RecordUnreadable: a record is intact and of a kind or layout we do not know.
             stores.Damaged: a record's bytes are not what was written.
         """
-        return [
-            self._event(entry) for entry in self._store.read(self._stream, after=after, limit=limit)
-        ]
+        return [self._event(entry) for entry in self._entries(after, limit)]
 
     def sized(self, after: int = 0, limit: int = PAGE) -> list[tuple[Event, int]]:
         """As `read`, each event with the bytes of its payload."""
-        entries = self._store.read(self._stream, after=after, limit=limit)
+        entries = self._entries(after, limit)
         return [(self._event(entry), len(entry.payload)) for entry in entries]
 
     def erasure(self, seq: int) -> Erase:
-        """The operation that erases record `seq`: it reads as `Erased` from then on."""
-        return Erase(self._stream, seq)
+        """The operation that erases record `seq`, one of its own: it reads as `Erased` from then
+        on."""
+        assert seq > self.base, "what is before a fork belongs to the realm that it comes from"
+        return Erase(self._stream, seq - self.base)
 
     def get(self, seq: int) -> Any:
         """The record number `seq`, which must exist. Raises as `read`."""
-        entry = self._store.entry(self._stream, seq)
+        if seq > self.base:
+            entry = self._store.entry(self._stream, seq - self.base)
+        else:
+            entry = next(iter(self._entries(seq - 1, 1)), None)
         if entry is None:
             raise RecordUnreadable(self._realm, seq, "it should be there and is not")
         return self._event(entry).record
@@ -222,7 +335,7 @@ class Journal:
                 after = event.seq
                 yield event
             if not events:
-                await self._store.wait_beyond(self._stream, after)
+                await self._store.wait_beyond(self._stream, after - self.base)
 
     def replay(
         self,
@@ -243,8 +356,8 @@ class Journal:
                 is not known.
         """
         apply = apply or self._apply
-        read = self._store.read if lost is None else self._salvage
-        while page := read(self._stream, after=after, limit=_limit(after, until)):
+        read = self._entries if lost is None else self._salvage
+        while page := read(after, _limit(after, until)):
             for entry in page:
                 event = entry if isinstance(entry, Lost) else self._salvaged(entry, lost is None)
                 if isinstance(event, Event):
@@ -262,16 +375,32 @@ class Journal:
                 raise
             return Lost(entry.seq, str(error), entry.payload)
 
-    def _salvage(self, stream: bytes, after: int, limit: int) -> Sequence[Entry | Lost]:
-        """As `Store.read`, one by one where something is damaged. A record behind one that is
+    def _entries(self, after: int, limit: int) -> list[Entry]:
+        """As `Store.read`, by the numbers of this journal."""
+        if after >= self.base:
+            entries = self._store.read(self._stream, after=after - self.base, limit=limit)
+            return entries if not self.base else _shifted(entries, self.base)
+        found: list[Entry] = []
+        for each in self._origins:
+            if after < each.until and len(found) < limit:
+                many = min(limit - len(found), each.until - after)
+                entries = self._store.read(each.stream, after=after - each.offset, limit=many)
+                found += _shifted(entries, each.offset)
+                after += len(entries)
+        if len(found) < limit and after == self.base:
+            found += self._entries(after, limit - len(found))
+        return found
+
+    def _salvage(self, after: int, limit: int) -> Sequence[Entry | Lost]:
+        """As `_entries`, one by one where something is damaged. A record behind one that is
         missing cannot be verified and counts as damaged."""
         try:
-            return self._store.read(stream, after=after, limit=limit)
+            return self._entries(after, limit)
         except Damaged:
             found: list[Entry | Lost] = []
         for seq in range(after + 1, min(after + limit, self.last) + 1):
             try:
-                found.extend(self._store.read(stream, after=seq - 1, limit=1))
+                found.extend(self._entries(seq - 1, 1))
             except Damaged as error:
                 found.append(Lost(seq, f"{error.where}: {error.reason}", error.raw))
         return found

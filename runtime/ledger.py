@@ -24,13 +24,14 @@ finds it QUEUED, and the run goes on from its progress (CONTRACTS 5.7).
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
 
 from runtime.heads import pack_row, unpack_row
 from runtime.ids import InputId, RunId, SessionId
+from runtime.points import Era, era_name
 
 if TYPE_CHECKING:
     from runtime.records import TurnEnded
@@ -170,22 +171,53 @@ class RunBook:
     def __init__(self, state: RealmState) -> None:
         self._state = state
         self._receipts: dict[RunId, tuple[RunApplied, int]] = {}
-        self._writing: dict[RunId, tuple[RunApplied, int]] = {}
+        #: By era: what is on its way to the disk, and what earlier eras have left to be written.
+        self._writing: dict[tuple[int, RunId], tuple[RunApplied, int]] = {}
+        self._before: dict[tuple[int, RunId], tuple[RunApplied, int]] = {}
         #: Failed attempts of inputs that are queued, by session.
         self.attempts: dict[SessionId, dict[InputId, int]] = {}
         self._changed: set[SessionId] = set()
-        self.lookup: Callable[[RunId], bytes | None] = lambda _: None
+        #: The stored row of this name in the realm of this id; the realm whose book this is.
+        self.lookup: Callable[[bytes, str], bytes | None] = lambda _name, _realm: None
+        self.realm = ""
 
     def receipt(self, run_id: RunId) -> Receipt | None:
         """The receipt of a run, if it was applied."""
-        known = self._receipts.get(run_id) or self._writing.get(run_id)
-        if known is None:
-            row = self.lookup(run_id)
-            known = None if row is None else _unpacked(row)
+        known = self._known(run_id, self._state.eras(self.realm))
         if known is None:
             return None
         applied, turn = known
         return Receipt(applied.session_id, applied.input_ids, turn, applied)
+
+    def _known(self, run_id: RunId, eras: Iterable[Era]) -> tuple[RunApplied, int] | None:
+        for era in eras:
+            known = self._of_era(era, run_id)
+            if known is not None and known[1] < era.until:
+                return known
+        return None
+
+    def _of_era(self, era: Era, run_id: RunId) -> tuple[RunApplied, int] | None:
+        if era.realm == self.realm:
+            at = (era.number, run_id)
+            known = self._before.get(at) or self._writing.get(at)
+            if era.number == self._state.era:
+                known = self._receipts.get(run_id) or known
+            if known is not None:
+                return known
+        row = self.lookup(era_name(run_id.encode(), era.number), era.realm)
+        return None if row is None else _unpacked(row)
+
+    def leave_era(self, era: int) -> None:
+        """Receipts that are not written yet belong to this era, which ends."""
+        self._before.update(((era, run), known) for run, known in self._receipts.items())
+        self._receipts = {}
+
+    def rows_for(self, eras: Sequence[Era]) -> list[tuple[bytes, bytes]]:
+        """The rows of receipts that count in these eras and are not surely on disk, for a realm
+        that begins with them."""
+        recent = {run for _, run in (*self._writing, *self._before)} | self._receipts.keys()
+        known = [(run, self._known(run, eras)) for run in sorted(recent)]
+        return [(run.encode(), _packed(*each)) for run, each in known if each is not None]
 
     def failed(self, session_id: SessionId, input_id: InputId) -> int:
         """How often a run on the input has failed."""
@@ -250,8 +282,13 @@ class RunBook:
 
     def receipts(self) -> list[tuple[bytes, bytes | None]]:
         """The rows of new receipts. Those handed out before are on disk by now."""
-        self._writing, self._receipts = self._receipts, {}
-        return [(run.encode(), _packed(*known)) for run, known in self._writing.items()]
+        self._writing, self._before = self._before, {}
+        self._writing.update(((self._state.era, run), each) for run, each in self._receipts.items())
+        self._receipts = {}
+        return [
+            (era_name(run.encode(), era), _packed(*known))
+            for (era, run), known in self._writing.items()
+        ]
 
 
 def _packed(applied: RunApplied, turn: int) -> bytes:

@@ -46,6 +46,8 @@ class WholeRows:
     #: Forgets everything, also what `changed` has not handed out: other rows are loaded next.
     #: Needed if there is `load`.
     clear: Callable[[], None] | None = None
+    #: Whether it stays as it is when the rest is brought back to an earlier point.
+    outlives: bool = False
 
 
 class Part(Protocol):
@@ -60,7 +62,9 @@ class Part(Protocol):
     def clear(self) -> None: ...
 
 
-def part_of(prefix: bytes, part: Part, anew: Callable[[RealmState], Part]) -> WholeRows:
+def part_of(
+    prefix: bytes, part: Part, anew: Callable[[RealmState], Part], *, outlives: bool = False
+) -> WholeRows:
     """`part` as rows; `anew` makes another one over another state."""
     return WholeRows(
         prefix,
@@ -68,7 +72,8 @@ def part_of(prefix: bytes, part: Part, anew: Callable[[RealmState], Part]) -> Wh
         part.load,
         getattr(part, "loaded", _nothing),
         getattr(part, "replayed", _nothing),
-        lambda state: part_of(prefix, anew(state), anew),
+        lambda state: part_of(prefix, anew(state), anew, outlives=outlives),
         part.stale,
         part.clear,
+        outlives,
     )

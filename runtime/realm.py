@@ -407,6 +407,14 @@ class Realm:
             self._live.keep(found)
         return found
 
+    def begin_anew(self) -> None:
+        """The whole state is being replaced, with nobody at work: let go of all live copies, and of
+        what was to be done to turns and was spent by them."""
+        self._live.clear()
+        self.decisions.begin_anew()
+        if self.budgets is not None:
+            self.budgets.begin_anew()
+
     def discard_live(self, session_id: SessionId) -> None:
         """Forget the live copy; the stored one is not touched. A turn in flight keeps it alive."""
         if self.running(session_id) is None:

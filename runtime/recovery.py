@@ -35,6 +35,7 @@ from runtime.heads import pack_row, unpack_row
 from runtime.ids import RealmId, SessionId
 from runtime.journal import Journal
 from runtime.parts import WholeRows
+from runtime.points import counts, marked, pack_past, unmarked, unpack_past
 from runtime.state import RealmState
 from stores import Damaged, Delete, Put, Store, Ticket
 
@@ -52,6 +53,10 @@ _UNTOLD: Final = "the row that said why is damaged too"
 ROWS: Final = 256
 
 
+#: Parts whose rows are read one by one, and which tell eras apart themselves.
+TELL_ERAS: Final = (b"k/", b"x/")
+
+
 class Recovery:
     """The rows of one realm. `load` is called once, before anything else."""
 
@@ -59,10 +64,11 @@ class Recovery:
         self._store = store
         self._state = state
         self._journal = journal
+        self.realm = realm
         self._prefix = b"fold/" + realm.encode() + b"/"
         self._whole: list[WholeRows] = []
-        #: Every record up to here is in some row on disk.
-        self.position = 0
+        #: Every record up to here is in some row on disk; of a fork none before its own is needed.
+        self.position = journal.base
         #: What there are rows of: quarantined sessions, why and for which record; lost records.
         self._told: dict[SessionId, tuple[str, int]] = {}
         self._told_lost: set[int] = set()
@@ -75,7 +81,8 @@ class Recovery:
         #: The latest step; it may still be on its way if whoever waited for it was cancelled.
         self._ticket: Ticket | None = None
         runs = state.runs
-        runs.lookup = lambda run_id: self.key_row(b"x/", run_id.encode())
+        runs.realm = realm
+        runs.lookup = lambda name, of: self.row_of(of, b"x/", name)
         for part in (WholeRows(b"x/", runs.receipts), *state.parts.values()):
             self.add(part)
 
@@ -107,7 +114,7 @@ class Recovery:
             state.restored()
             for whole in self._whole:
                 whole.loaded()
-            state.applied = self.position
+        state.applied = self.position
         fold = Fold(state)
         last = self._journal.replay(self.position, fold.apply, fold.lost)
         if state.lost:
@@ -127,8 +134,10 @@ class Recovery:
                 return False
             self.position, self._state.folded, *rest = unpack_row(stored)
             self._said = dict(rest[0]) if rest else {}
+            if len(rest) > 1:
+                self._state.era, self._state.past = rest[1], unpack_past(rest[2])
         except (Damaged, *_MISFITS):
-            self.position = self._state.folded = 0
+            self.position, self._state.folded = self._journal.base, 0
             return False
         return True
 
@@ -176,7 +185,7 @@ class Recovery:
                 odd[session_id] = reason
         if not (odd or short or any(bad or self._short(each) for each, bad in broken.items())):
             return
-        rebuilt = Rebuilt(self._journal, self._parts())
+        rebuilt = Rebuilt(self._journal, self.rebuilders())
         rebuilt.fold(state.folded)
         state.lost.clear()
         state.lost.update(rebuilt.state.lost)
@@ -254,7 +263,7 @@ class Recovery:
     def _rebuildable(self) -> list[WholeRows]:
         return [whole for whole in self._whole if whole.rebuild is not None]
 
-    def _parts(self) -> list[Callable[[RealmState], WholeRows]]:
+    def rebuilders(self) -> list[Callable[[RealmState], WholeRows]]:
         return [whole.rebuild for whole in self._whole if whole.rebuild is not None]
 
     def _short(self, prefix: bytes) -> bool:
@@ -263,7 +272,7 @@ class Recovery:
 
     async def rebuilt(self) -> Rebuilt:
         """The state that the whole journal gives now, damaged or not."""
-        rebuilt = Rebuilt(self._journal, self._parts())
+        rebuilt = Rebuilt(self._journal, self.rebuilders())
         await rebuilt.fold_all()
         return rebuilt
 
@@ -286,13 +295,21 @@ class Recovery:
         for session_id in list(itertools.islice(state.dirty, most)):
             del state.dirty[session_id]
             operations.append(self._row(b"s/", session_id.encode(), state.row(session_id)))
+        replaced, state.restoring.replaced = state.restoring.replaced, False
         for whole in self._whole:
-            for name, row in whole.changed():
+            rows = dict(whole.changed())
+            if replaced and whole.load is not None and not whole.outlives:
+                # All that is there now has changed: what else there are rows of is left behind.
+                rows = {**dict.fromkeys(sorted(self._named[whole.prefix])), **rows}
+            for name, row in rows.items():
+                if whole.load is None and row is not None and whole.prefix not in TELL_ERAS:
+                    row = marked(row, state.applied)
                 operations.append(self._row(whole.prefix, name, row))
         oldest = next(iter(state.dirty.values()), None)
         position = state.applied if oldest is None else oldest - 1
-        counts = [(prefix, len(names)) for prefix, names in self._named.items()]
-        row = pack_row(position, state.applied, counts)
+        sizes = [(prefix, len(names)) for prefix, names in self._named.items()]
+        eras = (state.era, pack_past(state.past)) if state.era or state.past else ()
+        row = pack_row(position, state.applied, sizes, *eras)
         operations.append(Put(self._prefix + b"position", row))
         return operations
 
@@ -322,15 +339,83 @@ class Recovery:
             self.position = unpack_row(last.value)[0]
             return True
 
+    async def capture(
+        self, then: Callable[[list[tuple[bytes, bytes, bytes]], list[Put | Delete]], Ticket]
+    ) -> None:
+        """Write everything that is not written yet in one commit with what `then` submits: it is
+        given all rows of the state, and the operations that belong to its batch.
+
+        Cancelling leaves the commit in the store's queue; the next step waits for it.
+        """
+        async with self._lock:
+            if self._ticket is not None:
+                await self._ticket.wait()
+            operations = self.step(len(self._state.dirty))
+            self._ticket = then(self.rows(operations), operations)
+            await self._ticket.wait()
+            if operations:
+                last = operations[-1]
+                assert isinstance(last, Put)
+                self.position = unpack_row(last.value)[0]
+
+    def rows(self, unwritten: Iterable[Put | Delete] = ()) -> list[tuple[bytes, bytes, bytes]]:
+        """All rows of the state but for those that are read one by one and those that outlive it:
+        prefix, name and value. `unwritten` are those of a step that is not on disk yet."""
+        state = self._state
+        found: dict[tuple[bytes, bytes], bytes] = {}
+        for session_id in sorted(state.heads):
+            row = state.row(session_id)
+            if row is not None:
+                found[b"s/", session_id.encode()] = row
+        kept = [part.prefix for part in self._whole if part.load is not None and not part.outlives]
+        for prefix in kept:
+            start = self._prefix + prefix
+            for key, row in self._store.scan(start):
+                found[prefix, key[len(start) :]] = row
+        for each in unwritten:
+            prefix, name = self._placed(each.key)
+            if prefix in kept:
+                found.pop((prefix, name), None)
+                if isinstance(each, Put):
+                    found[prefix, name] = each.value
+        return [(prefix, name, row) for (prefix, name), row in found.items()]
+
+    def _placed(self, key: bytes) -> tuple[bytes, bytes]:
+        """Prefix and name of a row of this realm by its key."""
+        rest = key[len(self._prefix) :]
+        prefix = next((part.prefix for part in self._whole if rest.startswith(part.prefix)), b"")
+        return prefix, rest[len(prefix) :]
+
     def key_row(self, prefix: bytes, name: bytes) -> bytes | None:
-        """A whole row as stored, for parts that are read one by one and not at opening."""
-        return self._store.get(self._prefix + prefix + name)
+        """A whole row as stored, for parts that are read one by one and not at opening; if this
+        realm has none, of one that it comes from."""
+        eras = tuple(self._state.eras(self.realm))
+        for realm in dict.fromkeys(each.realm for each in eras):
+            stored = self.row_of(realm, prefix, name)
+            if stored is not None:
+                row, at = unmarked(stored)
+                if not at or counts(eras, realm, at):
+                    return row
+        return None
+
+    def row_of(self, realm: str, prefix: bytes, name: bytes) -> bytes | None:
+        """As `key_row`, of one realm and as it is there: for parts that tell eras apart."""
+        return self._store.get(b"fold/" + realm.encode() + b"/" + prefix + name)
 
     def key_rows(self, prefix: bytes, after: bytes | None, limit: int) -> list[bytes]:
-        """At most `limit` such rows by name, those behind the name `after`."""
-        start = self._prefix + prefix
-        rows = self._store.scan(start, after=None if after is None else start + after, limit=limit)
-        return [row for _, row in rows]
+        """At most `limit` such rows of this realm by name, those behind the name `after`."""
+        start, eras = self._prefix + prefix, tuple(self._state.eras(self.realm))
+        found: list[bytes] = []
+        last = None if after is None else start + after
+        while len(found) < limit:
+            rows = self._store.scan(start, after=last, limit=limit)
+            if not rows:
+                break
+            last = rows[-1][0]
+            for row, at in map(unmarked, (row for _, row in rows)):
+                if not at or counts(eras, self.realm, at):
+                    found.append(row)
+        return found[:limit]
 
     def _damage_rows(self) -> list[Put | Delete]:
         """The rows of what is quarantined and lost, as far as they differ from those on disk."""

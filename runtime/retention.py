@@ -21,6 +21,11 @@ All of these are final, so nothing that happens meanwhile makes one of them need
 batch is one transaction, and an erased record is as good as one that is still to be erased: a
 crash anywhere leaves a store that the next run finishes. Sequence numbers and cursors stay.
 
+Points (`runtime.points`) are heads like others: what they reach stays. Of a realm that has forks
+nothing goes up to the latest of them: they share it, and what is final here need not be there. When
+it was last erased, and how many records there were, is written down: only from there on the state
+at any record is still what the records up to it say.
+
 Sources: mark and sweep; Erlang's `disk_log` truncation is the alternative, and breaks cursors.
 """
 
@@ -34,10 +39,11 @@ import attrs
 from runtime.approvals import ApprovalAsked, ApprovalDecided, ApprovalUsed
 from runtime.contexts import CompactionFailed, ContextCompacted
 from runtime.errors import MobError
-from runtime.heads import unpack_row
-from runtime.journal import PAGE, Event
+from runtime.heads import pack_row, unpack_head, unpack_row
+from runtime.journal import PAGE, Event, Journal, forks_of
 from runtime.ledger import InputsRequeued, RunApplied
 from runtime.particulars import SessionRespecified, SessionTracked
+from runtime.points import SESSIONS, StateRows
 from runtime.realm import Realm
 from runtime.records import (
     HookReported,
@@ -53,7 +59,7 @@ from runtime.records import (
     TurnProgressed,
 )
 from runtime.session import SessionHead
-from stores import Damaged, Delete, Operation
+from stores import Damaged, Delete, Operation, Put, Store
 
 #: The newest records of a journal that are kept whole unless another number is asked for: what
 #: subscribers that were away for a while, and people who look for the cause of something, read.
@@ -137,6 +143,12 @@ class Retention:
         self._heads = realm.state.heads
         self._keep_events = keep_events
         self._keep = keep
+        forks = forks_of(realm.store, realm.realm_id)
+        #: Nothing up to here goes.
+        self._floor = max((realm.journal.base, *forks.values()))
+        self._forked = bool(forks)
+        #: The sessions that are there, or were at some point.
+        self._kept = {*self._heads}
 
     async def run(self, told: Callable[[Freed], None] = lambda _: None) -> Freed:
         """Erase, in batches; `told` hears after each what is gone so far. Cancelling ends it
@@ -149,8 +161,10 @@ class Retention:
         """
         await self._realm.checkpoint()
         freed = Freed()
+        journal = self._realm.journal
+        mark = Put(_erased_key(self._realm.realm_id), pack_row(journal.last))
         for operations, part in self._batches():
-            await self._realm.store.commit(operations)
+            await self._realm.store.commit([*operations, mark])
             freed += part
             told(freed)
         return freed
@@ -192,6 +206,7 @@ class Retention:
                 " erased; `mob doctor` says what is wrong"
             )
         marks = self._marks()
+        newest = len(marks) - self._keep_events
         yield from self._rows_of_deleted()
         for event, size in self._backwards(len(marks) - 1):
             seq, record = event.seq, event.record
@@ -199,14 +214,14 @@ class Retention:
                 marks[self._realm.journal.absolute(seq, record.prev)] = 1
             elif type(record) is ContextCompacted and marks[seq]:
                 marks[0 if record.before is None else record.before.seq] = 1
-            elif seq < len(marks) - self._keep_events and self._may_go(seq, record, marks):
+            elif self._floor < seq < newest and self._may_go(seq, record, marks):
                 erasure = self._realm.journal.erasure(seq)
                 yield erasure, _COUNTED.get(type(record), "others"), size
 
     def _backwards(self, last: int) -> Iterator[tuple[Event, int]]:
         journal = self._realm.journal
-        while last > 0:
-            first = max(0, last - PAGE)
+        while last > journal.base:
+            first = max(journal.base, last - PAGE)
             yield from reversed(journal.sized(first, last - first))
             last = first
 
@@ -228,7 +243,8 @@ class Retention:
         """One byte for each record: whether a head, a branch or a key leads to it. Place 0 is
         nobody's, and stands for the turn before the first."""
         marks = bytearray(self._realm.state.applied + 1)
-        for head in self._heads.values():
+        for head in (*self._heads.values(), *self._heads_of_points()):
+            self._kept.add(head.session_id)
             places = [(each.head, each.compaction) for each in head.branches]
             for seq, compaction in ((head.head, head.compaction), *places):
                 marks[seq] = 1
@@ -237,18 +253,29 @@ class Retention:
             if head.task is not None:
                 marks[head.task.turn] = 1
         for _, _, session_id, turn in self._key_rows():
-            if session_id in self._heads and turn < len(marks):  # for `plan`, beside an owner
+            if session_id in self._kept and turn < len(marks):  # for `plan`, beside an owner
                 marks[turn] = 1
         for keyed in self._realm.state.keyed.values():
-            if keyed.session_id in self._heads:
+            if keyed.session_id in self._kept:
                 marks[keyed.turn] = 1
         return marks
+
+    def _heads_of_points(self) -> Iterator[SessionHead]:
+        """The heads in the points that were made here."""
+        journal = self._realm.journal
+        for point in self._realm.state.points.points.values():
+            after = point.record
+            while journal.base < after < point.last:
+                for event in journal.read(after, min(PAGE, point.last - after)):
+                    after = event.seq
+                    if type(event.record) is StateRows and event.record.prefix.encode() == SESSIONS:
+                        yield from (unpack_head(row) for _, row in event.record.rows)
 
     # -- rows ------------------------------------------------------------------------------
 
     def _rows_of_deleted(self) -> Iterator[tuple[Operation, str, int]]:
         for key, row, session_id, _ in self._key_rows():
-            if session_id not in self._heads:
+            if session_id not in self._kept and not self._forked:
                 yield Delete(key), "key_rows", len(row)
         prefix = b"snapshot/" + self._realm.realm_id.encode() + b"/"
         for key, row in self._scan(prefix):
@@ -266,7 +293,7 @@ class Retention:
         prefix = b"fold/" + self._realm.realm_id.encode() + b"/k/"
         for key, row in self._scan(prefix):
             try:
-                _, session_id, _, turn, _ = unpack_row(row)
+                _, session_id, _, turn, _, *_ = unpack_row(row)
             except (ValueError, TypeError) as error:
                 raise Damaged(repr(key), f"not a row of this realm: {error!r}") from error
             yield key, row, session_id, turn
@@ -276,6 +303,19 @@ class Retention:
         while rows := self._realm.store.scan(prefix, after=after, limit=_ROWS):
             yield from rows
             after = rows[-1][0]
+
+
+def _erased_key(realm: str) -> bytes:
+    return b"erased/" + realm.encode()
+
+
+def erased_until(store: Store, journal: Journal, at: int) -> int | None:
+    """How many records there were when some were last erased of those that the state at record `at`
+    is folded from; None if nobody wrote that down."""
+    rows = [
+        store.get(_erased_key(realm)) for realm in journal.realms_between(journal.base_of(at), at)
+    ]
+    return max((unpack_row(row)[0] for row in rows if row is not None), default=None)
 
 
 def _unfinished(head: SessionHead, record: Any) -> bool:

@@ -51,6 +51,10 @@ class Budgets:
         #: When the turns that run here began, on Trio's clock.
         self._began: dict[SessionId, float] = {}
 
+    def begin_anew(self) -> None:
+        """The sessions were replaced: count what these have spent."""
+        self.ledger = self._realm.state.ledger = Ledger(self._realm.state.heads)
+
     def began(self, session_id: SessionId) -> None:
         """A turn of the session begins here, or goes on."""
         self._began[session_id] = trio.current_time()

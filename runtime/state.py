@@ -14,10 +14,8 @@ not written again. The rest of the realm goes on.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
-
-import attrs
 
 from runtime.addenda import is_context
 from runtime.approvals import ApprovalBook
@@ -27,6 +25,7 @@ from runtime.contexts import context_transitions
 from runtime.errors import SessionNotFound, SessionQuarantined
 from runtime.heads import pack_head, unpack_head
 from runtime.ids import HarnessId, InputId, SessionId
+from runtime.keyed import KeyedInput
 from runtime.ledger import RunBook
 from runtime.messages import (
     CONTEXT,
@@ -39,6 +38,7 @@ from runtime.messages import (
 )
 from runtime.particulars import particular_transitions
 from runtime.parts import WholeRows, part_of
+from runtime.points import ALWAYS, Era, PointBook
 from runtime.records import (
     Erased,
     HookReported,
@@ -51,6 +51,7 @@ from runtime.records import (
     TurnOutcome,
     TurnProgressed,
 )
+from runtime.restoring import Restoring
 from runtime.session import (
     NO_LINEAGE,
     NO_SPEC,
@@ -61,25 +62,6 @@ from runtime.session import (
 )
 from runtime.tasks import archived_task, notices_of, task_transitions
 from runtime.tree import tree_transitions
-
-
-@attrs.frozen
-class KeyedInput:
-    """Where the input with a known idempotency key stands.
-
-    `turn` is the sequence number of the turn that consumed it, 0 while it is pending;
-    `abandoned` is the reason if it was given up.
-    """
-
-    session_id: SessionId
-    input_id: InputId
-    turn: int = 0
-    abandoned: str | None = None
-
-    @property
-    def settled(self) -> bool:
-        """Whether its fate is decided."""
-        return self.turn != 0 or self.abandoned is not None
 
 
 class RealmState:
@@ -95,6 +77,11 @@ class RealmState:
         #: input with that key; `lookup` finds those before it.
         self.keyed: dict[str, KeyedInput] = {}
         self.lookup: Callable[[str], KeyedInput | None] = lambda _: None
+        #: The era, and those before it as far as they count (`runtime.points`).
+        self.era = 0
+        self.past: tuple[Era, ...] = ()
+        #: As `keyed`, of earlier eras of this realm.
+        self.keyed_before: dict[int, dict[str, KeyedInput]] = {}
         #: Spawn keys seen, so that a replayed spawn finds the child it already made.
         self.spawned: dict[str, SessionId] = {}
         #: Per root: descendants that are not archived, and all that were ever made.
@@ -124,10 +111,14 @@ class RealmState:
         self.approvals = ApprovalBook(self)
         #: Runs that were applied, and failed attempts of inputs.
         self.runs = RunBook(self)
+        #: Points to go back to, and the replacement of this state by one of them.
+        self.points = PointBook(self)
+        self.restoring = Restoring(self)
         #: The parts that are written whole, by the prefix of their rows. A mob adds its own.
         self.parts: dict[bytes, WholeRows] = {
             b"i/": part_of(b"i/", self.runs, lambda state: state.runs),
             b"a/": part_of(b"a/", self.approvals, lambda state: state.approvals),
+            b"p/": part_of(b"p/", self.points, lambda state: state.points, outlives=True),
         }
         #: Sessions that differ from their row, with the first record in which they do, ascending.
         self.dirty: dict[SessionId, int] = {}
@@ -148,6 +139,7 @@ class RealmState:
             **task_transitions(self),
             **self.approvals.transitions(),
             **self.runs.transitions(),
+            **self.restoring.transitions(),
         }
 
     def apply(self, seq: int, record: object) -> None:
@@ -172,6 +164,11 @@ class RealmState:
     def find_key(self, key: str) -> KeyedInput | None:
         """Where the input with this idempotency key stands; None if there never was one."""
         return self.keyed.get(key) or self.lookup(key)
+
+    def eras(self, realm: str) -> Iterator[Era]:
+        """The eras that count, newest first, beginning with that of the realm itself."""
+        yield Era(realm, self.era, ALWAYS)
+        yield from self.past
 
     # -- damage ----------------------------------------------------------------------------
 
@@ -240,6 +237,15 @@ class RealmState:
         as long as no clock steps back."""
         for head in self.heads.values():
             self._link(head)
+
+    def link_anew(self) -> None:
+        """Make all that is known of sessions by others anew, after they were replaced."""
+        for known in (self.spawned, self.descendants, self._noticed, self.addressed, self.tasks):
+            known.clear()
+        self.sort()
+        for head in self.heads.values():
+            head.children = None
+        self.restored()
 
     def sort(self) -> None:
         """Put the sessions in the order of their rows, after some were made anew."""
@@ -366,7 +372,7 @@ class RealmState:
             self._count(head.lineage.budget_root, active=-1, total=0)
         for input_id in list(head.inputs or ()):
             reason = f"its session was archived: {record.reason}"
-            self._consume(head, input_id, turn=0, abandoned=reason)
+            self._consume(seq, head, input_id, abandoned=reason)
         head.status = SessionStatus.ARCHIVED
         if head.task is not None:
             archived_task(self, head, record)
@@ -377,7 +383,7 @@ class RealmState:
     def _accepted(self, seq: int, record: InputAccepted) -> None:
         key = record.idempotency_key
         if key is not None and seq > self.folded:
-            self.keyed[key] = KeyedInput(record.session_id, record.input_id)
+            self.keyed[key] = KeyedInput(record.session_id, record.input_id, seq=seq)
         head = self.touch(seq, record.session_id)
         if head is None:
             return
@@ -391,13 +397,13 @@ class RealmState:
         elif record.steer or (record.sender is not None and record.sender.startswith(CONTEXT)):
             self.addressed.add(record.session_id)
         if head.archived:  # it ended while the input was on its way to the disk
-            self._consume(head, record.input_id, turn=0, abandoned="its session was archived")
+            self._consume(seq, head, record.input_id, abandoned="its session was archived")
 
     def _abandoned(self, seq: int, record: InputAbandoned) -> None:
         head = self.touch(seq, record.session_id)
         if head is None:
             return
-        self._consume(head, record.input_id, turn=0, abandoned=record.reason)
+        self._consume(seq, head, record.input_id, abandoned=record.reason)
         head.updated_at_ns = record.at_ns
 
     def _progressed(self, seq: int, record: TurnProgressed) -> None:
@@ -467,10 +473,10 @@ class RealmState:
                 SessionStatus.FAILED if record.outcome is TurnOutcome.FAILED else SessionStatus.IDLE
             )
         for input_id in record.input_ids:
-            self._consume(head, input_id, turn=seq, abandoned=None)
+            self._consume(seq, head, input_id)
 
     def _consume(
-        self, head: SessionHead, input_id: InputId, *, turn: int, abandoned: str | None
+        self, seq: int, head: SessionHead, input_id: InputId, abandoned: str | None = None
     ) -> None:
         if head.inputs is None:
             return
@@ -482,9 +488,9 @@ class RealmState:
             if self.addressed:
                 self.addressed.discard(head.session_id)
         if pending is not None and pending.idempotency_key is not None:
-            self.keyed[pending.idempotency_key] = KeyedInput(
-                head.session_id, input_id, turn, abandoned
-            )
+            turn = seq if abandoned is None else 0
+            known = KeyedInput(head.session_id, input_id, turn, abandoned, seq)
+            self.keyed[pending.idempotency_key] = known
 
     def _count(self, root: SessionId | None, *, active: int, total: int) -> None:
         if root is not None:

@@ -41,8 +41,8 @@ from mob.models import override, taped
 from mob.runs import RunReport, past, read_run, run_key
 from runtime.budget import Budget
 from runtime.errors import SessionError
+from runtime.keyed import KeyedInput
 from runtime.records import TurnOutcome
-from runtime.state import KeyedInput
 from stores import open_lmdb
 
 EXAMPLES = """    mob run mob.toml --prompt "What do the notes say about ants?"

@@ -55,6 +55,13 @@ class Awaiting:
     def close(self, error: Exception) -> None:
         """Tell whoever waits `error`, and end nothing any more."""
         self._deadlines.close()
+        self.begin_anew(error)
+
+    def begin_anew(self, error: Exception) -> None:
+        """The requests are others now: tell whoever waits `error`. `recover` watches these."""
+        self._deadlines.keep(())
+        self._unsent.clear()
+        self.settling.clear()
         waiters, self._waiters = self._waiters, {}
         for waiter in waiters.values():
             waiter.error = error

@@ -208,3 +208,8 @@ class Asides:
         """The session has ended."""
         self._waiting.pop(session_id, None)
         self._sizes.pop(session_id, None)
+
+    def begin_anew(self) -> None:
+        """All sessions were replaced by others."""
+        self._waiting.clear()
+        self._sizes.clear()

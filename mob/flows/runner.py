@@ -124,6 +124,16 @@ class FlowRunner:
             self._quiet.set()
             self._quiet = None
 
+    def under_way(self) -> tuple[FlowRunId, ...]:
+        """The runs that somebody works on here."""
+        return tuple(self._active)
+
+    def forget_all(self) -> None:
+        """The runs are others now: whoever waits for one looks again."""
+        for event in self._waiting.values():
+            event.set()
+        self._waiting.clear()
+
     async def pause(self) -> None:
         """Begin nothing more, and park until nothing here is under way."""
         self._paused = True

@@ -19,9 +19,10 @@ from mob.roster import Roster
 from mob.simulation.facts import KnownMember, KnownSession
 from mob.simulation.ledger import Ledger
 from runtime.ids import SessionId
+from runtime.keyed import KeyedInput
 from runtime.messages import Usage
 from runtime.session import SessionHead
-from runtime.state import KeyedInput, RealmState
+from runtime.state import RealmState
 from stores import Store
 
 #: What one fold knows, part by part; two folds of the same records know the same.
@@ -91,7 +92,7 @@ def loaded(store: Store, mob_id: str) -> Recovered:
 
     def lookup(key: str) -> KeyedInput | None:
         for _, row in store.scan(prefix):
-            _, name, session_id, input_id, turn, abandoned = msgpack.unpackb(row)
+            _, name, session_id, input_id, turn, abandoned, *_ = msgpack.unpackb(row)
             if name == key:
                 return KeyedInput(session_id, input_id, turn, abandoned)
         return None

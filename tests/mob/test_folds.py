@@ -55,6 +55,8 @@ def test_a_part_that_was_cleared_and_loaded_is_the_same() -> None:
     filled(state)
     theirs = filled(other)
     for prefix, part in other.parts.items():
+        if part.load is None:
+            continue
         rows = {name: row for name, row in part.changed() if row is not None}
         mine = state.parts[prefix]
         assert mine.clear is not None

@@ -41,6 +41,9 @@ VERBS = [
     "compact",
     "flow",
     "cancel-flow",
+    "snapshot",
+    "fork",
+    "rewind",
     "complete",
     "destroy",
 ]
@@ -61,10 +64,14 @@ MAY = {
         *("ask", "send", "spawn", "retire", "respawn", "interrupt", "kill", "work"),
         *("decide", "board", "compact"),
         *("broadcast", "request", "reply", "wire", "unwire", "flow", "cancel-flow"),
+        *("snapshot", "fork", "rewind"),
     },
-    "stopped": {"retire", "decide", "board", "wire", "unwire", "cancel-flow"},
-    "completed": set(),
-    "destroyed": set(),
+    "stopped": {
+        *("retire", "decide", "board", "wire", "unwire", "cancel-flow"),
+        *("snapshot", "fork", "rewind"),
+    },
+    "completed": {"snapshot", "fork"},
+    "destroyed": {"fork"},
 }
 
 
@@ -73,7 +80,7 @@ def test_the_table_is_the_one_that_is_documented() -> None:
     assert {(a.value, verb): b.value for (a, verb), b in TRANSITIONS.items()} == LEADS
     assert {state.value: set(verbs) for state, verbs in ADMITS.items()} == MAY
     assert {state.value for state in MobState} == set(MAY)
-    assert set(UNDER_WAY) == {verb for _, verb in TRANSITIONS}
+    assert set(UNDER_WAY) == {*(verb for _, verb in TRANSITIONS), "rewind"}
 
 
 def test_the_page_shows_the_table() -> None:

@@ -26,6 +26,7 @@ from runtime.messages import (
     UserMessage,
 )
 from runtime.particulars import SessionRespecified, SessionTracked
+from runtime.points import Era, PointMade, RealmForked, RealmRewound, StateRows
 from runtime.records import (
     RUNTIME_RECORDS,
     HookReported,
@@ -156,6 +157,10 @@ EXAMPLES: list[Any] = [
         SessionId("s1"), RunId("u1"), call("c1").id, Verdict.APPROVED, "ada", "", '{"n": 2}', 26
     ),
     ApprovalUsed(SessionId("s1"), RunId("u1"), (call("c1").id,), 27),
+    RealmForked("team", 7, "start", 2, (Era("team", 0, 7),), 28),
+    RealmRewound(7, None, "before-rewind-1", 2, (Era("team", 0, 7),), 29),
+    StateRows("s/", ((b"s1", b"row"),)),
+    PointMade("start", 7, 1, "asked", 9, (Era("team", 0, 7),), 30),
     RunApplied(
         SessionId("s1"),
         RunId("u1"),
@@ -338,6 +343,31 @@ VERSION_1: dict[type, tuple[int, str]] = {
             "745f6e731b"
         ),
     ),
+    RealmForked: (
+        76,
+        (
+            "86a6706172656e74a47465616da2617407a56c6162656ca57374617274a4726f777302a470617374"
+            "9183a57265616c6da47465616da66e756d62657200a5756e74696c07a561745f6e731c"
+        ),
+    ),
+    RealmRewound: (
+        77,
+        (
+            "86a2617407a56c6162656cc0a46c656674af6265666f72652d726577696e642d31a4726f777302a4"
+            "706173749183a57265616c6da47465616da66e756d62657200a5756e74696c07a561745f6e731d"
+        ),
+    ),
+    StateRows: (
+        78,
+        ("82a6707265666978a2732fa4726f77739192c4027331c403726f77"),
+    ),
+    PointMade: (
+        79,
+        (
+            "87a56c6162656ca57374617274a2617407a4726f777301a3776879a561736b6564a365726109a470"
+            "6173749183a57265616c6da47465616da66e756d62657200a5756e74696c07a561745f6e731e"
+        ),
+    ),
 }
 
 #: A session that is tracked elsewhere from its beginning: a field that is stored only then.
@@ -356,7 +386,7 @@ def test_an_external_id_is_stored_where_there_is_one_and_only_there() -> None:
 
 
 def test_every_kind_has_its_own_number_and_an_example() -> None:
-    assert {record_type.kind for record_type in RUNTIME_RECORDS} == set(range(1, 25))
+    assert {record_type.kind for record_type in RUNTIME_RECORDS} == {*range(1, 25), *range(76, 80)}
     assert {type(example) for example in EXAMPLES} == set(TYPES) == set(VERSION_1)
 
 
