@@ -138,7 +138,8 @@ class MemberDefinition:
 
     `instructions` are added to those of the profile, `brief` to every message it is sent: what
     small models are told once they forget, and what they are to pass on must stand in the message.
-    `tools` are laid over the lists of the profile, for the member and its children.
+    `tools` are laid over the lists of the profile, for the member and its children;
+    `peer_description` takes the place of the profile's.
     """
 
     profile: str
@@ -146,6 +147,7 @@ class MemberDefinition:
     instructions: str = ""
     brief: str = ""
     tools: ToolLists = NO_LISTS
+    peer_description: str = ""
 
     def names(self, base: str) -> tuple[str, ...]:
         """The names that the table ``[members.BASE]`` stands for."""
@@ -227,7 +229,10 @@ class MobDefinition:
         return {
             name: member
             for base, member in self.members.items()
-            if member.instructions or member.brief or member.tools != NO_LISTS
+            if member.instructions
+            or member.brief
+            or member.peer_description
+            or member.tools != NO_LISTS
             for name in member.names(base)
         }
 
@@ -260,7 +265,7 @@ class MobDefinition:
         for tool in table["tools"].values():
             _only_given(tool, approve=UNASKED)
         for member in table["members"].values():
-            _only_given(member, tools={"allow": None, "deny": ()})
+            _only_given(member, peer_description="", tools={"allow": None, "deny": ()})
         _only_given(table, skills=(), flows={}, groups={})
         _only_given(table["wiring"], directed=(), rules={})
         if self.flows:
@@ -425,6 +430,7 @@ def _read_member(table: TableReader) -> MemberDefinition:
         table.take("instructions", str, ""),
         table.take("brief", str, ""),
         read_lists(table),
+        table.take("peer_description", str, ""),
     )
     table.done()
     return member

@@ -172,12 +172,14 @@ class GenerationVerbs(MemberVerbs):
             Job(each, nested=False) for each in moved.values() if each.input_id not in known
         )
         fresh.before = live
+        told = self._respawned_notices(new)
         # A store in memory has it at once, so everything is in place before.
         ticket = realm.append(
             created,
             *ended,
             MemberRespawned(name, profile, new.session_id, new.generation, reason, now),
             *accepted,
+            *told,
         )
         return new, ticket
 

@@ -15,6 +15,7 @@ import attrs
 
 from mob.boardtools import board_tools
 from mob.budgets import check_run_budget, open_budgets
+from mob.comms.tools import comms_tools
 from mob.context import LoadedSkills
 from mob.definition import MobDefinition, ProfileDefinition
 from mob.errors import DefinitionInvalid, Mistake
@@ -213,6 +214,7 @@ class Harnesses:
             own.extend(self._peer_tools(mob, member))
             if profile.autonomy is not None:
                 own.append(REST_TOOL)
+            own.extend(comms_tools(mob, member, profile.comms))
             own.extend(board_tools(mob.board, member) if profile.board else ())
         library = [each for name, each in self._tools.items() if name != SHELL]
         turned_on = tuple(each.spec.name for each in own)
@@ -298,6 +300,12 @@ class Harnesses:
         kind = "member" if head.lineage.parent is None else "child"
         whose = f"{kind} {head.title or head.agent_id or head.session_id!r}"
         return whose, tightest(given)
+
+    def description_of(self, name: str, profile: str) -> str:
+        """What the other members are told about a member."""
+        told = self._told.get(name)
+        own = "" if told is None else told.peer_description
+        return own or self._definition.profiles[profile].peer_description
 
     def forget(self) -> None:
         """Make configurations anew from now on: the roster has changed."""

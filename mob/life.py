@@ -43,6 +43,7 @@ class LifeVerbs(TravelVerbs, GenerationVerbs, ApprovalVerbs):
             MobCreated(self.id, self.definition.blueprint(), now),
             *created,
             *joined,
+            *self._joined_notices(joined),
             MobStateChanged(state.value, "created", now),
         ).wait()
 

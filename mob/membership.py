@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import trio
 
 from mob.checks import NAME
-from mob.core import MobCore
+from mob.comms.announcing import Announcing
 from mob.errors import MemberExists
 from mob.receipts import MemberHandle
 from mob.records import MemberRetired, MemberSpawned
@@ -22,15 +22,16 @@ from runtime.session import NO_SPEC
 from stores import StoreError
 
 
-class MemberVerbs(MobCore):
+class MemberVerbs(Announcing):
     """What `mob.mob.Mob` has of this module."""
 
     def session_of(self, member: str) -> SessionId:
         """The member's session. Raises `MemberNotFound`."""
         return self._row(member).session_id
 
-    async def spawn(self, name: str, *, profile: str) -> SessionId:
-        """Add a member; return its session. Session and roster row are one commit.
+    async def spawn(self, name: str, *, profile: str, spawn_key: str | None = None) -> SessionId:
+        """Add a member; return its session. Session and roster row are one commit. With a key that
+        was used before nobody is added: the session made then is returned.
 
         Raises:
             MemberExists: the name is taken, also while another spawn of it is pending.
@@ -39,7 +40,9 @@ class MemberVerbs(MobCore):
         """
         self._admit("spawn")
         self._check_profile(profile)
-        (session_id,) = await self._spawn_all([(name, profile)])
+        if spawn_key is not None and spawn_key in self.realm.state.spawned:
+            return self.realm.state.spawned[spawn_key]
+        (session_id,) = await self._spawn_all([(name, profile)], spawn_key)
         return session_id
 
     async def spawn_many(self, wanted: Iterable[tuple[str, str]]) -> list[SessionId]:
@@ -57,7 +60,9 @@ class MemberVerbs(MobCore):
             self._check_profile(profile)
         return await self._spawn_all(wanted) if wanted else []
 
-    async def _spawn_all(self, wanted: Sequence[tuple[str, str]]) -> list[SessionId]:
+    async def _spawn_all(
+        self, wanted: Sequence[tuple[str, str]], spawn_key: str | None = None
+    ) -> list[SessionId]:
         """Add members (name, profile) in one commit: all or none, in this order."""
         self._check_names(name for name, _ in wanted)
         names: set[str] = set()
@@ -65,19 +70,19 @@ class MemberVerbs(MobCore):
             if name in self.roster.members or name in self._joining or name in names:
                 raise MemberExists(name)
             names.add(name)
-        created, joined = self._spawn_records(wanted)
-        ticket = self.realm.append(*created, *joined)
+        created, joined = self._spawn_records(wanted, spawn_key)
+        ticket = self.realm.append(*created, *joined, *self._joined_notices(joined))
         if not ticket.done:
             self._joining.update(name for name, _ in wanted)
         await ticket.wait()
         return [record.session_id for record in created]
 
     def _spawn_records(
-        self, wanted: Sequence[tuple[str, str]]
+        self, wanted: Sequence[tuple[str, str]], spawn_key: str | None = None
     ) -> tuple[list[SessionCreated], list[MemberSpawned]]:
         created = [
             self.realm.describe_session(
-                HarnessId(profile), AgentId(name), name, None, None, NO_SPEC, None
+                HarnessId(profile), AgentId(name), name, None, None, NO_SPEC, spawn_key
             )
             for name, profile in wanted
         ]
@@ -130,7 +135,9 @@ class MemberVerbs(MobCore):
         damaged = row.session_id in self.realm.state.quarantined
         ended = [] if damaged else self.realm.archive_records(row.session_id, reason)
         try:
-            ticket = self.realm.append(*ended, MemberRetired(name, reason, now))
+            ticket = self.realm.append(
+                *ended, MemberRetired(name, reason, now), *self._left_notices(name)
+            )
             if name in self._leaving:
                 self._leaving[name] = ticket
         except StoreError:

@@ -50,6 +50,16 @@ def left(name: str) -> str:
     return f"Peer {name} has left."
 
 
+def reachable(card: PeerCard) -> str:
+    """What a peer is told that may send to another one from now on."""
+    return f"You may send to peer {said(card)} now."
+
+
+def cut_off(card: PeerCard) -> str:
+    """What a peer is told that may send to another one no more."""
+    return f"You may not send to peer {card.name} any more."
+
+
 def here(cards: Iterable[PeerCard]) -> str:
     """What a session is told of the peers that it finds."""
     return "Your peers are: " + "; ".join(map(said, cards)) + "."

@@ -38,6 +38,9 @@ class Graph:
         """What was said of messages from `sender`, by recipient."""
         return self._from.get(sender, {})
 
+    def __len__(self) -> int:
+        return len(self._from)
+
     def pairs(self) -> dict[tuple[str, str], bool]:
         """Everything that was said."""
         return {

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from mob.comms.announcing import Announcing
 from mob.comms.records import MembersUnwired, MembersWired
 from mob.comms.routing import Rule
-from mob.core import MobCore
 from runtime.errors import MobError
 from stores import StoreError
 
 Pair = tuple[str, str]
 
 
-class WireVerbs(MobCore):
+class WireVerbs(Announcing):
     """What `mob.mob.Mob` has of this module."""
 
     def may_send(self, sender: str, recipient: str) -> Rule:
@@ -44,7 +44,8 @@ class WireVerbs(MobCore):
         new = tuple(pair for pair in pairs if not self._has_edge(pair))
         if not new:
             return False
-        await self.realm.append(MembersWired(new, self.realm.ports.clock.now_ns())).wait()
+        record = MembersWired(new, self.realm.ports.clock.now_ns())
+        await self.realm.append(record, *self._wired_notices(new, gone=False)).wait()
         return True
 
     async def unwire(self, a: str, b: str, *, directed: bool = False) -> bool:
@@ -60,7 +61,8 @@ class WireVerbs(MobCore):
         if not gone:
             await self.realm.store.barrier()  # another unwiring of them may be on its way
             return False
-        ticket = self.realm.append(MembersUnwired(gone, self.realm.ports.clock.now_ns()))
+        record = MembersUnwired(gone, self.realm.ports.clock.now_ns())
+        ticket = self.realm.append(record, *self._wired_notices(gone, gone=True))
         if not ticket.done:
             self.wiring.closing.update(gone)
         try:

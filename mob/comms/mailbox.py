@@ -27,7 +27,8 @@ from mob.comms.settings import MailboxDefinition
 from mob.errors import MailboxFull
 from mob.jobs import Jobs, size_of
 from mob.roster import Member
-from runtime.addenda import contexts_of
+from runtime import peering
+from runtime.addenda import contexts_of, sender_of
 from runtime.ids import InputId, SessionId
 from runtime.records import TurnEnded
 from runtime.session import SessionHead
@@ -184,6 +185,8 @@ class Asides:
     def restore(self, head: SessionHead) -> None:
         """Take up what an earlier process left."""
         for each in contexts_of(head):
+            if each.sender == sender_of(peering.SOURCE):
+                continue  # nobody sent it
             self.add(head.session_id, each.input_id, size_of(each.text))
 
     def check(self, row: Member, size: int, bounds: MailboxDefinition) -> None:

@@ -16,6 +16,7 @@ from typing import Final
 from mob.comms.records import RequestSent, Settled
 from mob.comms.requests import OpenRequest
 from mob.comms.sending import SendVerbs
+from mob.comms.settings import RAISE
 from mob.errors import AskCycle, DeadlinePassed, RequestFailed, RequestNotOpen
 from mob.roster import Member
 from runtime.errors import MobError, encodable
@@ -74,6 +75,20 @@ class RequestVerbs(SendVerbs):
         """
         self._admit("reply")
         await self._reply(InputId(request_id), text, sender)
+
+    async def request_inside(
+        self, asker: str, to: str, text: str, deadline_s: float, key: str
+    ) -> str:
+        """As `request`, from inside `asker`'s turn, which never waits for room."""
+        request_id = await self._sent_request(
+            asker, to, text, deadline_s, key, nested=True, when_full=RAISE
+        )
+        with self.waiting(asker, (to,)):
+            return await self._replied(request_id)
+
+    async def reply_inside(self, member: str, request_id: str, text: str) -> None:
+        """As `reply`, from inside the turn of `member`."""
+        await self._reply(InputId(request_id), text, member)
 
     # -- inside ----------------------------------------------------------------------------
 

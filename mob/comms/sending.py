@@ -10,10 +10,8 @@ room stand in line, so that order is the order of the calls.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
-import attrs
-
+from mob.comms.letters import QUEUE, STEER, Letter
 from mob.comms.settings import RAISE, WAIT
 from mob.errors import MailboxFull
 from mob.jobs import size_of
@@ -24,22 +22,6 @@ from runtime import peering
 from runtime.addenda import is_of
 from runtime.errors import ContextConflict, MobError
 from runtime.inputs import Admission, context_key
-
-#: How a message reaches its member: it begins a turn, or is taken in by the one in flight.
-QUEUE: Final = "queue"
-STEER: Final = "steer"
-
-
-@attrs.frozen
-class Letter:
-    """What is sent by one to one; `key` makes it idempotent."""
-
-    sender: str | None
-    text: str
-    intent: str = peering.MESSAGE
-    mode: str = QUEUE
-    key: str | None = None
-    skills: tuple[str, ...] = ()
 
 
 class SendVerbs(MessageVerbs):
@@ -82,7 +64,7 @@ class SendVerbs(MessageVerbs):
         _check_mode(mode)
         named = self._known_skills(self._row(to, fence), skills)
         letter = Letter(sender, text, intent, mode, idempotency_key, named)
-        return await self._post("send", to, letter, when_full=when_full, fence=fence)
+        return await self.post("send", to, letter, when_full=when_full, fence=fence)
 
     async def broadcast(
         self,
@@ -131,14 +113,12 @@ class SendVerbs(MessageVerbs):
         found.update(await self._post_all(rows))
         for name, letter in full:
             try:
-                found[name] = await self._post("broadcast", name, letter, when_full=when_full)
+                found[name] = await self.post("broadcast", name, letter, when_full=when_full)
             except MobError as error:
                 found[name] = error
         return found
 
-    # -- inside ----------------------------------------------------------------------------
-
-    async def _post(
+    async def post(
         self,
         verb: str,
         to: str,
@@ -147,7 +127,8 @@ class SendVerbs(MessageVerbs):
         when_full: str | None = None,
         fence: MemberHandle | None = None,
     ) -> Receipt:
-        """Send a letter and return once it is on disk. Raises as `send`."""
+        """Send a letter, also from inside its sender's turn; return once it is on disk. Raises as
+        `send`, but for `VerbRefused`: turns that are drained still send."""
         _check_full(when_full)
         row = self._recipient(to, letter, fence)
         if self._is_silent(row, letter):
@@ -173,6 +154,8 @@ class SendVerbs(MessageVerbs):
                 verb, row, text, put, sender=letter.sender, when_full=when_full, fence=fence
             )
         return await self._receipt(row, admission)
+
+    # -- inside ----------------------------------------------------------------------------
 
     async def _post_all(self, letters: Sequence[tuple[Member, Letter]]) -> dict[str, Receipt]:
         """Send letters, for which there is room, in one commit."""

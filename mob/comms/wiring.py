@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from mob.comms.routing import Rule, may_send
@@ -41,6 +42,30 @@ class Wiring:
         #: Profiles that may send to whole others: for their peers all members are looked at.
         self._wide = {sender for (sender, _), allowed in self.roles.items() if allowed}
 
+    @property
+    def names(self) -> Iterable[str]:
+        """The members, in order of joining."""
+        return self._names()
+
+    def of(self, profiles: Mapping[str, str]) -> Wiring:
+        """The same wiring among these members, each with its profile."""
+        place = {name: index for index, name in enumerate(profiles)}
+        other = copy(self)
+        other.profile, other._names = profiles.get, lambda: profiles
+        other._order = place.__getitem__
+        return other
+
+    def count(self, name: str, most: int) -> int:
+        """How many peers the member has, as soon as there are more than `most` no further."""
+        if self.default and not self.roles and self._graph is not None and not self._graph:
+            return len(list(self._names())) - 1
+        found = 0
+        for each in self._candidates(name):
+            found += self.may_send(name, each).allows
+            if found > most:
+                break
+        return found
+
     def changed(self, sender: str, recipient: str) -> bool | None:
         if self.closing and self.closing[sender, recipient]:
             return False
@@ -53,15 +78,16 @@ class Wiring:
     def peers_of(self, name: str) -> tuple[str, ...]:
         """To whom the member may send, in order of joining. Looks at the edges of the member, or at
         all members if those of its profile may send to whole profiles."""
-        candidates: Iterable[str]
+        return tuple([each for each in self._candidates(name) if self.may_send(name, each).allows])
+
+    def _candidates(self, name: str) -> Iterable[str]:
+        """All who may be peers of the member, in order of joining."""
         if self.default or self.profile(name) in self._wide:
-            candidates = self._names()
-        else:
-            said = {} if self._graph is None else self._graph.of(name)
-            known = {*self.declared.get(name, ()), *said}
-            present = [each for each in known if self.profile(each) is not None]
-            candidates = sorted(present, key=self._order)
-        return tuple([each for each in candidates if self.may_send(name, each).allows])
+            return self._names()
+        said = {} if self._graph is None else self._graph.of(name)
+        known = {*self.declared.get(name, ()), *said}
+        present = [each for each in known if self.profile(each) is not None]
+        return sorted(present, key=self._order)
 
 
 def _declared(definition: MobDefinition) -> dict[str, dict[str, None]]:

@@ -19,26 +19,12 @@ from mob.errors import (
 from mob.lifecycle import VerbRefused
 from mob.mob import Mob
 from runtime.errors import MobError
-from runtime.ports import Ports
 from runtime.records import InputAccepted
 from stores import MemoryDisk, MemoryStore
+from tests.mob.comms.clocks import wall
 from tests.mob.mobs import Stuck, define, opened, records
 
 Clock = trio.testing.MockClock
-
-
-class WallClock:
-    """A wall clock that goes with Trio's, `ahead_s` of it."""
-
-    def __init__(self, ahead_s: float = 0) -> None:
-        self.ahead_s = ahead_s
-
-    def now_ns(self) -> int:
-        return int((trio.current_time() + self.ahead_s) * 1e9)
-
-
-def _ports(ahead_s: float = 0) -> Ports:
-    return Ports(clock=WallClock(ahead_s))
 
 
 class Asker:
@@ -99,7 +85,7 @@ async def test_only_whoever_was_asked_replies(autojump_clock: Clock) -> None:
 async def test_a_deadline_passes(autojump_clock: Clock) -> None:
     """CONTRACTS 6.6: the first stands, a reply that comes later is refused; no task is left."""
     store = MemoryStore()
-    ports = _ports()
+    ports = wall()
     async with opened(define("a", "b"), store=store, ports=ports) as mob:
         async with trio.open_nursery() as nursery:
             asker = Asker(mob, nursery)
@@ -131,13 +117,13 @@ async def test_a_deadline_outlives_the_process(autojump_clock: Clock) -> None:
             told.append(type(error))
 
     async with trio.open_nursery() as nursery:
-        async with opened(definition, store=MemoryStore(disk), ports=_ports()) as mob:
+        async with opened(definition, store=MemoryStore(disk), ports=wall()) as mob:
             nursery.start_soon(ask, mob, "long", 100)
             nursery.start_soon(ask, mob, "short", 20)
             await trio.testing.wait_all_tasks_blocked()
             await mob.realm.checkpoint()
     assert told == [MobClosed, MobClosed]
-    async with opened(definition, store=MemoryStore(disk), ports=_ports(50)) as mob:
+    async with opened(definition, store=MemoryStore(disk), ports=wall(50)) as mob:
         await trio.testing.wait_all_tasks_blocked()
         (request,) = mob.requests
         await ask(mob, "short", 999)
@@ -148,7 +134,7 @@ async def test_a_deadline_outlives_the_process(autojump_clock: Clock) -> None:
             await mob.reply(request.request_id, "still there")
         assert told[3:] == ["still there"]
         await mob.realm.checkpoint()
-    async with opened(definition, store=MemoryStore(disk), ports=_ports(50)) as mob:
+    async with opened(definition, store=MemoryStore(disk), ports=wall(50)) as mob:
         await ask(mob, "long", 999)
         await ask(mob, "short", 999)
     assert told[4:] == ["still there", DeadlinePassed]
