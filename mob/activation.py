@@ -25,7 +25,7 @@ from mob.definition import WAKE
 from mob.errors import MemberFailed
 from mob.going import GoingOn
 from mob.groups import NO_GROUPS, GroupTree
-from mob.jobs import Job, Jobs, LiveMember
+from mob.jobs import Job, Jobs, LiveMember, waits_for
 from mob.records import MemberExited
 from mob.roster import Member, Roster
 from mob.supervising import NO_FAILURE, Supervisors
@@ -48,6 +48,7 @@ from stores import StoreError
 
 if TYPE_CHECKING:
     from mob.definition import ProfileDefinition
+    from mob.watchdog import Watchdog
     from runtime.realm import Realm
 
 
@@ -74,6 +75,7 @@ class Activations:
         #: How many activations and visits there are.
         self.active = 0
         self._visits: dict[trio.CancelScope, None] = {}
+        self.watchdog: Watchdog | None = None
         self._quiet: trio.Event | None = None
         #: While draining, turns in flight go on and only nested jobs are begun, and what must come
         #: before them; while halted, none.
@@ -174,7 +176,7 @@ class Activations:
         """
         scope = trio.CancelScope()
         self._visits[scope] = None
-        self.active += 1
+        self._begun()
         try:
             with scope:
                 yield
@@ -269,6 +271,22 @@ class Activations:
                     self._quiet = trio.Event()
                 await self._quiet.wait()
 
+    async def unwound(self, within_s: float) -> tuple[str, ...]:
+        """Park until all that was cut off has unwound, but for so many seconds at most; then give
+        up on the rest: the names of members, and the sessions of children in the background."""
+        with trio.move_on_after(within_s):
+            await self.quiet()
+            return ()
+        stuck = [live for live in self.members.values() if live.active]
+        for old in stuck:
+            self._realm.abandon(old.row.session_id)
+            self.members[old.row.name] = old.abandon()
+            self.active -= 1
+        children = self._realm.background.names()
+        for session_id in children:
+            self._realm.abandon(session_id)
+        return (*[live.row.name for live in stuck], *children)
+
     def only_wait(self) -> bool:
         """Whether all who are at work wait for other sessions, and those for decisions."""
         running = self._realm.running
@@ -278,17 +296,7 @@ class Activations:
 
     def waits_for(self, name: str, target: str) -> bool:
         """Whether `name`'s turn waits, over however many others, for `target`."""
-        seen: set[str] = set()
-        ahead = [name]
-        while ahead:
-            name = ahead.pop()
-            if name == target:
-                return True
-            live = self.members.get(name)
-            if live is not None and name not in seen:
-                ahead.extend(live.waiting_for)
-            seen.add(name)
-        return False
+        return waits_for(self.members, name, target)
 
     def _wakes(self, row: Member) -> bool:
         """Whether the member is begun a turn when one of its children has ended."""
@@ -322,7 +330,7 @@ class Activations:
         if live.active or self._next(live) is None:
             return
         live.active = True
-        self.active += 1
+        self._begun()
         self._nursery.start_soon(self._run, live, name=live.row.name)
 
     def _next(self, live: LiveMember) -> Job | None:
@@ -346,13 +354,22 @@ class Activations:
             whole = True
         finally:
             self._over = self._over or not whole
-            live.active = False
+            if not live.abandoned:
+                live.active = False
             if live.farewell is not None:
                 self._tell_all(live, live.farewell)
-            self._rested()
+            if not live.abandoned:
+                self._rested()
+
+    def _begun(self) -> None:
+        self.active += 1
+        if self.active == 1 and self.watchdog is not None:
+            self.watchdog.arm()
 
     def _rested(self) -> None:
         self.active -= 1
+        if not self.active and self.watchdog is not None:
+            self.watchdog.disarm()
         if self._quiet is not None and not self.active:
             self._quiet.set()
             self._quiet = None

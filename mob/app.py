@@ -25,6 +25,7 @@ from mob.records import MOB_RECORDS, BlueprintAdopted
 from mob.roster import Roster
 from mob.servers import open_mcp
 from mob.service import check_durable
+from mob.watchdog import open_watchdog
 from runtime.checkpoint import CheckpointGate
 from runtime.hooks import Body
 from runtime.ids import RealmId
@@ -121,6 +122,8 @@ async def open_mob(
         mob = Mob(definition, realm, folds, harnesses, gate, snapshots, nursery)
         if harnesses.bounded or any(head.spec.budget for head in realm.state.heads.values()):
             open_budgets(mob)
+        watchdog = stack.enter_context(open_watchdog(definition.supervision.blocked_s))
+        mob._activations.watchdog = watchdog
         nursery.start_soon(gate.run, name="checkpointer")
         await (mob.recover() if records else mob.create())
         try:

@@ -66,7 +66,14 @@ from mob.tooldefs import (
     read_shell,
     read_tool,
 )
-from mob.workdefs import GroupDefinition, read_autonomy, read_groups
+from mob.workdefs import (
+    DEFAULT_SUPERVISION,
+    GroupDefinition,
+    SupervisionDefinition,
+    read_autonomy,
+    read_groups,
+    read_supervision,
+)
 from runtime.budget import Budget
 from runtime.checkpoint import CheckpointPolicy
 from runtime.session import CompactionPolicy
@@ -176,6 +183,7 @@ class MobDefinition:
     mailbox: MailboxDefinition = DEFAULT_MAILBOX
     flows: Mapping[str, FlowDefinition] = attrs.field(factory=dict)
     groups: Mapping[str, GroupDefinition] = attrs.field(factory=dict)
+    supervision: SupervisionDefinition = DEFAULT_SUPERVISION
     folder: Path = attrs.field(factory=Path, eq=False)
     source: str = attrs.field(default="definition", eq=False)
 
@@ -249,7 +257,17 @@ class MobDefinition:
             attrs.evolve(self, models={}, mcp={}, flows={}, folder=Path(), source=""),
             value_serializer=lambda _i, _a, value: getattr(value, "value", value),
         )
-        for key in ("models", "mcp", "folder", "source", "budget", "hooks", "sim", "mailbox"):
+        for key in (
+            "models",
+            "mcp",
+            "folder",
+            "source",
+            "budget",
+            "hooks",
+            "sim",
+            "supervision",
+            "mailbox",
+        ):
             del table[key]
         # What was not given is not in it, so that a key of later versions changes no stored mob.
         for profile in table["profiles"].values():
@@ -320,6 +338,7 @@ def _read(top: TableReader, folder: Path, source: str) -> MobDefinition:
         mailbox=read_mailbox(top, DEFAULT_MAILBOX),
         flows=read_flows(top, partial(_read_schema, folder=folder)),
         groups=read_groups(top),
+        supervision=read_supervision(top),
         folder=folder,
         source=source,
     )

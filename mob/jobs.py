@@ -7,7 +7,7 @@ Owns: `Job` and `LiveMember`, the running side of a roster row. Must not: run an
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import trio
 
@@ -94,6 +94,7 @@ class LiveMember:
     """The running side of a roster row; made when the member first gets work."""
 
     __slots__ = (
+        "abandoned",
         "active",
         "backoff",
         "before",
@@ -119,6 +120,8 @@ class LiveMember:
         #: because a session has one turn in flight, which may be there from an earlier activation.
         self.current: Job | None = None
         self.active = False
+        #: Whether its task did not unwind and counts no more; another one has its queue.
+        self.abandoned = False
         #: Whether its turn waits for a decision: it is left alone until there is one.
         self.parked = False
         #: Whether nothing is begun yet: its session is on its way to the disk.
@@ -143,3 +146,28 @@ class LiveMember:
         self.steered = False
         #: How many answers of which members this one's turn waits for.
         self.waiting_for: Counter[str] = Counter()
+
+    def abandon(self) -> LiveMember:
+        """Give up on the task of this one, which does not unwind; return another that has its queue
+        and continues its turn."""
+        live = LiveMember(self.row)
+        live.jobs, self.jobs = self.jobs, live.jobs
+        live.current, self.current = self.current, None
+        live.recent, live.told, live.steered = self.recent, self.told, self.steered
+        self.gone = self.abandoned = True
+        return live
+
+
+def waits_for(members: Mapping[str, LiveMember], name: str, target: str) -> bool:
+    """Whether `name`'s turn waits, over however many others, for `target`."""
+    seen: set[str] = set()
+    ahead = [name]
+    while ahead:
+        name = ahead.pop()
+        if name == target:
+            return True
+        live = members.get(name)
+        if live is not None and name not in seen:
+            ahead.extend(live.waiting_for)
+        seen.add(name)
+    return False

@@ -7,6 +7,7 @@ the mob's state. Must not: have a say in who is a member or what is asked of who
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from typing import Final
 
@@ -27,6 +28,11 @@ from runtime.records import SessionArchived
 #: Seconds that `stop` lets turns in flight finish before it cancels them. A model call takes
 #: seconds; what is cancelled is continued at `resume`, so nothing is lost either way.
 DRAIN_S: Final = 10.0
+
+#: Seconds that what was cancelled has to unwind before it is given up on.
+UNWIND_S: Final = 5.0
+
+_log: Final = logging.getLogger("mob")
 
 
 class LifeVerbs(TravelVerbs, GenerationVerbs, ApprovalVerbs):
@@ -76,7 +82,10 @@ class LifeVerbs(TravelVerbs, GenerationVerbs, ApprovalVerbs):
         """Stop durably: refuse work, drain turns in flight until the deadline, cancel the rest.
 
         What is cancelled stays in flight on disk and is continued at `resume`. A stopped mob stays
-        stopped across restarts. If a step fails the checkpointers are armed again and the mob runs.
+        stopped across restarts. What does not let itself be cancelled (a tool that shields itself)
+        is given up on after `UNWIND_S` seconds: it is named in the report, what it still does is
+        written nowhere, and its turn is continued at `resume` as after a crash. If a step fails
+        the checkpointers are armed again and the mob runs.
         """
         self._begin_change("stop")
         activations = self._activations
@@ -94,7 +103,7 @@ class LifeVerbs(TravelVerbs, GenerationVerbs, ApprovalVerbs):
                 if head.lineage.parent is not None and self.realm.running(each) is not None
             ]
             activations.halt()
-            await activations.quiet()
+            stuck = await activations.unwound(UNWIND_S)
             # What turns that were cut off had queued belongs to what is saved.
             await self.realm.store.barrier()
             await self._gate.flush()
@@ -109,7 +118,7 @@ class LifeVerbs(TravelVerbs, GenerationVerbs, ApprovalVerbs):
                 if not self._closed:
                     self._flows.go_on()
         drained = tuple(name for name in busy if name not in late)
-        return StopReport(drained, tuple(late), tuple(below))
+        return StopReport(drained, tuple(late), tuple(below), stuck)
 
     async def resume(self) -> None:
         """Run again after `stop`: arm the checkpointers, record it, take unfinished work up.
@@ -196,7 +205,8 @@ class LifeVerbs(TravelVerbs, GenerationVerbs, ApprovalVerbs):
             with trio.move_on_after(grace_s):
                 await self._settled()
             self._activations.halt()
-            await self._activations.quiet()
+            for name in await self._activations.unwound(UNWIND_S):
+                _log.warning("%s does not let itself be cancelled, and leaving waits for it", name)
             await self._gate.cancel()
         finally:
             self._activations.close(MobClosed(self.id))

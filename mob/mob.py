@@ -27,6 +27,7 @@ from mob.life import LifeVerbs
 from mob.records import MemberExited, MemberRespawned, MemberRetired, MemberSpawned
 from mob.sessions import mob_sessions
 from mob.supervising import exits_of
+from mob.watchdog import Blocked
 from runtime.budget import Budget
 from runtime.checkpoint import CheckpointGate
 from runtime.driver import SessionConfig
@@ -98,6 +99,12 @@ class Mob(FlowVerbs, RequestVerbs, WireVerbs, LifeVerbs):
         """The latest bad exits of members with their causes, oldest first, of one member (also of
         one that has left) or of all: at most `mob.roster.EXITS`, also of earlier processes."""
         return exits_of(self.roster, member)
+
+    @property
+    def blocked(self) -> tuple[Blocked, ...]:
+        """The latest times that the event loop stood still while members worked, and in what."""
+        watchdog = self._activations.watchdog
+        return () if watchdog is None else tuple(watchdog.blocked)
 
     def events(self, after: int = 0) -> AsyncGenerator[Event, None]:
         """Every committed record above the cursor `after`, then the future, without end.

@@ -50,8 +50,12 @@ class EnsureReport:
 @attrs.frozen
 class StopReport:
     """What `stop` found: members whose turns finished in time, and those it had to cancel; and the
-    child sessions, of members or in the background, that were cancelled too, oldest first."""
+    child sessions, of members or in the background, that were cancelled too, oldest first.
+
+    `stuck` are those of the cancelled that did not unwind (members by name, children in the
+    background by session): they were given up on, and write nothing any more."""
 
     drained: tuple[str, ...]
     cancelled: tuple[str, ...]
     children: tuple[SessionId, ...] = ()
+    stuck: tuple[str, ...] = ()

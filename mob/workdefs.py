@@ -49,6 +49,27 @@ class GroupDefinition:
     escalate: str = PARENT
 
 
+@attrs.frozen
+class SupervisionDefinition:
+    """The table ``[supervision]``. After `blocked_s` seconds without a sign of life the event loop
+    counts as blocked; 0: nobody watches. No part of the blueprint."""
+
+    blocked_s: float = 1.0
+
+
+DEFAULT_SUPERVISION: Final = SupervisionDefinition()
+
+
+def read_supervision(top: TableReader) -> SupervisionDefinition:
+    """The table ``[supervision]``."""
+    table = top.table("supervision")
+    supervision = SupervisionDefinition(
+        table.take("blocked_s", float, DEFAULT_SUPERVISION.blocked_s)
+    )
+    table.done()
+    return supervision
+
+
 def read_groups(top: TableReader) -> dict[str, GroupDefinition]:
     """The tables ``[groups.X]``."""
     return {name: _read_group(table) for name, table in top.tables("groups").items()}
@@ -148,6 +169,7 @@ def bounded_work(
     for name, profile in definition.profiles.items():
         if profile.autonomy is not None:
             yield f"profiles.{name}.max_turns", profile.autonomy.max_turns, 1, _INF
+    yield "supervision.blocked_s", definition.supervision.blocked_s, 0, _INF
     for name, group in definition.groups.items():
         yield f"groups.{name}.restart.max", group.max_restarts, 0, _INF
         yield f"groups.{name}.restart.within_s", group.within_s, 0.001, _INF

@@ -134,6 +134,10 @@ class BackgroundChildren:
         """How many children have a task now."""
         return len(self._running)
 
+    def names(self) -> tuple[SessionId, ...]:
+        """The children that have a task now."""
+        return tuple(self._running)
+
     def only_wait(self) -> bool:
         """Whether no child is between two turns."""
         return all(self._realm.running(session_id) for session_id in self._running)

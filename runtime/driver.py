@@ -276,6 +276,10 @@ class TurnDriver:
         self._realm.trailing.note(live.head.session_id, self._ticket)
 
     def _queue(self, *records: Any) -> Ticket:
+        if self._live.abandoned:
+            raise TurnAborted(
+                "it did not unwind in time, and somebody else may have gone on with it"
+            )
         self._ticket = self._realm.append(*records)
         return self._ticket
 

@@ -407,7 +407,7 @@ def words_of(error: BaseException) -> str:
     """The message of somebody else's error as text that fits a journal. Never raises."""
     try:
         return encodable(str(error))
-    except Exception:  # noqa: BLE001 an error's own code may fail, and that must not hide it
+    except BaseException:  # noqa: BLE001 an error's own code may fail, and that must not hide it
         return "(its message cannot be read)"
 
 

@@ -41,6 +41,7 @@ class LiveSession:
     """
 
     __slots__ = (
+        "abandoned",
         "aborted",
         "activity",
         "base",
@@ -85,6 +86,8 @@ class LiveSession:
         self.interrupted: str | None = None
         #: Why its activation is to end, leaving the turn in flight; None likewise.
         self.aborted: str | None = None
+        #: Whether its turn did not unwind and was given up on: nothing of it is written any more.
+        self.abandoned = False
         #: Receives the text of model calls that begin from now on; None while nobody watches.
         self.emit: Emit | None = None
         self.doing = Doing.IDLE

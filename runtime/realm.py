@@ -305,7 +305,7 @@ class Realm:
         try:
             yield
         finally:
-            self._held.remove(session_id)
+            self._held.discard(session_id)
             self.decisions.left(session_id)
 
     async def change(self, session_ids: Sequence[SessionId], ticket: Callable[[], Ticket]) -> None:
@@ -383,6 +383,17 @@ class Realm:
         live.aborted = cause
         live.scope.cancel()
         return True
+
+    def abandon(self, session_id: SessionId) -> None:
+        """Give up on a turn in flight that does not unwind, and on those below it: whatever still
+        runs of them writes nothing any more, and they are continued as after a crash."""
+        for child in self.state.heads[session_id].children or ():
+            self.abandon(child)
+        live = self.running(session_id)
+        self._held.discard(session_id)
+        if live is not None:
+            live.abandoned = True
+            del self._live[session_id]
 
     # -- reading ---------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from typing import Final, cast
 import attrs
 import trio
 
+from runtime.containing import contained
 from runtime.errors import MobError, ModelError, describe, encodable, words_of
 from runtime.ids import ToolCallId
 from runtime.messages import ToolCall, Usage
@@ -28,7 +29,8 @@ _MOST: Final = 1 << 48
 
 
 class ModelCrashed(Exception):
-    """A model's client raised an error that means something else to whoever runs the turn."""
+    """A model's client raised what means something else to whoever runs the turn, or no error at
+    all."""
 
 
 async def ask(model: Model, request: ModelRequest, emit: Emit | None) -> ModelReply:
@@ -50,9 +52,15 @@ async def ask(model: Model, request: ModelRequest, emit: Emit | None) -> ModelRe
         raise raised from error
     except BaseExceptionGroup as group:
         await trio.lowlevel.checkpoint_if_cancelled()
+        if (said := contained(group)) is not None:
+            raise ModelCrashed(f"{model.name} raised {said}") from group
         _, others = group.split(Exception)
         assert others is not None, "a group of nothing but errors is an Exception"
         raise others from None
+    except BaseException as error:
+        if (said := contained(error)) is None:
+            raise
+        raise ModelCrashed(f"{model.name} raised {said}") from error
     wrong = _mistake(reply)
     if wrong is not None:
         provider = model.name.partition(":")[0]

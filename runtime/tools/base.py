@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import attrs
 import trio
 
+from runtime.containing import contained
 from runtime.errors import describe, encodable, words_of
 from runtime.ids import RunId, SessionId
 from runtime.messages import ToolCall, ToolOutcome, ToolResult
@@ -249,9 +250,15 @@ class Toolbox:
         except Exception as error:  # noqa: BLE001 whatever a tool raises, the model is told
             return _failed(context.call, describe(error))
         except BaseExceptionGroup as group:
+            if (said := contained(group)) is not None:
+                return _failed(context.call, said)
             _, others = group.split(Exception)
             assert others is not None, "a group of nothing but errors is an Exception"
             raise others from None  # the call is being cancelled: its last words reach nobody
+        except BaseException as error:
+            if (said := contained(error)) is None:
+                raise
+            return _failed(context.call, said)
         return _failed(context.call, f"timed out after {timeout_s:g} s")
 
 

@@ -1,0 +1,114 @@
+"""Noticing that something blocks the event loop, and what it is.
+
+Owns: the thread that watches, armed only while members work. Must not: do anything about it (a
+thread cannot), run in a simulation (there the time is nobody's).
+
+A tool that computes for a minute, or waits without `await`, stands in for the whole program: no
+other member moves, no deadline fires. Nobody on the loop can say so. So while members work a thread
+asks the loop for a sign of life; if none comes within the limit, it takes the stack of the loop's
+thread, which shows whose code it is in. While nobody works the thread is parked without a deadline.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import attrs
+import trio
+
+_log: Final = logging.getLogger("mob")
+
+#: Blocks that are remembered.
+REMEMBERED: Final = 16
+
+
+@attrs.define
+class Blocked:
+    """The loop did not move: for `seconds` at least, seen at `stack`, innermost call last."""
+
+    seconds: float
+    stack: str
+
+
+class Watchdog:
+    """Watches the loop of the thread it is made in. `limit_s` without a sign of life is a block."""
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self._token = trio.lowlevel.current_trio_token()
+        self._watched = threading.get_ident()
+        self._armed = threading.Event()
+        self._alive = threading.Event()
+        self._ended = threading.Event()
+        #: The latest blocks, oldest first.
+        self.blocked: deque[Blocked] = deque(maxlen=REMEMBERED)
+        #: Made when somebody first works.
+        self._thread: threading.Thread | None = None
+
+    def arm(self) -> None:
+        """Somebody works."""
+        if self._thread is None and not self._ended.is_set():
+            self._thread = threading.Thread(target=self._watch, name="mob watchdog", daemon=True)
+            self._thread.start()
+        self._armed.set()
+
+    def disarm(self) -> None:
+        """Nobody does."""
+        self._armed.clear()
+        self._alive.set()
+
+    def close(self) -> None:
+        """End the thread; returns when it is gone."""
+        self._ended.set()
+        self._armed.set()
+        self._alive.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _watch(self) -> None:
+        while True:
+            self._armed.wait()
+            if self._ended.is_set():
+                return
+            self._alive.clear()
+            try:
+                self._token.run_sync_soon(self._alive.set, idempotent=True)
+            except trio.RunFinishedError:
+                return
+            began = time.monotonic()
+            if not self._alive.wait(self._limit_s):
+                self._report(began)
+            # The next question comes when this much time has passed, or nobody works any more.
+            elif self._armed.is_set():
+                self._ended.wait(self._limit_s / 4)
+
+    def _report(self, began: float) -> None:
+        frame = sys._current_frames().get(self._watched)
+        stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
+        seen = Blocked(time.monotonic() - began, stack)
+        self.blocked.append(seen)
+        _log.warning("the event loop has been blocked for %.1f s in:\n%s", seen.seconds, stack)
+        self._alive.wait()
+        seen.seconds = time.monotonic() - began
+
+
+@contextmanager
+def open_watchdog(limit_s: float) -> Iterator[Watchdog | None]:
+    """A watchdog for a block; none if the limit is 0, or the time is not the real one."""
+    real = type(trio.lowlevel.current_clock()).__module__ == "trio._core._run"
+    if not limit_s or not real:
+        yield None
+        return
+    watchdog = Watchdog(limit_s)
+    try:
+        yield watchdog
+    finally:
+        watchdog.close()

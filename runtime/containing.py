@@ -1,0 +1,56 @@
+"""What code of others raises, told apart: what stays where it happened, and what must go on.
+
+Owns: `contained`. Must not: hide a cancellation, or somebody's Ctrl-C.
+
+A tool, a hook or a model's client may raise anything: `SystemExit` out of a command line parser,
+`KeyboardInterrupt` by its own hand, a group with such things in it, `trio.Cancelled` though nobody
+cancels. None of it may end more than the call. What does go through is a cancellation that is under
+way, a Ctrl-C that a signal brought, and the closing of a coroutine.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from types import TracebackType
+
+import trio
+
+from runtime.errors import describe
+
+
+def contained(error: BaseException) -> str | None:
+    """What was raised, in words, if it stays where it happened; None if it must go on. Call it
+    where it was caught, outside of any scope that belongs to the call."""
+    if any(_goes_on(leaf) for leaf in _leaves(error)):
+        return None
+    return describe(error)
+
+
+def _goes_on(leaf: BaseException) -> bool:
+    if isinstance(leaf, trio.Cancelled):
+        # Under a scope that is cancelled the deadline has passed for ever.
+        return trio.current_effective_deadline() == float("-inf")
+    if isinstance(leaf, KeyboardInterrupt):
+        return _by_signal(leaf.__traceback__)
+    return isinstance(leaf, GeneratorExit)
+
+
+def _by_signal(traceback: TracebackType | None) -> bool:
+    """Whether the innermost frame is that of the signal's handler, as it is with Trio's. Python's
+    own has no frame, so under that one nothing can be told apart."""
+    handler = signal.getsignal(signal.SIGINT)
+    if traceback is None or handler is signal.default_int_handler:
+        return True
+    while traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    code = traceback.tb_frame.f_code
+    return code is getattr(handler, "__code__", None)
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
