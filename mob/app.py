@@ -25,7 +25,7 @@ from mob.records import MOB_RECORDS, BlueprintAdopted
 from mob.roster import Roster
 from mob.servers import open_mcp
 from mob.service import check_durable
-from mob.watchdog import open_watchdog
+from mob.watchdog import watched
 from runtime.checkpoint import CheckpointGate
 from runtime.hooks import Body
 from runtime.ids import RealmId
@@ -88,9 +88,7 @@ async def open_mob(
     (default: the store). `memory_index` is a file for the index of what profiles with a memory
     search (default: none, it is made anew in memory), `embedder` what tells meanings for it.
     Leaving the block lets turns in flight finish for `grace_s` seconds, then cancels them; they are
-    continued next time.
-
-    With `durable` a store that ends with the process is refused.
+    continued next time. With `durable` a store that ends with the process is refused.
 
     Raises:
         runtime.errors.PersistenceDisabled: `durable`, and the store is not.
@@ -122,8 +120,7 @@ async def open_mob(
         mob = Mob(definition, realm, folds, harnesses, gate, snapshots, nursery)
         if harnesses.bounded or any(head.spec.budget for head in realm.state.heads.values()):
             open_budgets(mob)
-        watchdog = stack.enter_context(open_watchdog(definition.supervision.blocked_s))
-        mob._activations.watchdog = watchdog
+        stack.enter_context(watched(mob._activations, definition.supervision.blocked_s))
         nursery.start_soon(gate.run, name="checkpointer")
         await (mob.recover() if records else mob.create())
         try:

@@ -19,10 +19,13 @@ import traceback
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 import trio
+
+if TYPE_CHECKING:
+    from mob.activation import Activations
 
 _log: Final = logging.getLogger("mob")
 
@@ -101,14 +104,16 @@ class Watchdog:
 
 
 @contextmanager
-def open_watchdog(limit_s: float) -> Iterator[Watchdog | None]:
-    """A watchdog for a block; none if the limit is 0, or the time is not the real one."""
+def watched(activations: Activations, limit_s: float) -> Iterator[None]:
+    """Watch the loop in this block while they work; not if the limit is 0, or the time is not the
+    real one."""
     real = type(trio.lowlevel.current_clock()).__module__ == "trio._core._run"
     if not limit_s or not real:
-        yield None
+        yield
         return
-    watchdog = Watchdog(limit_s)
+    watchdog = activations.watchdog = Watchdog(limit_s)
     try:
-        yield watchdog
+        yield
     finally:
+        activations.watchdog = None
         watchdog.close()
