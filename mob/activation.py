@@ -212,22 +212,8 @@ class Activations:
             if not live.active:
                 self._tell_all(live, farewell)
 
-    def renew(self, old: LiveMember, row: Member, jobs: list[Job]) -> LiveMember:
-        """Put the next generation of a member in the place of `old`, with these jobs of its. It
-        begins nothing before `renewed`. What `old` has left is the turn in flight."""
-        old.gone = True
-        live = self.members[row.name] = LiveMember(row)
-        live.held = True
-        live.steered = old.steered
-        live.jobs.extend(jobs)
-        for job in jobs:
-            old.jobs.remove(job)
-        return live
-
-    def renewed(self, old: LiveMember, live: LiveMember, row: Member, farewell: Exception) -> None:
-        """The next generation is on disk: it begins, and what was left of `old` is told."""
-        live.row = row
-        live.held = False
+    def renewed(self, old: LiveMember, live: LiveMember, farewell: Exception) -> None:
+        """The generation after `old` is on disk: it begins, and what was left of `old` is told."""
         old.farewell = farewell
         if not old.active:
             self._tell_all(old, farewell)

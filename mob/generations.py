@@ -136,7 +136,7 @@ class GenerationVerbs(MemberVerbs):
             name, profile, created.session_id, row.generation + 1, first=row.first or row.session_id
         )
         live = self._activations.live(row)
-        jobs = [job for job in live.jobs if job is not live.current]
+        jobs = [job for job in live.jobs if job is not live.current and not is_notice(job.pending)]
         waiting = self._waiting(row, jobs)
         moved = {
             old: attrs.evolve(each, input_id=InputId(realm.ports.ids.new()))
@@ -166,12 +166,11 @@ class GenerationVerbs(MemberVerbs):
         realm.inputs.coming.add(new.session_id)
         for job in jobs:
             job.pending = moved[job.pending.input_id]
-        fresh = self._activations.renew(live, new, jobs)
+        fresh = self._activations.members[name] = live.succeed(new, jobs)
         known = {job.pending.input_id for job in jobs}
         fresh.jobs.extend(
             Job(each, nested=False) for each in moved.values() if each.input_id not in known
         )
-        fresh.before = live
         told = self._respawned_notices(new)
         # A store in memory has it at once, so everything is in place before.
         ticket = realm.append(
@@ -207,7 +206,8 @@ class GenerationVerbs(MemberVerbs):
         if live is not None and live.before is not None:
             old, live.before = live.before, None
             told = SessionError(f"member {name!r} was respawned: {record.reason}", None)
-            self._activations.renewed(old, live, self.roster.members[name], told)
+            live.row, live.held = self.roster.members[name], False
+            self._activations.renewed(old, live, told)
         done = self._renewing.pop(name, None)
         if done is not None:
             done.set()

@@ -147,6 +147,16 @@ class LiveMember:
         #: How many answers of which members this one's turn waits for.
         self.waiting_for: Counter[str] = Counter()
 
+    def succeed(self, row: Member, jobs: list[Job]) -> LiveMember:
+        """The next generation of the member, with these jobs of this one's; it begins nothing while
+        it is `held`. What this one has left is the turn in flight."""
+        live = LiveMember(row)
+        live.before, live.held, self.gone = self, True, True
+        live.jobs.extend(jobs)
+        for job in jobs:
+            self.jobs.remove(job)
+        return live
+
     def abandon(self) -> LiveMember:
         """Give up on the task of this one, which does not unwind; return another that has its queue
         and continues its turn."""
