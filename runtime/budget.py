@@ -16,6 +16,7 @@ calls are counted before they run and are never more than allowed.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -86,6 +87,11 @@ class Excess:
     limit: str
     allowed: float
     spent: float
+
+    @property
+    def detail(self) -> str:
+        """As the JSON that `runtime.results` reads."""
+        return json.dumps(attrs.asdict(self))
 
     def __str__(self) -> str:
         return (

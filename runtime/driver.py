@@ -16,7 +16,6 @@ record.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -240,7 +239,7 @@ class TurnDriver:
         if live.aborted is not None:
             raise TurnAborted(live.aborted)
         assert self._late is not None, "nothing else cancels a turn"
-        return self._give_up(TurnOutcome.OVER_BUDGET, str(self._late), _detail(self._late))
+        return self._give_up(TurnOutcome.OVER_BUDGET, str(self._late), self._late.detail)
 
     async def fail(self, reason: str, inputs: Sequence[PendingInput]) -> TurnEnded:
         """Give the turn up as failed, from where the journal left it, and commit that."""
@@ -338,7 +337,7 @@ class TurnDriver:
         budgets.spent(session_id, self._state.usage)
         excess = budgets.check(session_id)
         if excess is not None:
-            return GaveUp(TurnOutcome.OVER_BUDGET, str(excess), _detail(excess))
+            return GaveUp(TurnOutcome.OVER_BUDGET, str(excess), excess.detail)
         assert live.scope is not None
         live.scope.deadline, self._late = budgets.deadline(session_id)
         return None
@@ -497,8 +496,3 @@ class TurnDriver:
         live.base = len(history)
         await ticket.wait()
         return record
-
-
-def _detail(excess: Excess) -> str:
-    """A used-up budget as the JSON that `runtime.results` reads."""
-    return json.dumps(attrs.asdict(excess))
