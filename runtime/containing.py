@@ -1,6 +1,6 @@
 """What code of others raises, told apart: what stays where it happened, and what must go on.
 
-Owns: `contained`. Must not: hide a cancellation, or somebody's Ctrl-C.
+Owns: `contained`, `Contained`. Must not: hide a cancellation, or somebody's Ctrl-C.
 
 A tool, a hook or a model's client may raise anything: `SystemExit` out of a command line parser,
 `KeyboardInterrupt` by its own hand, a group with such things in it, `trio.Cancelled` though nobody
@@ -25,6 +25,27 @@ def contained(error: BaseException) -> str | None:
     if any(_goes_on(leaf) for leaf in _leaves(error)):
         return None
     return describe(error)
+
+
+class Contained:
+    """Around a call of somebody's code, outside of every scope that belongs to the call: what is no
+    `Exception` stays here, as `said` in words, if it may. Used once."""
+
+    def __init__(self) -> None:
+        self.said: str | None = None
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> bool:
+        if error is None or isinstance(error, Exception):
+            return False
+        self.said = contained(error)
+        return self.said is not None
 
 
 def _goes_on(leaf: BaseException) -> bool:

@@ -405,10 +405,19 @@ def encodable(text: str) -> str:
 
 def words_of(error: BaseException) -> str:
     """The message of somebody else's error as text that fits a journal. Never raises."""
-    try:
-        return encodable(str(error))
-    except BaseException:  # noqa: BLE001 an error's own code may fail, and that must not hide it
-        return "(its message cannot be read)"
+    said = "(its message cannot be read)"
+    with _Whatever():  # an error's own code may raise anything, and that must not hide it
+        said = encodable(str(error))
+    return said
+
+
+class _Whatever:
+    """In a block without a checkpoint: what it raises is nobody's business."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> bool:
+        return True
 
 
 def describe(error: BaseException) -> str:

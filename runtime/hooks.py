@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 import attrs
 import trio
 
-from runtime.containing import contained
+from runtime.containing import Contained
 from runtime.errors import describe, encodable
 from runtime.ids import RunId, SessionId
 from runtime.messages import ToolCall, ToolOutcome, ToolResult
@@ -250,21 +250,18 @@ class TurnHooks:
 
 async def _answer(hook: Hook, event: HookEvent) -> tuple[Verdict, str | None]:
     """What the hook says, and why it said nothing if it failed."""
+    trouble = Contained()
     try:
-        with trio.move_on_after(hook.timeout_s):
+        with trouble, trio.move_on_after(hook.timeout_s):
             return _speakable(await hook.body(event)), None
     except Exception as error:  # noqa: BLE001 whatever a hook raises is its failure
         return ALLOW, describe(error)
     except BaseExceptionGroup as group:
-        if (said := contained(group)) is not None:
-            return ALLOW, said
         _, others = group.split(Exception)
         assert others is not None, "a group of nothing but errors is an Exception"
         raise others from None  # it is being cancelled: its last words reach nobody
-    except BaseException as error:
-        if (said := contained(error)) is None:
-            raise
-        return ALLOW, said
+    if trouble.said is not None:
+        return ALLOW, trouble.said
     return ALLOW, f"it did not answer within {hook.timeout_s:g} s"
 
 

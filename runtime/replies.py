@@ -17,7 +17,7 @@ from typing import Final, cast
 import attrs
 import trio
 
-from runtime.containing import contained
+from runtime.containing import Contained
 from runtime.errors import MobError, ModelError, describe, encodable, words_of
 from runtime.ids import ToolCallId
 from runtime.messages import ToolCall, Usage
@@ -42,8 +42,11 @@ async def ask(model: Model, request: ModelRequest, emit: Emit | None) -> ModelRe
         ModelCrashed: the client raised an error of the runtime or of a store.
         Exception: whatever else it raised.
     """
+    trouble = Contained()
+    reply: object = None
     try:
-        reply = await model.generate(request, emit)
+        with trouble:
+            reply = await model.generate(request, emit)
     except Exception as error:
         await trio.lowlevel.checkpoint_if_cancelled()
         raised = _as_the_models(model, error)
@@ -52,15 +55,11 @@ async def ask(model: Model, request: ModelRequest, emit: Emit | None) -> ModelRe
         raise raised from error
     except BaseExceptionGroup as group:
         await trio.lowlevel.checkpoint_if_cancelled()
-        if (said := contained(group)) is not None:
-            raise ModelCrashed(f"{model.name} raised {said}") from group
         _, others = group.split(Exception)
         assert others is not None, "a group of nothing but errors is an Exception"
         raise others from None
-    except BaseException as error:
-        if (said := contained(error)) is None:
-            raise
-        raise ModelCrashed(f"{model.name} raised {said}") from error
+    if trouble.said is not None:
+        raise ModelCrashed(f"{model.name} raised {trouble.said}")
     wrong = _mistake(reply)
     if wrong is not None:
         provider = model.name.partition(":")[0]

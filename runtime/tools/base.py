@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import attrs
 import trio
 
-from runtime.containing import contained
+from runtime.containing import Contained
 from runtime.errors import describe, encodable, words_of
 from runtime.ids import RunId, SessionId
 from runtime.messages import ToolCall, ToolOutcome, ToolResult
@@ -239,10 +239,11 @@ class Toolbox:
         tool: Tool, arguments: Mapping[str, Any], context: ToolContext
     ) -> ToolResult:
         timeout_s = tool.timeout_s if tool.timeout_s is not None else float("inf")
+        trouble = Contained()
         try:
             # Around the deadline too: what a tool's own tasks raise while they are being cancelled
             # comes out there, in one group with the cancellation.
-            with trio.move_on_after(timeout_s):
+            with trouble, trio.move_on_after(timeout_s):
                 text = as_text(await tool.run(arguments, context))
                 return ToolResult(context.call.id, context.call.name, text)
         except ToolFailed as error:
@@ -250,15 +251,11 @@ class Toolbox:
         except Exception as error:  # noqa: BLE001 whatever a tool raises, the model is told
             return _failed(context.call, describe(error))
         except BaseExceptionGroup as group:
-            if (said := contained(group)) is not None:
-                return _failed(context.call, said)
             _, others = group.split(Exception)
             assert others is not None, "a group of nothing but errors is an Exception"
             raise others from None  # the call is being cancelled: its last words reach nobody
-        except BaseException as error:
-            if (said := contained(error)) is None:
-                raise
-            return _failed(context.call, said)
+        if trouble.said is not None:
+            return _failed(context.call, trouble.said)
         return _failed(context.call, f"timed out after {timeout_s:g} s")
 
 
