@@ -405,10 +405,9 @@ def encodable(text: str) -> str:
 
 def words_of(error: BaseException) -> str:
     """The message of somebody else's error as text that fits a journal. Never raises."""
-    said = "(its message cannot be read)"
     with _Whatever():  # an error's own code may raise anything, and that must not hide it
-        said = encodable(str(error))
-    return said
+        return encodable(str(error))
+    return "(its message cannot be read)"
 
 
 class _Whatever:

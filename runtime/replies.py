@@ -12,7 +12,7 @@ nothing about ours.
 
 from __future__ import annotations
 
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import attrs
 import trio
@@ -43,7 +43,7 @@ async def ask(model: Model, request: ModelRequest, emit: Emit | None) -> ModelRe
         Exception: whatever else it raised.
     """
     trouble = Contained()
-    reply: object = None
+    reply: Any = None
     try:
         with trouble:
             reply = await model.generate(request, emit)
@@ -59,6 +59,7 @@ async def ask(model: Model, request: ModelRequest, emit: Emit | None) -> ModelRe
         assert others is not None, "a group of nothing but errors is an Exception"
         raise others from None
     if trouble.said is not None:
+        await trio.lowlevel.checkpoint_if_cancelled()
         raise ModelCrashed(f"{model.name} raised {trouble.said}")
     wrong = _mistake(reply)
     if wrong is not None:
