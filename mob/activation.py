@@ -31,6 +31,7 @@ from mob.roster import Member, Roster
 from mob.supervising import NO_FAILURE, Supervisors
 from mob.supervision import Exit, GiveUp, decide
 from runtime.asking import TurnWaits
+from runtime.containing import abandon
 from runtime.driver import TurnAborted
 from runtime.errors import (
     ModelError,
@@ -265,12 +266,11 @@ class Activations:
             return ()
         stuck = [live for live in self.members.values() if live.active]
         for old in stuck:
-            self._realm.abandon(old.row.session_id)
+            abandon(self._realm, old.row.session_id)
             self.members[old.row.name] = old.abandon()
             self.active -= 1
-        children = self._realm.background.names()
-        for session_id in children:
-            self._realm.abandon(session_id)
+        for session_id in (children := self._realm.background.names()):
+            abandon(self._realm, session_id)
         return (*[live.row.name for live in stuck], *children)
 
     def only_wait(self) -> bool:

@@ -1,6 +1,7 @@
 """What code of others raises, told apart: what stays where it happened, and what must go on.
 
-Owns: `contained`, `Contained`. Must not: hide a cancellation, or somebody's Ctrl-C.
+Owns: `contained`, `Contained`; `abandon`, for what does not end. Must not: hide a cancellation, or
+somebody's Ctrl-C.
 
 A tool, a hook or a model's client may raise anything: `SystemExit` out of a command line parser,
 `KeyboardInterrupt` by its own hand, a group with such things in it, `trio.Cancelled` though nobody
@@ -13,10 +14,15 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import trio
 
 from runtime.errors import describe
+from runtime.ids import SessionId
+
+if TYPE_CHECKING:
+    from runtime.realm import Realm
 
 
 def contained(error: BaseException) -> str | None:
@@ -46,6 +52,18 @@ class Contained:
             return False
         self.said = contained(error)
         return self.said is not None
+
+
+def abandon(realm: Realm, session_id: SessionId) -> None:
+    """Give up on a turn in flight that does not unwind, and on those below it: whatever still runs
+    of them writes nothing any more, and they are continued as after a crash."""
+    for child in realm.state.heads[session_id].children or ():
+        abandon(realm, child)
+    live = realm.running(session_id)
+    realm._held.discard(session_id)
+    if live is not None:
+        live.abandoned = True
+        del realm._live[session_id]
 
 
 def _goes_on(leaf: BaseException) -> bool:

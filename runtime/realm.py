@@ -384,17 +384,6 @@ class Realm:
         live.scope.cancel()
         return True
 
-    def abandon(self, session_id: SessionId) -> None:
-        """Give up on a turn in flight that does not unwind, and on those below it: whatever still
-        runs of them writes nothing any more, and they are continued as after a crash."""
-        for child in self.state.heads[session_id].children or ():
-            self.abandon(child)
-        live = self.running(session_id)
-        self._held.discard(session_id)
-        if live is not None:
-            live.abandoned = True
-            del self._live[session_id]
-
     # -- reading ---------------------------------------------------------------------------
 
     def live(self, session_id: SessionId) -> LiveSession:
