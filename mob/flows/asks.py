@@ -203,16 +203,12 @@ class Collection:
 
     def verdict(self) -> Enough | TooFew | None:
         """What has come of it; None while it is open."""
-        if len(self._answers) >= self._needed and self._enough_asked():
+        if len(self._answers) >= self._needed:
             return Enough(self._output())
         left = self._questions - len(self._refused)
         if left < self._needed:
             return TooFew(self._why(), any(each.final for each in self._refused.values()))
         return None
-
-    def _enough_asked(self) -> bool:
-        # Of nobody at all everybody has answered, but nobody is not somebody.
-        return self._step.collect is Collect.ALL or len(self._answers) > 0
 
     def _output(self) -> Any:
         outputs = [self._answers[index] for index in sorted(self._answers)]

@@ -158,7 +158,9 @@ class FlowRunner:
                 place = place_of(key)
                 if key is None or place is None:
                     continue
-                if not wanted(self.book.running.get(place.run_id), place):
+                # A key of somebody's own may look like ours, and then there is no such run.
+                run = self.book.find(place.run_id)
+                if run is not None and not wanted(run, place):
                     unwanted.setdefault(name, set()).add(key)
         if unwanted:
             records = self._abandoned(unwanted)
@@ -255,14 +257,14 @@ class FlowRunner:
     async def _serve(self, active: _Active) -> None:
         try:
             with active.scope:
-                # What a task before this one has queued belongs to what is gone on from.
-                await self._realm.store.barrier()
                 async with trio.open_nursery() as nursery:
                     await self._follow(active, nursery)
                     nursery.cancel_scope.cancel()
         finally:
             del self._active[active.run_id]
             active.done.set()
+            if active.scope.cancel_called and active.run_id in self.book.running:
+                self._start(active.run_id)  # unless it is paused still
 
     async def _follow(self, active: _Active, nursery: trio.Nursery) -> None:
         event: FlowRecord | None = None

@@ -43,6 +43,7 @@ from mob.flows.records import (
     Verdict,
 )
 from mob.flows.state import Run, apply, state_of
+from runtime.errors import encodable
 
 _NANO: Final = 1_000_000_000
 #: Seconds: a step is not put off for longer between two attempts.
@@ -128,12 +129,13 @@ def after_failure(
     # An exponent beyond the bound would only be a large number.
     delay_s = min(definition.backoff_s * 2 ** min(at.attempt - 1, 60), MAX_BACKOFF_S)
     due_ns = now.at_ns + int(delay_s * _NANO)
-    return FlowStepRetried(run.run_id, name, at.round, at.attempt, reason, due_ns, now.at_ns)
+    why = encodable(reason)
+    return FlowStepRetried(run.run_id, name, at.round, at.attempt, why, due_ns, now.at_ns)
 
 
 def after_success(run: Run, name: str, output: object, now: Now) -> FlowStepEnded:
     """The record of a step that has what it wants."""
-    text = json.dumps(output, ensure_ascii=False)
+    text = encodable(json.dumps(output, ensure_ascii=False))
     return attrs.evolve(_ended(run, name, StepState.SUCCEEDED, now, None), output=text)
 
 
@@ -261,6 +263,7 @@ def _failure(run: Run, name: str) -> str:
 
 
 def _ended(run: Run, name: str, state: StepState, now: Now, error: str | None) -> FlowStepEnded:
+    error = None if error is None else encodable(error)
     return FlowStepEnded(run.run_id, name, run.steps[name].round, state, None, error, now.at_ns)
 
 

@@ -130,6 +130,22 @@ async def test_a_run_that_is_cut_off_after_any_commit_goes_on_to_the_same_end(
                     assert (event.record.step, event.record.round) not in before
 
 
+async def test_nobody_is_asked_once_the_deadline_has_passed() -> None:
+    """CONTRACTS 6.10: not even to be told at once that nobody waits."""
+    flows = flow(late={"member": "a", "message": "late", "timeout_s": 0.05})
+    store = Copying(MemoryDisk())
+    async with a_mob(flows, answering(), store) as mob:
+        begun = len(store.copies)
+        run = await mob.run_flow("f")
+        await run.result()
+    await trio.sleep(0.06)
+    before_asking = store.copies[begun + 1]
+    async with open_memory(before_asking) as again, a_mob(flows, answering(), again) as mob:
+        assert len(records(again, FlowStepStarted)) == 1
+        assert (await mob.flow_run(run.id).result()).state is RunState.FAILED
+        assert records(again, InputAccepted) == []
+
+
 WORKER = """
 import sys, trio
 from mob import MobDefinition, open_mob

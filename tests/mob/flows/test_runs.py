@@ -287,6 +287,61 @@ async def test_a_loop_has_a_last_round(at_limit: str, state: str) -> None:
         assert result.steps["a"].output == "2"
 
 
+async def test_what_needs_a_skipped_step_is_skipped_and_what_only_follows_it_is_not() -> None:
+    """CONTRACTS 6.10: needs must have succeeded, a loop of skipped steps goes round once."""
+    flows = flow(
+        maybe={"member": "a", "message": "1", "condition": "false"},
+        use={"member": "b", "message": "2", "needs": ["maybe"]},
+        follow={"member": "b", "message": "3{{steps.maybe.output}}", "after": ["maybe"]},
+        inside={"member": "c", "message": "4", "needs": ["maybe"]},
+        behind={"member": "c", "message": "5", "needs": ["z"]},
+        repeat_={"z": {"steps": ["inside"], "until": "false", "max_rounds": 3}},
+    )
+    async with a_mob(flows) as mob:
+        result = await (await mob.run_flow("f")).result()
+        assert result.state is RunState.SUCCEEDED, result.error
+        assert result.outputs == {"follow": "3"}
+        assert result.steps["use"].error == "it needs 'maybe', which was skipped"
+        assert result.steps["behind"].error == "it needs 'z', which was skipped"
+        assert result.steps["inside"].round == 1
+
+
+async def test_a_used_up_budget_is_not_tried_again() -> None:
+    """CONTRACTS 6.10, 6.15."""
+    flows = flow(a={"member": "a", "message": "x", "retries": 3})
+    async with a_mob(flows, parts={"profile": {"budget": {"tool_calls": 5, "tokens": 0}}}) as mob:
+        result = await (await mob.run_flow("f")).result()
+        assert result.state is RunState.FAILED
+        assert result.steps["a"].attempts == 1
+
+
+async def test_half_a_character_in_an_answer_ends_nothing() -> None:
+    """CONTRACTS 6.10: what cannot be written down is replaced, as in turns."""
+    flows = flow(
+        a={"member": "a", "message": "x", "output_schema": TITLE},
+        b={"member": "b", "message": "{{steps.a.output.title}}", "needs": ["a"]},
+    )
+
+    def says(request: ModelRequest) -> str:
+        return r'{"title": "half \ud83d"}' if member(request) == "a" else asked(request)
+
+    async with a_mob(flows, says) as mob:
+        result = await (await mob.run_flow("f")).result()
+        assert result.state is RunState.SUCCEEDED, result.error
+        assert result.output.startswith("half ")
+
+
+async def test_any_of_nothing_is_nothing() -> None:
+    """CONTRACTS 6.10: an empty list has no first answer, though all of none have answered."""
+    flows = flow(
+        params_=["x"],
+        a={"member": "a", "for_each": "params.x", "message": "{{item}}", "collect": "any"},
+    )
+    async with a_mob(flows) as mob:
+        result = await (await mob.run_flow("f", {"x": []})).result()
+        assert result.steps["a"].error == "1 of 0 answers were wanted"
+
+
 async def test_a_step_whose_answer_does_not_fit_fails() -> None:
     """CONTRACTS 6.10: typed outputs."""
     flows = flow(draft={"member": "a", "message": "x", "output_schema": TITLE})
@@ -323,7 +378,7 @@ async def test_cancel_ends_a_run_once_and_withdraws_everything() -> None:
         run = await mob.run_flow("f")
         await wait_all_tasks_blocked()
         async with trio.open_nursery() as nursery:
-            for _ in range(3):
+            for _ in range(10):
                 nursery.start_soon(run.cancel, "not needed")
         assert not await run.cancel()
         result = await run.result()

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mob.flows.asks import Place, place_of, wanted
 from mob.flows.definition import FlowDefinition, StepDefinition, packed, unpacked
 from mob.flows.records import (
     FlowEnded,
@@ -185,3 +186,22 @@ def test_the_backoff_doubles_and_is_bounded() -> None:
         assert record.due_ns == 7 + delay_s * 1_000_000_000
         ended = after_failure(run, "s", "no", Now(7, lambda _: ()), final=True)
         assert isinstance(ended, FlowStepEnded)
+
+
+def test_a_question_is_wanted_by_the_attempt_that_asks_it_and_by_no_other() -> None:
+    """CONTRACTS 6.10: its key says whose it is."""
+    flow = FlowDefinition({"a-b_c": StepDefinition("x", member="a")})
+    run = started(FlowStarted(FlowRunId("r"), "f", packed(flow), "{}", None, 1))
+    place = Place(run.run_id, "a-b_c", 2, 3, 4)
+    assert place_of(place.key) == place
+    for other in (None, "run:x:0", "flow:r:a:b:c:d", "flow:r:a:1:2"):
+        assert place_of(other) is None
+    at = StepRun(StepState.RUNNING, round=2, attempt=3)
+    running = attrs.evolve(run, steps={"a-b_c": at})
+    assert wanted(running, place)
+    for change in ({"round": 1}, {"attempt": 2}, {"state": StepState.READY}):
+        there = attrs.evolve(run, steps={"a-b_c": attrs.evolve(at, **change)})
+        assert not wanted(there, place)
+    assert not wanted(None, place)
+    assert not wanted(attrs.evolve(running, state=RunState.FAILED), place)
+    assert not wanted(running, attrs.evolve(place, step="gone"))

@@ -14,10 +14,14 @@ from trio.testing import wait_all_tasks_blocked
 
 from mob.errors import MobClosed
 from mob.flows.records import FlowEnded, FlowStepEnded, FlowStepStarted, RunState, StepState
+from mob.flows.verbs import FlowRun
+from mob.mob import Mob
+from runtime.models.base import ModelRequest
 from runtime.records import InputAccepted
 from stores import MemoryDisk, open_lmdb, open_memory
 from tests.mob.flows.mobs import a_mob, flow
-from tests.mob.mobs import Stuck, check_inputs, define, records
+from tests.mob.held import HeldStore
+from tests.mob.mobs import Stuck, asked, check_inputs, define, member, records
 
 
 @pytest.mark.parametrize("engine", ["memory", "lmdb"])
@@ -163,3 +167,96 @@ async def test_a_mob_without_flows_has_the_blueprint_it_always_had() -> None:
     assert '"flows": {"f": {"steps": [["s", {"member": "a", "message": "x"}]]}}' in (
         with_one.blueprint()
     )
+
+
+async def test_a_key_that_looks_like_a_runs_is_somebody_elses() -> None:
+    """CONTRACTS 6.9, 6.10: only what a run has asked is given up when it is not wanted."""
+    stuck, disk = Stuck(), MemoryDisk()
+    async with open_memory(disk) as store, a_mob({}, stuck, store, grace_s=0.0) as mob:
+        await mob.send("a", "mine", idempotency_key="flow:x:step:1:0:1")
+        await stuck.entered.wait()
+    stuck.gate.set()
+    async with open_memory(disk) as store, a_mob({}, stuck, store) as mob:
+        await mob.wait_idle()
+        assert [m.text for m in mob.realm.messages(mob.session_of("a"))] == ["done mine", "mine"]
+
+
+async def held_at_its_end(mob: Mob, store: HeldStore, gates: dict[str, trio.Event]) -> FlowRun:
+    """A run of a vote that any answer ends, whose end is on its way to the disk."""
+    run = await mob.run_flow("f")
+    await wait_all_tasks_blocked()
+    store.hold()
+    gates["b"].set()
+    await store.wait_held()
+    store.release(1)
+    await store.wait_held()
+    await wait_all_tasks_blocked()
+    return run
+
+
+def gated(gates: dict[str, trio.Event]) -> Any:
+    async def says(request: ModelRequest) -> str:
+        await gates[member(request)].wait()
+        return asked(request)
+
+    return says
+
+
+VOTE = flow(vote={"profile": "p", "message": "{{member}}", "collect": "any"})
+
+
+async def test_a_stop_waits_for_what_a_run_has_decided() -> None:
+    """CONTRACTS 6.10: once its end is on its way, what it asked is cut off and not gone on with."""
+    gates = {name: trio.Event() for name in "abc"}
+    store = HeldStore()
+    async with a_mob(VOTE, gated(gates), store) as mob:
+        run = await held_at_its_end(mob, store, gates)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(mob.stop, 0.0)
+            await wait_all_tasks_blocked()
+            store.release()
+        assert (await run.result()).output == "b"
+        await mob.resume()
+        await mob.wait_idle()
+        assert mob.at_work == ()
+
+
+async def test_a_stop_that_is_cancelled_leaves_the_runs_running() -> None:
+    """CONTRACTS 6.10, 5.11: also while it waited for one of them."""
+    gates = {name: trio.Event() for name in "abc"}
+    store = HeldStore()
+    flows = flow(
+        vote={"profile": "p", "message": "{{member}}", "collect": "any"},
+        then={"member": "b", "message": "then", "needs": ["vote"]},
+    )
+    async with a_mob(flows, gated(gates), store) as mob:
+        run = await held_at_its_end(mob, store, gates)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(mob.stop, 0.0)
+            await wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+            store.release()
+        assert mob.state.value == "running"
+        with trio.fail_after(10):
+            assert (await run.result()).output == "then"
+        gates["a"].set()
+        gates["c"].set()
+
+
+async def test_a_stopped_run_is_cancelled_once() -> None:
+    """CONTRACTS 6.10: a run ends exactly once, whoever wants it to."""
+    stuck, store = Stuck(), HeldStore()
+    async with a_mob(VOTE, stuck, store, grace_s=0.0) as mob:
+        run = await mob.run_flow("f")
+        await wait_all_tasks_blocked()
+        await mob.stop(0.0)
+        store.hold()
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(run.cancel)
+            await store.wait_held()
+            await wait_all_tasks_blocked()
+            assert len(store.held) == 1
+            store.release()
+        assert run.state is RunState.CANCELLED
+        stuck.gate.set()
