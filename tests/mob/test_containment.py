@@ -211,6 +211,30 @@ async def test_a_blocked_loop_is_reported_with_the_code_that_blocks_it(
     assert "supervision" not in off.blueprint()
 
 
+async def test_a_crowd_of_short_steps_blocks_nobody() -> None:
+    """CONTRACTS 6.8: with many members a pass over all takes longer than the limit, and nobody of
+    them is to blame."""
+    done = trio.Event()
+
+    async def answer(request: ModelRequest) -> str:
+        await done.wait()
+        return "done"
+
+    async def step() -> None:
+        for _ in range(2):
+            time.sleep(0.02)  # noqa: ASYNC251 the work of one step
+            await trio.lowlevel.checkpoint()
+
+    async with opened(define("a", supervision={"blocked_s": 0.1}), answer) as mob:
+        await mob.send("a", "go")
+        async with trio.open_nursery() as crowd:
+            for _ in range(30):
+                crowd.start_soon(step)
+        assert list(mob.blocked) == []
+        done.set()
+        await mob.wait_idle()
+
+
 async def test_nobody_watches_a_clock_that_is_not_real(autojump_clock: Clock) -> None:
     async with opened(define("a")) as mob:
         assert mob._activations.watchdog is None
