@@ -49,6 +49,7 @@ from stores import StoreError
 
 if TYPE_CHECKING:
     from mob.definition import ProfileDefinition
+    from mob.limits import Limits
     from mob.watchdog import Watchdog
     from runtime.realm import Realm
 
@@ -77,6 +78,7 @@ class Activations:
         self.active = 0
         self._visits: dict[trio.CancelScope, None] = {}
         self.watchdog: Watchdog | None = None
+        self.limits: Limits | None = None
         self._quiet: trio.Event | None = None
         #: While draining, turns in flight go on and only nested jobs are begun, and what must come
         #: before them; while halted, none.
@@ -90,10 +92,7 @@ class Activations:
 
     def live(self, row: Member) -> LiveMember:
         """The running side of `row`, made if there is none."""
-        live = self.members.get(row.name)
-        if live is None:
-            live = self.members[row.name] = LiveMember(row)
-        return live
+        return self.members.get(row.name) or self.members.setdefault(row.name, LiveMember(row))
 
     def queue(self, name: str) -> Jobs | None:
         """What waits for the member; None if it never had work in this process."""
@@ -336,7 +335,7 @@ class Activations:
         whole = False
         try:
             while (job := self._next(live)) is not None:
-                await self._work(live, job)
+                await (self._work if self.limits is None else self.limits.work)(live, job)
             whole = True
         finally:
             self._over = self._over or not whole
@@ -471,8 +470,8 @@ class Activations:
         return None
 
     async def _back_off(self, live: LiveMember, delay_s: float) -> None:
-        if delay_s <= 0:
-            return
+        if self.limits is not None:
+            self.limits.rest(live)
         with trio.CancelScope() as live.backoff:
             if not self.halted and not _leaves(live):
                 await trio.sleep(delay_s)

@@ -25,12 +25,14 @@ from mob.errors import MemberNotFound, MobClosed, StaleFence
 from mob.folds import MobFolds
 from mob.harness import Harnesses
 from mob.lifecycle import UNDER_WAY, MobState, VerbRefused, admit
+from mob.limits import NO_LIMITS, Limits
 from mob.receipts import MemberHandle
 from mob.roster import Member
 from mob.workdefs import group_tree
 from runtime.checkpoint import CheckpointGate
 from runtime.ids import SessionId
 from runtime.realm import Realm
+from runtime.records import TurnEnded
 from runtime.subscribing import Subscriptions
 from stores import Ticket
 
@@ -77,6 +79,13 @@ class MobCore:
             name: frozenset(each.comms.silent_intents) for name, each in definition.profiles.items()
         }
         self._awaiting = Awaiting(realm, folds.requests, nursery)
+        #: None as long as nothing here is limited.
+        self._limits: Limits | None = None
+        if definition.limits != NO_LIMITS:
+            self._limits = self._activations.limits = Limits(
+                definition.limits, self._activations, realm
+            )
+            self._after_fold(TurnEnded, self._limits.ended)
         #: Names whose joining is queued, and those whose leaving is: until the roster knows.
         self._joining: set[str] = set()
         self._leaving: dict[str, Ticket | trio.Event] = {}

@@ -50,6 +50,7 @@ from mob.extending import read_profiles, told_once
 from mob.flows.definition import FlowDefinition, plain
 from mob.flows.reading import read_flows
 from mob.hooks import HookDefinition, Overrides, read_hooks, read_overrides
+from mob.limits import NO_LIMITS, LimitsDefinition, read_limits
 from mob.modeldefs import ModelDefinition, read_model
 from mob.sim_table import DEFAULT_SIM, SimDefinition, read_sim
 from mob.supervision import DEFAULT_POLICY, RestartPolicy, RestartWhen
@@ -184,6 +185,7 @@ class MobDefinition:
     flows: Mapping[str, FlowDefinition] = attrs.field(factory=dict)
     groups: Mapping[str, GroupDefinition] = attrs.field(factory=dict)
     supervision: SupervisionDefinition = DEFAULT_SUPERVISION
+    limits: LimitsDefinition = NO_LIMITS
     folder: Path = attrs.field(factory=Path, eq=False)
     source: str = attrs.field(default="definition", eq=False)
 
@@ -266,6 +268,7 @@ class MobDefinition:
             "hooks",
             "sim",
             "supervision",
+            "limits",
             "mailbox",
         ):
             del table[key]
@@ -339,6 +342,7 @@ def _read(top: TableReader, folder: Path, source: str) -> MobDefinition:
         flows=read_flows(top, partial(_read_schema, folder=folder)),
         groups=read_groups(top),
         supervision=read_supervision(top),
+        limits=read_limits(top),
         folder=folder,
         source=source,
     )

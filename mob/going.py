@@ -64,6 +64,9 @@ class GoingOn:
         live = self.live
         if self.activations.completing or live.gone or len(live.jobs) > 1:
             return ()  # nothing more is begun, or what waits comes first
+        limits = self.activations.limits
+        if limits is not None and limits.spent(live.row):
+            return ()
         profile = self.activations.profile(live.row.profile)
         assert profile.autonomy is not None
         count = count_of(self.job.pending)

@@ -59,6 +59,8 @@ class LifeVerbs(TravelVerbs, GenerationVerbs, ApprovalVerbs):
 
     async def _take_up(self) -> None:
         self._activations.supervisors.recall()
+        if self._limits is not None:
+            self._limits.recall()
         self._awaiting.recover()
         for row in self.roster.members.values():
             head = self.realm.state.heads[row.session_id]

@@ -70,6 +70,9 @@ class MemberVerbs(Announcing):
             if name in self.roster.members or name in self._joining or name in names:
                 raise MemberExists(name)
             names.add(name)
+        if self._limits is not None:
+            there = len(self.roster.members) + len(self._joining)
+            self._limits.check_members(there, len(names))
         created, joined = self._spawn_records(wanted, spawn_key)
         ticket = self.realm.append(*created, *joined, *self._joined_notices(joined))
         if not ticket.done:

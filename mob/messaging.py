@@ -205,9 +205,13 @@ class MessageVerbs(MobCore):
         also: Sequence[Any] = (),
     ) -> tuple[Admission, Job | None]:
         """Let an input in and queue its job, or find the job of the input it joins. With `granted`
-        there is room for it. Raises `MailboxFull`."""
+        there is room for it. Raises `MailboxFull`, `LimitExceeded`."""
         if not granted and (key is None or not self.realm.inputs.known(row.session_id, key)):
             self.mailboxes.check(row, size_of(text))
+        if self._limits is not None and (
+            key is None or not self.realm.inputs.known(row.session_id, key)
+        ):
+            self._limits.check_turn(row)
         admission = self.realm.inputs.accept(
             row.session_id,
             text,

@@ -14,6 +14,7 @@ import attrs
 from mob.autonomy import REST, Autonomy
 from mob.errors import Mistake
 from mob.groups import MEMBER_PREFIX, MOB, PARENT, Group, GroupTree, Strategy, circles
+from mob.limits import bounded_limits
 from mob.tables import TableReader, nearest
 
 if TYPE_CHECKING:
@@ -125,6 +126,9 @@ def work_mistakes(definition: MobDefinition, names: Mapping[str, str]) -> Iterab
             yield Mistake(f"profiles.{name}.continue_with", "is empty")
         if REST in definition.tools:
             yield Mistake(f"tools.{REST}", "the name is taken by a built-in tool", "rename it")
+    most = definition.limits.members
+    if most is not None and len(names) > most:
+        yield Mistake("limits.members", f"is {most}, and the file has {len(names)} members")
     yield from _check_group_members(definition, names)
     for name, group in definition.groups.items():
         yield from _check_above(definition, f"groups.{name}", group, names)
@@ -169,6 +173,7 @@ def bounded_work(
     for name, profile in definition.profiles.items():
         if profile.autonomy is not None:
             yield f"profiles.{name}.max_turns", profile.autonomy.max_turns, 1, _INF
+    yield from bounded_limits(definition.limits)
     yield "supervision.blocked_s", definition.supervision.blocked_s, 0, _INF
     for name, group in definition.groups.items():
         yield f"groups.{name}.restart.max", group.max_restarts, 0, _INF

@@ -1,0 +1,147 @@
+"""Limits of a mob: how many members, how many turns, how many at the same time.
+
+Owns: the table ``[limits]``, refusing what goes beyond it, and the slots for turns. Must not: bound
+what things cost (budgets do), how long a mailbox is or what children a session has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+import attrs
+import trio
+
+from mob.tables import TableReader
+from runtime.errors import LimitExceeded
+from runtime.records import TurnEnded
+
+if TYPE_CHECKING:
+    from mob.activation import Activations
+    from mob.jobs import Job, LiveMember
+    from mob.roster import Member
+    from runtime.realm import Realm
+
+
+@attrs.frozen
+class LimitsDefinition:
+    """The table ``[limits]``; None: no limit. No part of the blueprint.
+
+    `members` at the same time; `concurrent_turns` of members (those that answer a question from
+    inside another turn do not count: that one waits for them); `turns_per_member` of one session,
+    and `turns` of all members, ever.
+    """
+
+    members: int | None = None
+    concurrent_turns: int | None = None
+    turns_per_member: int | None = None
+    turns: int | None = None
+
+
+NO_LIMITS: Final = LimitsDefinition()
+
+
+def read_limits(top: TableReader) -> LimitsDefinition:
+    """The table ``[limits]``."""
+    table = top.table("limits")
+    limits = LimitsDefinition(*[table.take(each, int) for each in _KEYS])
+    table.done()
+    return limits
+
+
+_KEYS: Final = tuple(field.name for field in attrs.fields(LimitsDefinition))
+
+
+def bounded_limits(limits: LimitsDefinition) -> Iterable[tuple[str, float | None, float, float]]:
+    """Every number with its bounds, as `mob.checks` asks for them."""
+    for key in _KEYS:
+        yield f"limits.{key}", getattr(limits, key), 1, float("inf")
+
+
+class Limits:
+    """The limits of one mob, enforced."""
+
+    def __init__(self, limits: LimitsDefinition, activations: Activations, realm: Realm) -> None:
+        self._limits = limits
+        self._activations = activations
+        self._realm = realm
+        self._turns = 0
+        self._slots: trio.CapacityLimiter | None = None
+        if limits.concurrent_turns is not None:
+            self._slots = trio.CapacityLimiter(limits.concurrent_turns)
+
+    def recall(self) -> None:
+        """Count the turns that the journal knows of."""
+        heads = self._realm.state.heads.values()
+        self._turns = sum(head.turns for head in heads if head.lineage.parent is None)
+
+    def ended(self, record: TurnEnded) -> None:
+        """A turn is on disk."""
+        if self._realm.state.heads[record.session_id].lineage.parent is None:
+            self._turns += 1
+
+    def check_members(self, there: int, more: int) -> None:
+        """Raise `LimitExceeded` if `more` members are too many beside those that are there."""
+        most = self._limits.members
+        if most is not None and there + more > most:
+            raise _exceeded("members", most, f"there are {there}, and {more} more were to join")
+
+    def check_turn(self, row: Member) -> None:
+        """Raise `LimitExceeded` if a further message of the member's would begin a turn too many;
+        those that wait count."""
+        most = self._limits.turns_per_member
+        members = self._activations.members
+        if most is not None:
+            head = self._realm.state.heads.get(row.session_id)
+            live = members.get(row.name)
+            count = (0 if head is None else head.turns) + (0 if live is None else len(live.jobs))
+            if count >= most:
+                done = f"{row.name!r} has had, or has still to do, {count}"
+                raise _exceeded("turns_per_member", most, done)
+        most = self._limits.turns
+        if most is not None:
+            count = self._turns + sum(len(live.jobs) for live in members.values())
+            if count >= most:
+                raise _exceeded(
+                    "turns", most, f"the members have had, or have still to do, {count}"
+                )
+
+    def spent(self, row: Member) -> bool:
+        """Whether the member may begin no further turn after the one that ends now."""
+        try:
+            self.check_turn(row)
+        except LimitExceeded:
+            return True
+        return False
+
+    async def work(self, live: LiveMember, job: Job) -> None:
+        """Do the job once there is a slot for its turn. Slots are given in the order in which
+        members come for them, one turn each, so nobody is passed over."""
+        if self._slots is None or job.nested:
+            return await self._activations._work(live, job)
+        with trio.CancelScope() as live.backoff:
+            await self._slots.acquire_on_behalf_of(live)
+        taken = not live.backoff.cancelled_caught
+        live.backoff = None
+        if not taken:
+            return None  # it leaves, or the mob stops
+        try:
+            if self._activations._next(live) is job:
+                await self._activations._work(live, job)
+        finally:
+            self.rest(live)
+        return None
+
+    def rest(self, live: LiveMember) -> None:
+        """Give the slot back, if it has one: its turn is over, or waits to be restarted."""
+        if self._slots is not None and live in self._slots.statistics().borrowers:
+            self._slots.release_on_behalf_of(live)
+
+
+def _exceeded(limit: str, allowed: int, found: str) -> LimitExceeded:
+    return LimitExceeded(
+        f"the mob's limit of {allowed} {limit.replace('_', ' ')} is reached: {found}; raise"
+        f" {limit} in [limits] if that is meant",
+        limit=limit,
+        allowed=allowed,
+    )
