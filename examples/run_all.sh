@@ -32,6 +32,17 @@ swarm() {
     [[ $(wc -l <"$scratch/swarm.answer") == 3 ]] || { echo "not three findings"; return 1; }
 }
 
+self_healing() {
+    python examples/self-healing/self_healing.py | tee "$scratch/healed"
+    [[ $(grep -c "report - done" "$scratch/healed") == 10 ]] || { echo "not all answered"; return 1; }
+}
+
+dynamic() {
+    python examples/dynamic/dynamic.py 2>"$scratch/dynamic.said" || return
+    cat "$scratch/dynamic.said"
+    grep -q "members: lead, tides" "$scratch/dynamic.said"
+}
+
 record_and_replay() { python examples/record-and-replay/record_and_replay.py; }
 
 structured_output() { python examples/structured-output/structured_output.py; }
@@ -182,6 +193,8 @@ else
 fi
 example "budget" budget
 example "swarm" swarm
+example "self-healing" self_healing
+example "dynamic" dynamic
 example "record-and-replay" record_and_replay
 example "structured-output" structured_output
 example "research with sim:agent" research sim --model all=sim:agent
