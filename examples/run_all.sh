@@ -47,6 +47,8 @@ record_and_replay() { python examples/record-and-replay/record_and_replay.py; }
 
 structured_output() { python examples/structured-output/structured_output.py; }
 
+what_if() { python examples/what-if/what_if.py; }
+
 research() { # research STATE OPTION...
     local state=$scratch/$1
     shift
@@ -197,6 +199,7 @@ example "self-healing" self_healing
 example "dynamic" dynamic
 example "record-and-replay" record_and_replay
 example "structured-output" structured_output
+example "what-if" what_if
 example "research with sim:agent" research sim --model all=sim:agent
 if python -c 'import xllamacpp' 2>/dev/null; then
     example "research with the embedded model" research local

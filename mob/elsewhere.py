@@ -6,11 +6,12 @@ whoever has one open uses the verbs on its handle.
 
 from __future__ import annotations
 
-from mob.app import stored_realm
+from mob.app import stored_mob, stored_realm
 from mob.handles import sole_handle
 from mob.records import MobStateChanged
-from mob.travel import MobDiff, beginning_in, called, diff, view_of
+from mob.travel import MobDiff, MobView, beginning_in, called, diff, view, view_of
 from runtime.ids import RealmId
+from runtime.journal import Journal
 from runtime.points import Point
 from runtime.travel import Travel
 from stores import Store
@@ -76,10 +77,13 @@ def diff_mobs(
         MobNotFound: the store holds no such mob.
         PointNotFound: it has no such point or record.
     """
-    views = []
-    for mob_id, at in (one, other):
-        realm, _ = stored_realm(store, mob_id)
-        moment = Travel(realm).moment(realm.journal.last if at is None else at)
-        views.append((view_of(moment.rows, realm.journal), realm.journal))
-    (a, mine), (b, its) = views
+    (a, mine), (b, its) = (_view(store, *each) for each in (one, other))
     return diff(a, b, beginning_in(mine, its))
+
+
+def _view(store: Store, mob_id: str, at: str | int | None) -> tuple[MobView, Journal]:
+    if at is None:
+        found = stored_mob(store, mob_id)
+        return view(found.state, found.folds, found.journal), found.journal
+    realm, _ = stored_realm(store, mob_id)
+    return view_of(Travel(realm).moment(at).rows, realm.journal), realm.journal

@@ -36,6 +36,11 @@ class Restoring:
         #: Whether the parts were replaced, and there may be rows of what was left behind.
         self.replaced = False
 
+    @property
+    def half_done(self) -> bool:
+        """Whether records of the replacement are still to come: this is the state of no moment."""
+        return self._left > 0
+
     def made(self, session_id: SessionId) -> bool:
         """Whether the session is what the replacement that came last has made it."""
         head = self._state.heads.get(session_id)

@@ -125,6 +125,8 @@ class Travel:
         state = rebuilt.state
         if state.lost or state.quarantined:
             raise PointNotFound(at, "of the records up to it some are damaged")
+        if state.restoring.half_done:
+            raise PointNotFound(at, "it is in the middle of a rewind, which is one commit")
         heads = [(SESSIONS, each.encode(), state.row(each)) for each in sorted(state.heads)]
         parts = [
             (part.prefix, name, row)

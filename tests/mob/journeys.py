@@ -65,7 +65,11 @@ def known(state: RealmState, folds: MobFolds) -> dict[str, Any]:
         "descendants": {root: n for root, n in state.descendants.items() if any(n)},
         "tasks": dict(state.tasks),
         "members": copy.deepcopy(folds.roster.members),
-        "retired": dict(folds.roster.retired),
+        "retired": {
+            name: session
+            for name, session in folds.roster.retired.items()
+            if name not in folds.roster.members
+        },
         "reported": set(folds.roster.reported),
         "state": folds.roster.mob_state,
         "board": dict(folds.board.tasks),

@@ -17,7 +17,7 @@ from runtime.errors import PointNotFound
 from runtime.ids import RealmId
 from runtime.journal import Journal
 from runtime.models.base import ModelRequest
-from runtime.points import RealmForked
+from runtime.points import RealmForked, RealmRewound
 from runtime.records import RUNTIME_RECORDS
 from stores import MemoryStore, open_memory
 from tests.mob.journeys import (
@@ -122,6 +122,10 @@ async def test_going_back_and_coming_back_is_the_identity(engine: Engine, tmp_pa
             await mob.rewind(again.label)
             assert of(mob) == other
             assert said(mob, "a")[-1] == "another way"
+            inside = again.last + 1  # the rewind itself, whose rows come behind it
+            assert isinstance(mob.realm.journal.get(inside), RealmRewound)
+            with pytest.raises(PointNotFound, match="in the middle of a rewind"):
+                await mob.fork("u", at=inside)
             await mob.rewind(point.at)  # by number, too
             assert of(mob) == early
             await mob.rewind(left.label)
