@@ -18,11 +18,11 @@ import attrs
 import trio
 from cyclopts import App, Parameter
 
-from mob.app import open_mob, stored_mob, stored_mobs
+from mob.app import open_mob, stored_mob, stored_mobs, stored_realm
 from mob.cli import exits
 from mob.cli.approvals import answered, say_what_waits
 from mob.cli.display import Display, Kind, open_display
-from mob.cli.options import DEFAULT_STATE, Adopt, Json, Models, State, bindings
+from mob.cli.options import DEFAULT_STATE, Adopt, Json, Models, State, bindings, existing_store
 from mob.cli.output import answer_text, narrate, one_line, plural, result, result_json
 from mob.cli.run import Stopper, command_line, resume, save, stoppable
 from mob.cli.stored import looking_into, when
@@ -32,18 +32,20 @@ from mob.errors import FlowNotFound, FlowRunNotFound
 from mob.flows.book import FlowBook
 from mob.flows.definition import FlowDefinition
 from mob.flows.diagram import boxes, mermaid, plan, plan_text
-from mob.flows.records import FlowRunId, RunState
+from mob.flows.records import FlowEnded, FlowRunId, RunState
 from mob.flows.results import FlowResult, result_of
 from mob.flows.verbs import FlowRun, filled
 from mob.mob import Mob
 from mob.models import override
 from mob.runs import run_key
+from runtime.errors import encodable
 from stores import open_lmdb
 
 EXAMPLES = """    mob flow run mob.toml report --param topic=bees
     mob flow run mob.toml report --dry-run            # the plan; --diagram for Mermaid
     mob flow ls
     mob flow show RUN --json
+    mob flow cancel RUN
 """
 
 #: Runs read from a store in one go.
@@ -240,6 +242,37 @@ async def show(
                 result_json(shape_of(mob_id, outcome))
             else:
                 _show_run(mob_id, outcome)
+            return exits.DONE
+    raise FlowRunNotFound(run_id)
+
+
+@flow.command
+async def cancel(
+    run_id: Annotated[str, Parameter(name="RUN", help="Which run, as `mob flow ls` lists it.")],
+    /,
+    *,
+    reason: Annotated[str, Parameter(help="Why; the run says so.")] = "cancelled",
+    state: State = DEFAULT_STATE,
+) -> int:
+    """End a run that has not ended, in a store that nobody runs.
+
+    On disk when this returns. What members were asked for it is given up when the mob
+    is run next. Needs the store for itself.
+    """
+    existing_store(state)
+    async with open_lmdb(state) as store:
+        for mob_id in stored_mobs(store):
+            found = stored_mob(store, mob_id).folds.flows.find(FlowRunId(run_id))
+            if found is None:
+                continue
+            if found.ended:
+                narrate(f"mob: error: run {run_id} has {found.state.value} already")
+                return exits.CONFLICT
+            realm, _ = stored_realm(store, mob_id)
+            now_ns = realm.ports.clock.now_ns()
+            ended = FlowEnded(found.run_id, RunState.CANCELLED, encodable(reason), now_ns)
+            await realm.append(ended).wait()
+            narrate(f"mob: cancelled: run {run_id} of flow {mob_id}/{found.name}")
             return exits.DONE
     raise FlowRunNotFound(run_id)
 

@@ -144,7 +144,18 @@ def test_ctrl_c_saves_a_run(folder: Path) -> None:
             process.send_signal(signal.SIGINT)
     assert process.wait() == 130
     process.stderr.close()
-    assert [each["state"] for each in runs(folder)] == ["running"]
+    (run,) = runs(folder)
+    assert run["state"] == "running"
+    done = mob("flow", "cancel", run["run"], "--reason", "not needed", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    (ended,) = runs(folder)
+    assert (ended["state"], ended["error"]) == ("cancelled", "not needed")
+    assert mob("flow", "cancel", run["run"], cwd=folder).returncode == 7
+    assert mob("flow", "cancel", "nothing", cwd=folder).returncode == 4
+    # What it had asked is not worked on any more: the model would take half a minute.
+    assert mob("run", "mob.toml", "--prompt", "hello", cwd=folder).stdout == "hello\n"
+    shown = json.loads(mob("show", "echo/sleeper", "--json", cwd=folder).stdout)
+    assert shown["messages"] == []
 
 
 def test_a_dry_run_asks_nobody(folder: Path) -> None:

@@ -243,20 +243,32 @@ async def test_a_stop_that_is_cancelled_leaves_the_runs_running() -> None:
         gates["c"].set()
 
 
-async def test_a_stopped_run_is_cancelled_once() -> None:
-    """CONTRACTS 6.10: a run ends exactly once, whoever wants it to."""
-    stuck, store = Stuck(), HeldStore()
-    async with a_mob(VOTE, stuck, store, grace_s=0.0) as mob:
+async def test_a_stopped_run_is_cancelled_once(tmp_path: Path) -> None:
+    """CONTRACTS 6.10: a run ends exactly once, whoever wants it to, also on a disk that is slow."""
+    stuck = Stuck()
+    async with open_lmdb(tmp_path / "store") as store:
+        async with a_mob(VOTE, stuck, store, grace_s=0.0) as mob:
+            run = await mob.run_flow("f")
+            await stuck.entered.wait()
+            await mob.stop(0.0)
+            async with trio.open_nursery() as nursery:
+                for _ in range(3):
+                    nursery.start_soon(run.cancel)
+            assert run.state is RunState.CANCELLED
+        assert len(records(store, FlowEnded)) == 1
+
+
+async def test_a_question_moves_to_the_next_generation_of_a_member() -> None:
+    """CONTRACTS 6.10, 6.4: also when the process ends before it is answered."""
+    stuck, disk = Stuck(), MemoryDisk()
+    flows = flow(s={"member": "a", "message": "x"})
+    async with open_memory(disk) as store, a_mob(flows, stuck, store, grace_s=0.0) as mob:
+        await mob.send("a", "busy")
         run = await mob.run_flow("f")
         await wait_all_tasks_blocked()
-        await mob.stop(0.0)
-        store.hold()
-        async with trio.open_nursery() as nursery:
-            for _ in range(3):
-                nursery.start_soon(run.cancel)
-            await store.wait_held()
-            await wait_all_tasks_blocked()
-            assert len(store.held) == 1
-            store.release()
-        assert run.state is RunState.CANCELLED
-        stuck.gate.set()
+        await mob.respawn("a")
+        await wait_all_tasks_blocked()
+    stuck.gate.set()
+    async with open_memory(disk) as store, a_mob(flows, stuck, store) as mob:
+        assert (await mob.flow_run(run.id).result()).output == "done x"
+        assert len(records(store, FlowStepStarted)) == 1
