@@ -43,6 +43,11 @@ dynamic() {
     grep -q "members: lead, tides" "$scratch/dynamic.said"
 }
 
+debate() {
+    python examples/debate/debate.py | tee "$scratch/debate.answer"
+    [[ $(wc -l <"$scratch/debate.answer") == 4 ]] || { echo "not two rounds"; return 1; }
+}
+
 record_and_replay() { python examples/record-and-replay/record_and_replay.py; }
 
 structured_output() { python examples/structured-output/structured_output.py; }
@@ -197,6 +202,7 @@ example "budget" budget
 example "swarm" swarm
 example "self-healing" self_healing
 example "dynamic" dynamic
+example "debate" debate
 example "record-and-replay" record_and_replay
 example "structured-output" structured_output
 example "what-if" what_if

@@ -77,7 +77,6 @@ class Mob(FlowVerbs, RequestVerbs, WireVerbs, LifeVerbs):
         self._after_fold(MemberRespawned, self._member_respawned)
         self._after_fold(TurnEnded, self._asides.turn_ended)
         self._after_fold(SessionArchived, lambda record: self._asides.forget(record.session_id))
-        self._after_fold(MemberRespawned, lambda record: self.mailboxes.stir(record.name))
         self._after_fold(MembersWired, self._wires_changed)
         self._after_fold(MembersUnwired, self._wires_changed)
 

@@ -15,7 +15,7 @@ from tests.cli.commands import PATIENCE_S, ROOT, environment
 
 EXAMPLES = ROOT / "examples"
 FILES = sorted(EXAMPLES.glob("*/mob.toml"))
-PROGRAMS = ("hello", "record-and-replay", "structured-output", "swarm")
+PROGRAMS = ("debate", "hello", "record-and-replay", "structured-output", "swarm")
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.parent.name)

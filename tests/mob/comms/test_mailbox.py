@@ -9,7 +9,7 @@ import trio
 
 from mob.comms.settings import MailboxDefinition
 from mob.definition import MobDefinition
-from mob.errors import AskCycle, DefinitionInvalid, MailboxFull, MemberNotFound, MobClosed
+from mob.errors import AskCycle, DefinitionInvalid, MailboxFull, MemberNotFound, MobClosed, NotWired
 from mob.lifecycle import VerbRefused
 from mob.mob import Mob
 from runtime.models.base import ModelReply, ModelRequest
@@ -308,3 +308,25 @@ async def test_a_step_of_a_flow_waits_for_room(autojump_clock: Clock) -> None:
         await trio.testing.wait_all_tasks_blocked()
         stuck.gate.set()
         assert (await run.result()).outputs == {"one": "done 1"}
+
+
+async def test_an_edge_that_goes_while_its_sender_waits_is_gone(autojump_clock: Clock) -> None:
+    """CONTRACTS 6.5: nothing new is accepted along it."""
+    stuck, store = Stuck(), MemoryStore()
+    told: list[type] = []
+
+    async def send(mob: Mob) -> None:
+        try:
+            await mob.send("a", "two", sender="b")
+        except NotWired as error:
+            told.append(type(error))
+
+    async with opened(_bounded(1), stuck, store=store) as mob, trio.open_nursery() as nursery:
+        await mob.send("a", "one")
+        nursery.start_soon(send, mob)
+        await trio.testing.wait_all_tasks_blocked()
+        await mob.unwire("a", "b")
+        stuck.gate.set()
+        await mob.wait_idle()
+        assert told == [NotWired]
+    assert _texts(store) == ["one"]

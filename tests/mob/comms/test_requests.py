@@ -22,6 +22,7 @@ from runtime.errors import MobError
 from runtime.records import InputAccepted
 from stores import MemoryDisk, MemoryStore
 from tests.mob.comms.clocks import wall
+from tests.mob.held import HeldStore
 from tests.mob.mobs import Stuck, define, opened, records
 
 Clock = trio.testing.MockClock
@@ -158,6 +159,20 @@ async def test_a_request_along_an_edge_that_goes_is_told(autojump_clock: Clock) 
         assert [type(each) for each in asker.told] == [RequestFailed, NotWired]
 
 
+async def test_requests_along_other_edges_go_on(autojump_clock: Clock) -> None:
+    """CONTRACTS 6.5."""
+    async with opened(define("a", "b", "c")) as mob, trio.open_nursery() as nursery:
+        asker = Asker(mob, nursery)
+        await asker.ask("a")
+        await asker.ask("c")
+        await mob.unwire("a", "b")
+        await mob.unwire("a", "c")
+        await trio.testing.wait_all_tasks_blocked()
+        assert [(each.sender, each.to) for each in mob.requests] == [("c", "b")]
+        assert len(asker.told) == 1
+        await mob.reply(mob.requests[0].request_id, "yes")
+
+
 @pytest.mark.parametrize("leaves", ["a", "b"])
 async def test_a_request_of_or_to_a_member_that_leaves_is_told(
     leaves: str, autojump_clock: Clock
@@ -246,3 +261,27 @@ async def test_many_requests_that_ended_keep_no_alarm(autojump_clock: Clock) -> 
         assert len(mob._awaiting._deadlines._heap) <= 2 + 64
         await mob.reply(stays.request_id, "x")
         assert mob._awaiting._deadlines._heap == []
+
+
+async def test_what_is_on_its_way_to_the_disk_counts(autojump_clock: Clock) -> None:
+    """CONTRACTS 5.7, 6.6: a second request with the key joins it, and a deadline that passes behind
+    a reply changes nothing."""
+    held = HeldStore()
+    async with opened(define("a", "b"), store=held, ports=wall()) as mob:
+        async with trio.open_nursery() as nursery:
+            asker = Asker(mob, nursery)
+            held.hold()
+            await asker.ask(idempotency_key="k", deadline_s=10)
+            await asker.ask(idempotency_key="k", deadline_s=10)
+            held.release()
+            await trio.testing.wait_all_tasks_blocked()
+            (request,) = mob.requests
+            held.hold()
+            nursery.start_soon(mob.reply, request.request_id, "in time")
+            await trio.sleep(20)
+            with pytest.raises(RequestNotOpen, match="replied"):
+                await mob.reply(request.request_id, "other")
+            held.release()
+        assert asker.told == ["in time", "in time"]
+    assert len(records(held.inner, RequestSent)) == 1
+    assert len(records(held.inner, RequestSettled)) == 1

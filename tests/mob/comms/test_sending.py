@@ -311,3 +311,20 @@ async def test_order_holds_for_each_pair_whatever_the_verb(autojump_clock: Clock
     for sender in "bc":
         assert [m.text for m in users if m.sender == sender] == [f"{sender}{n}" for n in range(10)]
     assert asked is not None
+
+
+async def test_a_message_to_steer_stays_one(autojump_clock: Clock) -> None:
+    """CONTRACTS 5.6, 6.4: in the journal, and when its member is respawned."""
+    stuck, store = Stuck(), MemoryStore()
+    async with opened(define("a"), stuck, store=store) as mob:
+        await mob.send("a", "one")
+        await stuck.entered.wait()
+        await mob.send("a", "two", mode="steer")
+        await mob.respawn("a")
+        stuck.gate.set()
+        await mob.wait_idle()
+    assert [(r.text, r.steer) for r in records(store, InputAccepted)] == [
+        ("one", False),
+        ("two", True),
+        ("two", True),
+    ]
