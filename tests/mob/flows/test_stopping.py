@@ -59,6 +59,9 @@ async def test_a_run_pauses_when_the_mob_stops_and_goes_on_when_it_resumes(
         assert [each.step for each in records(store, FlowStepStarted)] == ["one", "two"]
         assert len(records(store, InputAccepted)) == 2
         check_inputs(store)
+    async with opening() as store, a_mob(flows, stuck, store) as mob:
+        assert not mob.folds.flows.running
+        assert mob.flow_run(run.id).now() == result, "its row says what its records said"
 
 
 async def test_a_stopped_run_can_be_cancelled() -> None:
