@@ -74,8 +74,7 @@ class LifeVerbs(TravelVerbs, GenerationVerbs, ApprovalVerbs):
             self._flows.go_on()
         else:
             self._activations.halt()
-            await self._flows.pause()
-            await self._flows.sweep()
+            self._flows.pause()
             await self._gate.cancel()
 
     async def stop(
@@ -94,7 +93,7 @@ class LifeVerbs(TravelVerbs, GenerationVerbs, ApprovalVerbs):
         busy = activations.in_flight()
         activations.draining = True
         try:
-            await self._flows.pause()
+            self._flows.pause()
             with trio.move_on_after(deadline_s):
                 await self._settled()
             late = activations.in_flight()
@@ -108,6 +107,7 @@ class LifeVerbs(TravelVerbs, GenerationVerbs, ApprovalVerbs):
             stuck = await activations.unwound(UNWIND_S)
             # What turns that were cut off had queued belongs to what is saved.
             await self.realm.store.barrier()
+            await self._flows.paused()
             await self._gate.flush()
             await self._gate.cancel()
             await self._record_state("stop", reason)
@@ -136,6 +136,7 @@ class LifeVerbs(TravelVerbs, GenerationVerbs, ApprovalVerbs):
             self._changing = None
             if self.state is not MobState.RUNNING:
                 await self._gate.cancel()
+        await self._flows.sweep()
         self._activations.wake(halted=self._closed)
         if not self._closed:
             self._flows.go_on()
@@ -203,7 +204,7 @@ class LifeVerbs(TravelVerbs, GenerationVerbs, ApprovalVerbs):
         """
         self._closed = self._activations.draining = True
         try:
-            await self._flows.pause()
+            self._flows.pause()
             with trio.move_on_after(grace_s):
                 await self._settled()
             self._activations.halt()

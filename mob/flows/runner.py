@@ -134,11 +134,14 @@ class FlowRunner:
             event.set()
         self._waiting.clear()
 
-    async def pause(self) -> None:
-        """Begin nothing more, and park until nothing here is under way."""
+    def pause(self) -> None:
+        """Begin nothing more. What is on its way to the disk is carried out; see `paused`."""
         self._paused = True
-        for active in list(self._active.values()):
+        for active in self._active.values():
             active.scope.cancel()
+
+    async def paused(self) -> None:
+        """Park until nothing here is under way, after `pause`."""
         for active in list(self._active.values()):
             await active.done.wait()
 
