@@ -46,6 +46,8 @@ class Decisions:
         self._parked: dict[SessionId, trio.Event] = {}
         #: Turns to be interrupted as soon as a driver takes them up.
         self._interrupted: dict[SessionId, str] = {}
+        #: Of those, the ones that whoever was admitted left in flight: it is this run that ends.
+        self._kept: dict[SessionId, RunId] = {}
         #: Sessions whose turn is being given up.
         self._given_up: set[SessionId] = set()
         #: Told of a session whose turn is to be taken up again.
@@ -62,6 +64,7 @@ class Decisions:
         def archived(seq: int, record: SessionArchived) -> None:
             archive(seq, record)
             self._interrupted.pop(record.session_id, None)
+            self._kept.pop(record.session_id, None)
             if record.session_id in self._parked:
                 self.wake(record.session_id)
 
@@ -180,12 +183,25 @@ class Decisions:
         if session_id in self._given_up or not (held or self._book.waits(session_id)):
             return False
         self._interrupted.setdefault(session_id, reason)
+        self._kept.pop(session_id, None)
         self.wake(session_id)
         return True
 
     def interrupted(self, session_id: SessionId) -> str | None:
         """Why the turn that is being taken up is to be interrupted. Forgets it."""
-        return self._interrupted.pop(session_id, None) if self._interrupted else None
+        if not self._interrupted:
+            return None
+        over = session_id in self._kept and not self.kept(session_id)
+        self._kept.pop(session_id, None)
+        reason = self._interrupted.pop(session_id, None)
+        return None if over else reason
+
+    def kept(self, session_id: SessionId) -> bool:
+        """Whether the turn in flight is to end as interrupted because somebody was told so before
+        whoever was at it went away: that is not about what comes behind it."""
+        head = self._realm.state.heads.get(session_id)
+        partial = None if head is None else head.partial
+        return partial is not None and self._kept.get(session_id) == partial.run_id
 
     def to_interrupt(self, session_id: SessionId) -> bool:
         """Whether somebody was told that the turn is interrupted, and no driver knows of it yet."""
@@ -210,9 +226,16 @@ class Decisions:
         self._deciding.clear()
 
     def left(self, session_id: SessionId) -> None:
-        """Whoever was admitted to the session has left it."""
-        if self._interrupted and not self._book.waits(session_id):
+        """Whoever was admitted to the session has left it. If its turn is in flight, whoever takes
+        it up ends it."""
+        if session_id not in self._interrupted or self._book.waits(session_id):
+            return
+        head = self._realm.state.heads.get(session_id)
+        if head is None or head.partial is None:
             self._interrupted.pop(session_id, None)
+            self._kept.pop(session_id, None)
+        else:
+            self._kept[session_id] = head.partial.run_id
 
     def stir(self) -> None:
         """Somebody begins to wait, or has ended working."""

@@ -17,6 +17,7 @@ record.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import attrs
@@ -35,11 +36,7 @@ from runtime.hooks import ALLOW, Deny, Hooks, Rewrite, TurnHooks, Verdict
 from runtime.ids import InputId, RunId
 from runtime.ledger import AppliedRun
 from runtime.live import Doing, LiveSession
-from runtime.messages import (
-    SystemMessage,
-    ToolResult,
-    UserMessage,
-)
+from runtime.messages import SystemMessage, ToolResult, UserMessage
 from runtime.models.base import Model, ModelReply, ModelRequest
 from runtime.records import TurnEnded, TurnOutcome, TurnProgressed
 from runtime.replies import ask
@@ -64,7 +61,7 @@ from runtime.turn import (
     TurnState,
     step,
 )
-from stores import Ticket
+from stores import StoreError, Ticket
 
 if TYPE_CHECKING:
     from runtime.realm import Realm
@@ -186,8 +183,7 @@ class TurnDriver:
             session_id, name = live.head.session_id, config.model.name
             self._hooks = TurnHooks(realm, config.hooks, session_id, self._run_id, name)
         live.scope = trio.CancelScope()
-        live.interrupted = None
-        live.aborted = None
+        live.interrupted = live.aborted = None
         live.base = len(live.history)
 
     async def run(self, inputs: Sequence[PendingInput]) -> TurnEnded:
@@ -199,15 +195,21 @@ class TurnDriver:
         continues it.
         """
         live = self._live
-        scope = live.scope
+        scope, budgets = live.scope, self._realm.budgets
         assert scope is not None
-        budgets = self._realm.budgets
         if budgets is not None:
             budgets.began(live.head.session_id)
         try:
             ending: EndTurn | None = None
-            with scope:
-                ending = await self._drive(self._first(inputs))
+            try:
+                with scope:
+                    ending = await self._drive(self._first(inputs))
+            except (trio.Cancelled, BaseExceptionGroup) as error:
+                # An interrupt that was confirmed holds also if the caller goes away by itself.
+                if live.interrupted is not None and not isinstance(error, Exception):
+                    with suppress(StoreError):
+                        await self._commit(self._cut_short())
+                raise
             if ending is None:
                 ending = self._cut_short()
             elif live.interrupted is not None:  # confirmed, and the turn waited for nothing since
@@ -307,8 +309,7 @@ class TurnDriver:
         self._state, effects = step(self._state, event)
         if self._config.compacting is not None and self._state.phase is not Phase.ENDED:
             await self._compact(self._config.compacting)
-        history = self._live.history
-        base = self._live.base
+        history, base = self._live.history, self._live.base
         while True:
             history.extend(self._state.messages[len(history) - base :])
             for effect in effects:

@@ -272,9 +272,12 @@ class InProcessRunner:
         realm = self._realm
         *earlier, inputs = _due(realm.state.head(session_id), pending)
         for before in earlier:
+            kept = realm.decisions.kept(session_id)
             try:
                 await turn_through(realm, session_id, before)
             except TurnInterrupted:
+                if kept:
+                    continue  # whom it was about has gone; what is asked now came behind it
                 await realm.inputs.abandon(session_id, pending.input_id, "interrupted")
                 raise
             except AgentError:

@@ -197,9 +197,10 @@ class Guests:
     async def interrupt(self, session_id: SessionId) -> None:
         """Interrupt the session's turn."""
 
-        async def call(mob: Mob) -> None:
-            # No promise: whoever waits for the turn may go away, which leaves it in flight.
-            await self.service(self._now()).interrupt(session_id)
+        async def call(mob: Mob) -> promises.Interrupted:
+            process = self._now()
+            await self.service(process).interrupt(session_id)
+            return promises.Interrupted("", session_id, process.number)
 
         await self._client._call("interrupt session", call)
 
