@@ -165,6 +165,8 @@ class Accounts:
         began = len(self._ran.pop(session_id, ()))
         for scope in self.scopes(session_id):
             self.of[scope].began -= began
+        if self._above.get(session_id) is None:
+            self.of[MOB].active_ns -= self.of[session_id].active_ns
         self._charge(session_id, gone, at_s, loose=True)
         del self._above[session_id]
 

@@ -27,7 +27,7 @@ from mob.simulation.rounds import HookAnswered, HookAsked
 from mob.simulation.staged import Archived, Conflicting, Staged, ToldPeer
 from runtime.errors import BudgetExceeded, TurnInterrupted
 from runtime.journal import Event
-from runtime.messages import CONTINUED, AssistantMessage, Message, UserMessage
+from runtime.messages import CONTINUED, AssistantMessage, Message, SystemMessage, UserMessage
 from runtime.records import TurnOutcome
 from runtime.results import TurnResult
 
@@ -286,11 +286,12 @@ def _answered(ledger: Ledger, promise: Answered) -> str | None:
 
 def last_text(turn: KnownTurn) -> str:
     """What the turn's last reply says; nothing if there was none. A reply that was cut off and
-    what continues it are one."""
+    what continues it are one, also if system context came in between."""
     text = ""
-    for place, message in enumerate(turn.messages):
+    said = [each for each in turn.messages if not isinstance(each, SystemMessage)]
+    for place, message in enumerate(said):
         if isinstance(message, AssistantMessage):
-            before = turn.messages[place - 1] if place else None
+            before = said[place - 1] if place else None
             goes_on = isinstance(before, UserMessage) and before.sender == CONTINUED
             text = text + message.text if goes_on else message.text
     return text
