@@ -11,7 +11,7 @@ never both believe that they were first.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import trio
@@ -33,6 +33,7 @@ from runtime.checkpoint import CheckpointGate
 from runtime.ids import SessionId
 from runtime.realm import Realm
 from runtime.records import TurnEnded
+from runtime.service.hosting import SessionHosts
 from runtime.subscribing import Subscriptions
 from stores import Ticket
 
@@ -93,6 +94,8 @@ class MobCore:
         #: when the records are queued. What is sent to them in between goes to the new session.
         self._renewing: dict[str, trio.Event] = {}
         self._coming: dict[str, Member] = {}
+        #: Hosted sessions that are no member's, at work beside the members.
+        self._hosts: list[SessionHosts] = []
         #: The verb under way that changes the state; None at rest.
         self._changing: str | None = None
         self._closed = False
@@ -137,7 +140,36 @@ class MobCore:
         with self._activations.visit(session_id):
             yield
 
+    @property
+    def begins_turns(self) -> bool:
+        """Whether those that work by themselves may begin turns now."""
+        activations = self._activations
+        return not (self._closed or activations.halted or activations.draining)
+
+    def hosting(self, session_id: SessionId) -> AbstractContextManager[None]:
+        """As `visiting`, for a turn that a hosted session begins by itself while `begins_turns`."""
+        return self._activations.visit(session_id)
+
+    def add_hosts(self, hosts: SessionHosts) -> None:
+        """From now on `hosts` work, rest and are saved as the members are."""
+        self._hosts.append(hosts)
+        if not self._gate.open:
+            hosts.gate.shut()
+
     # -- inside ----------------------------------------------------------------------------
+
+    async def _close_gates(self, *, saved: bool) -> None:
+        """Write no checkpoint any more; before that, with `saved`, those that are missing."""
+        if saved:
+            await self._gate.flush()
+            for hosts in self._hosts:
+                await hosts.save()
+        for gate in (self._gate, *[hosts.gate for hosts in self._hosts]):
+            await gate.cancel()
+
+    def _open_gates(self) -> None:
+        for gate in (self._gate, *[hosts.gate for hosts in self._hosts]):
+            gate.rearm()
 
     def _admit(self, verb: str) -> None:
         if self._closed:

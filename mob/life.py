@@ -70,12 +70,11 @@ class LifeVerbs(TravelVerbs, GenerationVerbs, ApprovalVerbs):
                 self._activations.restore(row, head, inputs)
         if self.state is MobState.RUNNING:
             await self._flows.sweep()
-            self._activations.wake()
-            self._flows.go_on()
+            self._go_on()
         else:
             self._activations.halt()
             self._flows.pause()
-            await self._gate.cancel()
+            await self._close_gates(saved=False)
 
     async def stop(
         self, deadline_s: float = DRAIN_S, *, reason: str = "asked to stop"
@@ -108,17 +107,14 @@ class LifeVerbs(TravelVerbs, GenerationVerbs, ApprovalVerbs):
             # What turns that were cut off had queued belongs to what is saved.
             await self.realm.store.barrier()
             await self._flows.paused()
-            await self._gate.flush()
-            await self._gate.cancel()
+            await self._close_gates(saved=True)
             await self._record_state("stop", reason)
         finally:
             self._changing = None
             activations.draining = self._closed
             if self.state is not MobState.STOPPED:
-                self._gate.rearm()
-                activations.wake(halted=self._closed)
-                if not self._closed:
-                    self._flows.go_on()
+                self._open_gates()
+                self._go_on()
         drained = tuple(name for name in busy if name not in late)
         return StopReport(drained, tuple(late), tuple(below), stuck)
 
@@ -129,17 +125,15 @@ class LifeVerbs(TravelVerbs, GenerationVerbs, ApprovalVerbs):
             VerbRefused: the mob is not stopped.
         """
         self._begin_change("resume")
-        self._gate.rearm()
+        self._open_gates()
         try:
             await self._record_state("resume", "asked to resume")
         finally:
             self._changing = None
             if self.state is not MobState.RUNNING:
-                await self._gate.cancel()
+                await self._close_gates(saved=False)
         await self._flows.sweep()
-        self._activations.wake(halted=self._closed)
-        if not self._closed:
-            self._flows.go_on()
+        self._go_on()
 
     async def complete(self, reason: str = "its work is done") -> None:
         """End the mob's work for good: refuse new work, wait for all there is, record `completed`.
@@ -157,8 +151,7 @@ class LifeVerbs(TravelVerbs, GenerationVerbs, ApprovalVerbs):
         activations.completing = True
         try:
             await self._worked_off()
-            await self._gate.flush()
-            await self._gate.cancel()
+            await self._close_gates(saved=True)
             await self._record_state("complete", reason)
             completed = True
         finally:
@@ -167,7 +160,7 @@ class LifeVerbs(TravelVerbs, GenerationVerbs, ApprovalVerbs):
             if completed:
                 activations.halt()
             else:
-                self._gate.rearm()
+                self._open_gates()
 
     async def destroy(self, reason: str = "asked to destroy") -> None:
         """End the mob for good: all its sessions are archived, in one commit with the state.
@@ -210,7 +203,7 @@ class LifeVerbs(TravelVerbs, GenerationVerbs, ApprovalVerbs):
             self._activations.halt()
             for name in await self._activations.unwound(UNWIND_S):
                 _log.warning("%s does not let itself be cancelled, and leaving waits for it", name)
-            await self._gate.cancel()
+            await self._close_gates(saved=False)
         finally:
             self._activations.close(MobClosed(self.id))
             self._flows.close(MobClosed(self.id))
@@ -237,6 +230,14 @@ class LifeVerbs(TravelVerbs, GenerationVerbs, ApprovalVerbs):
 
         self._nursery.start_soon(stop, name="escalation")
 
+    def _go_on(self) -> None:
+        """Begin, or go on with, all that there is to do."""
+        self._activations.wake(halted=self._closed)
+        if not self._closed:
+            self._flows.go_on()
+            for hosts in self._hosts:
+                hosts.resume()
+
     def _begin_change(self, verb: str) -> None:
         """Admit a verb that changes the state; no other is admitted until it has ended."""
         if self._closed:
@@ -254,7 +255,8 @@ class LifeVerbs(TravelVerbs, GenerationVerbs, ApprovalVerbs):
                 await self._flows.quiet()
                 await self._activations.quiet()
                 await self.realm.store.barrier()
-                if not self._activations.has_work:
+                hosted = any(hosts.at_work for hosts in self._hosts)
+                if not (self._activations.has_work or hosted):
                     return
                 await stirred()
 

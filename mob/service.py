@@ -11,7 +11,10 @@ was started below them. A name decides nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
+
+import trio
 
 from mob.mob import Mob
 from runtime.applying import CoreApplyOutput, RuntimeTurns
@@ -78,6 +81,14 @@ class MobSessions(RealmSessionService):
         self.runs = RuntimeTurns(mob.realm)
         mob.realm.configure = self._configure
 
+    def serve(self, nursery: trio.Nursery) -> None:
+        """Let hosted sessions work in `nursery`, also on what an earlier process left undone. They
+        begin nothing in a mob that is stopped, drain and are saved when it stops, and go on when it
+        is resumed. Background children run in the mob, whether or not this is called."""
+        self._builder.background = True
+        self._mob.add_hosts(self.hosts)
+        self.hosts.serve(nursery)
+
     def session_belongs_to_mob(self, session_id: SessionId, mob_id: str) -> bool:
         if mob_id != self._mob.id:
             return False
@@ -102,10 +113,13 @@ class MobSessions(RealmSessionService):
         name = self._member(session_id)
         if name is not None and name in self._mob.at_work:
             raise SessionBusy(session_id)
-        with self._mob.visiting(session_id):
-            return await self.runs.apply(
-                session_id, run_id, request.prompt, boundary, contributing_input_ids
-            )
+        try:
+            with self._mob.visiting(session_id):
+                return await self.runs.apply(
+                    session_id, run_id, request.prompt, boundary, contributing_input_ids
+                )
+        finally:
+            self.hosts.wake(session_id)
 
     async def create_session(self, request: CreateSessionRequest) -> TurnResult:
         """As its base. Raises `VerbRefused` unless the mob runs, as all that begins work does."""
@@ -157,6 +171,12 @@ class MobSessions(RealmSessionService):
         head = self.realm.state.heads.get(session_id)
         row = None if head is None else self._mob.roster.members.get(head.agent_id or "")
         return None if row is None or row.session_id != session_id else row.name
+
+    def _begins(self) -> bool:
+        return self._mob.begins_turns
+
+    def _visiting(self, session_id: SessionId) -> AbstractContextManager[None]:
+        return self._mob.hosting(session_id)
 
     def _configure(self, head: SessionHead) -> SessionConfig:
         if head.harness_id == HARNESS and head.agent_id is None:  # a profile may have that name

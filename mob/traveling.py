@@ -128,7 +128,10 @@ class TravelVerbs(MobCore):
         self._awaiting.begin_anew(error)
         self._flows.forget_all()
         self._harnesses.forget()
-        self._gate.begin_anew(self.realm.state.heads.values())
+        heads = self.realm.state.heads.values()
+        self._gate.begin_anew(heads)
+        for hosts in self._hosts:
+            hosts.gate.begin_anew([head for head in heads if head.spec.host_mode])
         self.realm.begin_anew()
 
     async def _take_up(self) -> None:

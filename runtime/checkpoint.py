@@ -183,10 +183,14 @@ class CheckpointGate:
         if self._open and self._due:
             self._wake.set()
 
-    async def cancel(self) -> None:
-        """Close the gate: the save in flight finishes first, nothing is saved after."""
+    def shut(self) -> None:
+        """Close the gate; a save in flight goes on."""
         self._open = False
         self._wake.set()  # for its timer
+
+    async def cancel(self) -> None:
+        """Close the gate: the save in flight finishes first, nothing is saved after."""
+        self.shut()
         async with self._saving:
             pass
 

@@ -341,6 +341,10 @@ class Realm:
                 del self._changing[session_id]
             changed.set()
 
+    def changing(self, session_id: SessionId) -> bool:
+        """Whether the session's history is being rearranged."""
+        return session_id in self._changing
+
     async def unchanging(self, session_id: SessionId) -> None:
         """Park while the session's history is being rearranged; a checkpoint only if it is."""
         while session_id in self._changing:

@@ -14,6 +14,7 @@ session's snapshot due, which the gate saves in its own time: a slow checkpointe
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Final
 
 import trio
@@ -55,9 +56,17 @@ class SessionHosts:
     """The hosted sessions of one realm, at work."""
 
     def __init__(
-        self, realm: Realm, own: Callable[[SessionId], SessionCheckpointer | None]
+        self,
+        realm: Realm,
+        own: Callable[[SessionId], SessionCheckpointer | None],
+        begins: Callable[[], bool] = lambda: True,
+        visiting: Callable[[SessionId], AbstractContextManager[None]] = lambda _: nullcontext(),
     ) -> None:
+        """`begins` says whether turns may begin now, and `visiting` is around each of them; whoever
+        has a say in that calls `resume` when they may again."""
         self._realm = realm
+        self._begins = begins
+        self._visiting = visiting
         self.snapshots = HostSnapshots(realm, own)
         self.gate = CheckpointGate(self.snapshots, realm.snapshot, POLICY, realm.recovery)
         self._nursery: trio.Nursery | None = None
@@ -73,35 +82,65 @@ class SessionHosts:
         """Sessions whose latest checkpoint failed, and how."""
         return self.gate.failures
 
+    @property
+    def at_work(self) -> bool:
+        """Whether any hosted session has a task."""
+        return bool(self._active)
+
     def serve(self, nursery: trio.Nursery) -> None:
         """Work in `nursery` from now on, also on what an earlier process left."""
         self._nursery = nursery
         nursery.start_soon(self.gate.run, name="checkpointer of hosted sessions")
+        self.resume()
+
+    async def save(self) -> None:
+        """Save what is in no snapshot yet. What fails is in `failures`; the journal has it."""
+        with suppress(Exception):
+            await self.gate.flush()
+
+    def resume(self) -> None:
+        """Start the task of every hosted session that has work."""
         for session_id in list(self._realm.state.heads):
             self.wake(session_id)
 
     def wake(self, session_id: SessionId) -> None:
         """Start the task of a hosted session that has work and no task. Cheap for all others."""
         head = self._realm.state.heads.get(session_id)
-        if head is None or not head.spec.host_mode or head.archived or head.quarantined is not None:
+        if head is None or not head.spec.host_mode or self._nursery is None:
             return
-        if self._nursery is None or session_id in self._active or due(head) is None:
+        if session_id in self._active or not self._next(session_id):
             return
-        if self._realm.busy(session_id):
+        if self._realm.busy(session_id) and not self._realm.changing(session_id):
             return  # whoever is in wakes it when they leave
         self._active.add(session_id)
         self._nursery.start_soon(self._run, session_id, name=f"host {session_id}")
 
     async def _run(self, session_id: SessionId) -> None:
-        head = self._realm.state.heads[session_id]
         try:
-            while not head.archived and (inputs := due(head)) is not None:
+            while self._next(session_id):
                 try:
-                    with self._realm.hold(session_id):
-                        await turn_through(self._realm, session_id, inputs)
+                    with self._visiting(session_id):
+                        await self._turn(session_id)
                 except AgentError:
                     continue  # it is in the journal, and blocks nothing behind it
         except (SessionBusy, SessionQuarantined, SessionNotFound, TurnAborted, StoreError):
             pass  # somebody else is in, or there is nothing left to do it with; each was told
         finally:
             self._active.discard(session_id)
+
+    def _next(self, session_id: SessionId) -> bool:
+        """Whether there is something that the session may begin now."""
+        head = self._realm.state.heads.get(session_id)
+        if head is None or head.archived or head.quarantined is not None:
+            return False
+        return self._begins() and due(head) is not None
+
+    async def _turn(self, session_id: SessionId) -> None:
+        realm = self._realm
+        await realm.unchanging(session_id)
+        with realm.hold(session_id):
+            # What a turn that was cut off had queued must be known before the next one begins.
+            await realm.trailing.landed(session_id)
+            inputs = due(realm.state.head(session_id))
+            if inputs is not None:
+                await turn_through(realm, session_id, inputs)

@@ -10,7 +10,7 @@ A turn runs in the task of its caller, and that of a hosted session also in a ta
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final
 
 import attrs
@@ -116,7 +116,7 @@ class RealmSessionService:
         )
         if any(head.spec.budget is not None for head in realm.state.heads.values()):
             self._bound()
-        self.hosts = SessionHosts(realm, self._checkpointer)
+        self.hosts = SessionHosts(realm, self._checkpointer, self._begins, self._visiting)
         self._events = SessionEvents(realm)
         self._watch_the_fold()
 
@@ -135,10 +135,7 @@ class RealmSessionService:
         self._events.close()
         with trio.move_on_after(LAST_SAVES_S) as scope:
             scope.shield = True  # whoever leaves by cancellation leaves as tidily
-            try:
-                await self.hosts.gate.flush()
-            except Exception:  # noqa: BLE001, S110 `hosts.failures` has it; the journal has the turn
-                pass
+            await self.hosts.save()
         await self._builder.aclose()
 
     @property
@@ -342,6 +339,14 @@ class RealmSessionService:
 
     def _checkpointer(self, session_id: SessionId) -> SessionCheckpointer | None:
         return self._builder.options.get(session_id, NO_OPTIONS).checkpointer
+
+    def _begins(self) -> bool:
+        """Whether hosted sessions may begin turns now."""
+        return True
+
+    def _visiting(self, session_id: SessionId) -> AbstractContextManager[None]:
+        """Around each turn of a hosted session."""
+        return nullcontext()
 
     def _bound(self) -> None:
         if self.realm.budgets is None:

@@ -52,7 +52,7 @@ async def test_it_holds_though_the_caller_goes_away_in_the_same_instant(
 ) -> None:
     """CONTRACTS 4.3: whoever was told that the turn is interrupted finds it so, and the caller who
     comes next has a turn of their own."""
-    script = [asking(call("a")) if in_a_tool else lambda _: FOREVER(), "next"]
+    script: list[Any] = [asking(call("a")) if in_a_tool else lambda _: FOREVER(), "next"]
     realm = make_realm(MemoryStore(), script, [Doing(lambda _: FOREVER())])
     session = await new_session(realm)
     leaving = trio.CancelScope()
@@ -90,7 +90,7 @@ async def test_it_holds_for_the_turn_that_a_caller_left_before_it_was_taken_up(
     """CONTRACTS 4.3: the caller waits for what is on its way to the disk; the turn in flight is the
     one that ends, and not what is asked after."""
     async with open_lagging() as store:
-        script = [asking(call("a")), "answer"]
+        script: list[Any] = [asking(call("a")), "answer"]
         realm = make_realm(store, script, [Doing(lambda _: FOREVER())])
         session = await new_session(realm)
         with trio.move_on_after(5):
@@ -104,7 +104,7 @@ async def test_it_holds_for_the_turn_that_a_caller_left_before_it_was_taken_up(
 async def test_a_turn_that_ended_all_the_same_takes_it_along(autojump_clock: Any) -> None:
     """CONTRACTS 4.3: none reaches the turn after."""
     async with open_lagging() as store:
-        script = [asking(call("a")), "one", "two"]
+        script: list[Any] = [asking(call("a")), "one", "two"]
         realm = make_realm(store, script, [Doing(lambda _: "ok")])
         session = await new_session(realm)
         leaving = trio.CancelScope()
