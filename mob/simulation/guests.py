@@ -197,10 +197,12 @@ class Guests:
     async def interrupt(self, session_id: SessionId) -> None:
         """Interrupt the session's turn."""
 
-        async def call(mob: Mob) -> promises.Interrupted:
-            process = self._now()
+        async def call(mob: Mob) -> promises.Interrupted | None:
+            process, realm = self._now(), mob.realm
+            # Somebody who was admitted and goes away before the turn begins leaves nothing to end.
+            begun = realm.running(session_id) or realm.decisions.parked(session_id)
             await self.service(process).interrupt(session_id)
-            return promises.Interrupted("", session_id, process.number)
+            return promises.Interrupted("", session_id, process.number) if begun else None
 
         await self._client._call("interrupt session", call)
 
