@@ -257,12 +257,9 @@ class Activations:
                     self._quiet = trio.Event()
                 await self._quiet.wait()
 
-    async def unwound(self, within_s: float) -> tuple[str, ...]:
-        """Park until all that was cut off has unwound, but for so many seconds at most; then give
-        up on the rest: the names of members, and the sessions of children in the background."""
-        with trio.move_on_after(within_s):
-            await self.quiet()
-            return ()
+    def give_up(self) -> tuple[str, ...]:
+        """Give up on what was cut off and has not unwound: the names of members, and the sessions
+        of children in the background."""
         stuck = [live for live in self.members.values() if live.active]
         for old in stuck:
             abandon(self._realm, old.row.session_id)

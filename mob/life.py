@@ -23,6 +23,7 @@ from mob.receipts import StopReport
 from mob.records import MobCreated, MobStateChanged, RunReported
 from mob.traveling import TravelVerbs
 from runtime.addenda import is_context
+from runtime.containing import ends
 from runtime.records import SessionArchived
 
 #: Seconds that `stop` lets turns in flight finish before it cancels them. A model call takes
@@ -103,7 +104,7 @@ class LifeVerbs(TravelVerbs, GenerationVerbs, ApprovalVerbs):
                 if head.lineage.parent is not None and self.realm.running(each) is not None
             ]
             activations.halt()
-            stuck = await activations.unwound(UNWIND_S)
+            stuck = await self._unwound()
             # What turns that were cut off had queued belongs to what is saved.
             await self.realm.store.barrier()
             await self._flows.paused()
@@ -201,7 +202,7 @@ class LifeVerbs(TravelVerbs, GenerationVerbs, ApprovalVerbs):
             with trio.move_on_after(grace_s):
                 await self._settled()
             self._activations.halt()
-            for name in await self._activations.unwound(UNWIND_S):
+            for name in await self._unwound():
                 _log.warning("%s does not let itself be cancelled, and leaving waits for it", name)
             await self._close_gates(saved=False)
         finally:
@@ -229,6 +230,21 @@ class LifeVerbs(TravelVerbs, GenerationVerbs, ApprovalVerbs):
                 await self.stop(reason=reason)
 
         self._nursery.start_soon(stop, name="escalation")
+
+    async def _unwound(self) -> tuple[str, ...]:
+        """Park until all that was cut off has unwound, for `UNWIND_S` seconds at most; then give up
+        on the rest, and return whose it is. What has ended and waits for the disk has unwound."""
+        activations, realm = self._activations, self.realm
+        with trio.move_on_after(UNWIND_S):
+            await activations.quiet()
+            return ()
+        with realm.decisions.watch() as stirred:
+            while any(
+                live.active and ends(realm, live.row.session_id)
+                for live in activations.members.values()
+            ):
+                await stirred()
+        return activations.give_up()
 
     def _go_on(self) -> None:
         """Begin, or go on with, all that there is to do."""

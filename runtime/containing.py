@@ -1,7 +1,7 @@
 """What code of others raises, told apart: what stays where it happened, and what must go on.
 
-Owns: `contained`, `Contained`; `abandon`, for what does not end. Must not: hide a cancellation, or
-somebody's Ctrl-C.
+Owns: `contained`, `Contained`; `abandon`, for what does not end, and `ends`. Must not: hide a
+cancellation, or somebody's Ctrl-C.
 
 A tool, a hook or a model's client may raise anything: `SystemExit` out of a command line parser,
 `KeyboardInterrupt` by its own hand, a group with such things in it, `trio.Cancelled` though nobody
@@ -20,6 +20,7 @@ import trio
 
 from runtime.errors import describe
 from runtime.ids import SessionId
+from runtime.live import Doing
 
 if TYPE_CHECKING:
     from runtime.realm import Realm
@@ -64,6 +65,12 @@ def abandon(realm: Realm, session_id: SessionId) -> None:
     if live is not None:
         live.abandoned = True
         del realm._live[session_id]
+
+
+def ends(realm: Realm, session_id: SessionId) -> bool:
+    """Whether the turn in flight has ended, and waits for the disk alone."""
+    live = realm.running(session_id)
+    return live is not None and live.doing is Doing.SAVING
 
 
 def _goes_on(leaf: BaseException) -> bool:
