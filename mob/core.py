@@ -65,7 +65,7 @@ class MobCore:
             definition,
             self._profile_of,
             lambda: tuple(self.roster.members),
-            lambda name: self.roster.members[name].session_id,
+            lambda name: self.roster.members[name].joined,
             folds.graph,
         )
         boxes = {

@@ -132,9 +132,7 @@ class GenerationVerbs(MemberVerbs):
         created = realm.describe_session(
             HarnessId(profile), AgentId(name), name, None, None, NO_SPEC, None
         )
-        new = Member(
-            name, profile, created.session_id, row.generation + 1, first=row.first or row.session_id
-        )
+        new = Member(name, profile, created.session_id, row.generation + 1, first=row.joined)
         live = self._activations.live(row)
         jobs = [job for job in live.jobs if job is not live.current and not is_notice(job.pending)]
         waiting = self._waiting(row, jobs)

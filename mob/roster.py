@@ -44,6 +44,11 @@ class Member:
     #: The session it joined with, if it has another one by now: it says when it joined.
     first: SessionId | None = None
 
+    @property
+    def joined(self) -> SessionId:
+        """Rises in order of joining, over all generations."""
+        return self.first or self.session_id
+
 
 #: Bad exits that a mob remembers: what people look at, and what counts against the intensity of
 #: restarts in the next process.
@@ -118,7 +123,7 @@ class Roster:
 
     def loaded(self) -> None:
         """Call once after all rows: put the members in the order of joining."""
-        rows = sorted(self.members.values(), key=lambda row: row.first or row.session_id)
+        rows = sorted(self.members.values(), key=lambda row: row.joined)
         self.members = {row.name: row for row in rows}
 
     def replayed(self) -> None:
@@ -180,7 +185,7 @@ class Roster:
             record.profile,
             record.session_id,
             record.generation,
-            first=row.first or row.session_id,
+            first=row.joined,
         )
         self._changed.update((_row_name(row.name), b"former/" + row.session_id.encode()))
 

@@ -125,9 +125,11 @@ class FlowBook:
         self.running = dict(sorted(self.running.items()))
 
     def clear(self) -> None:
-        """Forget the runs under way: others are loaded."""
-        self.running.clear()
-        self._changed.clear()
+        """Forget the runs: other rows are loaded next, also of ended ones and of keys."""
+        for known in (self.running, self._ended, self._writing, self._changed):
+            known.clear()
+        self._keys.clear()
+        self._writing_keys.clear()
 
     def stale(self, name: bytes) -> None:
         """The row was made anew and is to be written."""
