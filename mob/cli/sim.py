@@ -22,7 +22,8 @@ from mob.cli.options import Json
 from mob.cli.output import narrate, one_line, plural, result, result_json
 from mob.cli.sim_setting import File, Heal, Keep, Only, Plan, Seed, Setting, seeds_of, setting_of
 from mob.cli.timeline import Recorder
-from mob.simulation.faults import FaultKind, FaultPlan
+from mob.simulation.faults import FaultPlan
+from mob.simulation.kinds import FaultKind
 from mob.simulation.run import HEAL_S, Run
 from mob.simulation.seeds import Outcome, Tally, WorkerFailed, run_seeds
 from mob.simulation.shrink import PROBES, NothingFails, Shrunk

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from mob.simulation.disk import Commit, SimDisk
-from mob.simulation.faults import CRASH_POINTS, CrashPoint, Fault, FaultKind, FaultPlan, Faults
+from mob.simulation.faults import CrashPoint, Fault, FaultPlan, Faults
 from mob.simulation.guards import RealWorldRefused
 from mob.simulation.invariants import INVARIANTS, Invariant, Moment, invariant
+from mob.simulation.kinds import CRASH_POINTS, FaultKind
 from mob.simulation.ledger import Ledger
 from mob.simulation.oracle import Oracle, Violation
 from mob.simulation.process import Process, ProcessDied

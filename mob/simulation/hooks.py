@@ -13,7 +13,8 @@ from typing import Any, Final, final
 import trio
 
 from mob.hooks import HookDefinition
-from mob.simulation.faults import FaultKind, Faults
+from mob.simulation.faults import Faults
+from mob.simulation.kinds import FaultKind
 from mob.simulation.models import raising
 from mob.simulation.rounds import HookAnswered, HookAsked
 from mob.simulation.streams import Streams

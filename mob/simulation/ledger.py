@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any, final
 
 from mob.records import (
@@ -26,7 +27,6 @@ from mob.records import (
     MobStateChanged,
     RunReported,
 )
-from mob.simulation.accounts import Accounts
 from mob.simulation.facts import (
     BEGINNING,
     UNTOLD,
@@ -40,9 +40,7 @@ from mob.simulation.facts import (
     Written,
     absolute,
 )
-from mob.simulation.questions import Questions
-from mob.simulation.receipts import Receipts
-from mob.simulation.rounds import Rounds
+from mob.simulation.parts import Parts
 from runtime.approvals import ApprovalAsked, ApprovalDecided, ApprovalUsed
 from runtime.contexts import CompactionFailed, ContextCompacted
 from runtime.ledger import InputsRequeued, RunApplied
@@ -66,10 +64,11 @@ from runtime.records import (
 
 
 @final
-class Ledger:
+class Ledger(Parts):
     """The journal of one mob, told plainly. Invariant of a correct run: no method raises."""
 
     def __init__(self, mob_id: str = "") -> None:
+        super().__init__()
         self.mob_id = mob_id
         #: Every record, as it was before anything was erased; record n is at place n - 1.
         self.written: list[Written] = []
@@ -109,16 +108,16 @@ class Ledger:
         #: Tool calls that ran: how often, and what the latest run returned.
         self.ran: defaultdict[str, int] = defaultdict(int)
         self.returned: dict[str, str] = {}
-        self.questions, self.receipts = Questions(), Receipts()
         #: The last event that each subscriber saw, and the revision of each session's snapshot.
         self.cursors: dict[str, int] = {}
         self.saved: dict[str, int] = {}
         #: When each process opened the store, in virtual seconds.
         self.opened_s: dict[int, float] = {}
-        #: What was spent, and what hooks were asked and said.
-        self.accounts = Accounts()
-        self.rounds = Rounds()
-        self._tell = self._table()
+        #: Who takes a record in: this ledger first, then its parts.
+        self._heard = {
+            kind: [table[kind] for table in (self._table(), *self.listeners) if kind in table]
+            for kind in dict.fromkeys(chain(self._table(), *self.listeners))
+        }
 
     # -- reading ---------------------------------------------------------------------------
 
@@ -222,7 +221,9 @@ class Ledger:
     def tell(self, written: Written) -> None:
         """Take the next record in."""
         self.written.append(written)
-        self._tell[type(written.record)](written, written.record)
+        kind = type(written.record)
+        for hear in self._heard[kind]:
+            hear(written, written.record)
 
     def _touch(self, written: Written, session_id: str, at_ns: int | None = None) -> KnownSession:
         session = self.sessions[session_id]

@@ -20,7 +20,8 @@ import attrs
 import trio
 
 from mob.sim_table import LATENCY_S
-from mob.simulation.faults import FaultKind, Faults
+from mob.simulation.faults import Faults
+from mob.simulation.kinds import FaultKind
 from mob.simulation.streams import Streams
 from runtime.errors import ModelError, ModelRefused
 from runtime.ids import ToolCallId

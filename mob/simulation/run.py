@@ -16,8 +16,9 @@ import attrs
 from mob.app import stored_mobs
 from mob.records import MOB_RECORDS
 from mob.simulation.disk import SimDisk
-from mob.simulation.faults import Fault, FaultKind, FaultPlan
+from mob.simulation.faults import Fault, FaultPlan
 from mob.simulation.invariants import UserInvariant
+from mob.simulation.kinds import FaultKind
 from mob.simulation.ledger import Ledger
 from mob.simulation.stage import Scenario, Stage
 from mob.simulation.streams import Streams

@@ -24,7 +24,8 @@ import trio
 
 from mob.records import MOB_RECORDS
 from mob.simulation.disk import LOCATION, SimDisk
-from mob.simulation.faults import FaultKind, Faults
+from mob.simulation.faults import Faults
+from mob.simulation.kinds import FaultKind
 from mob.simulation.streams import Streams
 from mob.simulation.trace import Incarnation
 from runtime.records import RUNTIME_RECORDS

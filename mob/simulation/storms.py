@@ -17,8 +17,8 @@ import trio
 
 from mob.simulation.client import Client
 from mob.simulation.desk import Desk
-from mob.simulation.faults import FaultKind
 from mob.simulation.guests import Guests
+from mob.simulation.kinds import FaultKind
 from mob.simulation.steps import GUESTS, Step
 from mob.simulation.store import OPENS_S
 from runtime.ids import SessionId

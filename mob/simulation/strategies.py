@@ -16,7 +16,8 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from mob.definition import MemberDefinition, MobDefinition
-from mob.simulation.faults import CRASH_POINTS, CrashPoint, FaultKind, FaultPlan
+from mob.simulation.faults import CrashPoint, FaultPlan
+from mob.simulation.kinds import CRASH_POINTS, FaultKind
 from runtime.ids import ToolCallId
 from runtime.messages import ToolCall, Usage
 from runtime.models.base import ModelReply, StopReason

@@ -16,7 +16,8 @@ from typing import Any, Final, final
 
 import trio
 
-from mob.simulation.faults import FaultKind, Faults
+from mob.simulation.faults import Faults
+from mob.simulation.kinds import FaultKind
 from mob.simulation.models import DEAF_S, deafly, hanging, raising
 from mob.simulation.streams import Streams
 from runtime.errors import AgentError, LimitExceeded, SessionBusy, SessionError

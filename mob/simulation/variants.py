@@ -16,6 +16,7 @@ import attrs
 
 from mob.budgets import KEYS
 from mob.definition import MobDefinition
+from mob.simulation.added import ADDITIONS
 from mob.simulation.steps import SPAN_S, Step, default_table
 from mob.simulation.streams import Streams
 from runtime.budget import Budget
@@ -89,6 +90,8 @@ def drawn_definition(streams: Streams) -> MobDefinition:
         profiles["worker"]["memory"] = {"scope": random.choice(("mob", "session"))}
         if random.random() < 0.5:
             profiles["clerk"]["memory"] = True
+    for addition in ADDITIONS:
+        addition.vary(table, streams.stream(f"variant/{addition.name}"))
     return MobDefinition.from_table(table, source="the simulation's own definition")
 
 
@@ -105,13 +108,25 @@ def _budget(random: Random, times: int) -> dict[str, Any]:
 def more_steps(
     definition: MobDefinition, streams: Streams, members: tuple[str, ...], first: int
 ) -> tuple[Step, ...]:
-    """The steps that only a run with budgets or with a memory has, numbered from `first`."""
+    """The steps that only a run with budgets or a memory has, and those of the additions, numbered
+    from `first`."""
     random = streams.stream("variant/steps")
     verbs: list[str] = []
     if definition.budget or any(each.budget for each in definition.profiles.values()):
         verbs += ["raise"] * random.randint(0, 2) + ["ask"] * random.randint(2, 6)
     if any(each.memory for each in definition.profiles.values()):
         verbs += ["search"] * random.randint(3, 10)
+    steps = _steps(verbs, random, members, first)
+    for addition in ADDITIONS:
+        random = streams.stream(f"variant/{addition.name}/steps")
+        verbs = addition.steps(definition, random)
+        steps += _steps(verbs, random, members, first + len(steps))
+    return steps
+
+
+def _steps(
+    verbs: list[str], random: Random, members: tuple[str, ...], first: int
+) -> tuple[Step, ...]:
     return tuple(
         Step(
             first + place,

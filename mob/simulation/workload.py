@@ -1,7 +1,7 @@
 """The default scenario: a small mob, people who use all of its verbs, and a machine that fails.
 
-Owns: `Workload`, which carries the drawn steps out, and `Machine`, which starts processes and
-replaces dead ones. Must not: judge (the oracle does), draw anything while it runs.
+Owns: `Workload`, which has the drawn steps carried out (`runner`), and `Machine`, which starts
+processes and replaces dead ones. Must not: judge (the oracle does), draw anything while it runs.
 
 The steps are drawn once (`mob.simulation.steps`) and run concurrently, each at its virtual time. At
 each of them the faults of control, messages, clock and machine are asked for (`storms`); those of
@@ -10,7 +10,7 @@ models, tools and the store strike on their own.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, final
 
 import trio
@@ -19,6 +19,8 @@ from mob.definition import MobDefinition
 from mob.hooks import HookDefinition
 from mob.simulation import promises
 from mob.simulation.accounts import ModelCalled
+from mob.simulation.added import ADDITIONS
+from mob.simulation.additions import Verb
 from mob.simulation.client import Client
 from mob.simulation.desk import Desk
 from mob.simulation.facts import ToolRan
@@ -26,8 +28,9 @@ from mob.simulation.guests import Guests
 from mob.simulation.hooks import SimHook
 from mob.simulation.models import SimModel
 from mob.simulation.process import Process, ProcessDied
+from mob.simulation.runner import StepRunner
 from mob.simulation.steps import Step, drawn_steps
-from mob.simulation.storms import PASSES, Storms, passes
+from mob.simulation.storms import Storms
 from mob.simulation.tools import Effects, sim_tools
 from mob.simulation.trace import SPEAKING
 from mob.simulation.variants import drawn_definition, more_steps, raised
@@ -35,7 +38,6 @@ from mob.simulation.world import World
 from runtime.hookbodies import python_body
 from runtime.hooks import Body
 from runtime.models.base import ModelRequest
-from runtime.session import SessionHead
 from runtime.tools.base import Tool, ToolContext
 from runtime.tools.fixed import FixedSource
 from runtime.tools.function import tool
@@ -73,6 +75,16 @@ class Workload:
         guests = Guests(world, client, machine)
         world.caretakers.append(guests.tidy)
         storms = Storms(world, client, machine, desk, guests)
+        more: dict[str, Verb] = {
+            "decide": desk.step,
+            "guest": guests.visit,
+            "stage": guests.stage,
+            "apply": guests.apply,
+        }
+        for addition in ADDITIONS:
+            player = addition.play(world, client, machine)
+            more.update(player.verbs)
+            storms.by_kind.update(player.storms)
         members = tuple(definition.member_names())
         steps = self._steps
         if steps is None:
@@ -86,7 +98,7 @@ class Workload:
             service.start_soon(desk.serve, name="desk")
             async with trio.open_nursery() as nursery:
                 for step in world.keep(steps):
-                    runner = _Runner(world, client, machine, storms, desk, guests, step)
+                    runner = StepRunner(world, client, machine, storms, more, step)
                     nursery.start_soon(runner.run, name=f"step {step.number}")
             service.cancel_scope.cancel()
 
@@ -342,145 +354,3 @@ async def _work(what: str) -> str:
 def _dead(process: Process) -> bool:
     """`alive`, read again: it may have changed meanwhile."""
     return not process.alive
-
-
-@final
-class _Runner:
-    """One step, carried out."""
-
-    def __init__(
-        self,
-        world: World,
-        client: Client,
-        machine: Machine,
-        storms: Storms,
-        desk: Desk,
-        guests: Guests,
-        step: Step,
-    ) -> None:
-        self._world = world
-        self._client = client
-        self._machine = machine
-        self._storms = storms
-        self._desk = desk
-        self._guests = guests
-        self._step = step
-
-    async def run(self) -> None:
-        """Wait for its time; then do it while the storms that fire here break out."""
-        step, world = self._step, self._world
-        await trio.sleep(step.at_s)
-        world.trace.note("step", str(step))
-        if world.faults.crashes_at("step.begun") and world.process is not None:
-            world.process.crash("step.begun")
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._storms.strike, step)
-            await self._do()
-
-    async def _do(self) -> None:
-        step, client = self._step, self._client
-        first, second, *_ = step.draws
-        who, text = step.who, f"step {step.number}"
-        profiles = self._machine.profiles
-        verbs: dict[str, Callable[[], Awaitable[object]]] = {
-            "ask": lambda: client.ask(who, text, patience_s=5 + 60 * first),
-            "ask_keyed": self._ask_keyed,
-            "talk": self._talk,
-            "send": lambda: client.send(who, text),
-            "spawn": lambda: client.spawn(who, profiles[int(first * len(profiles))]),
-            "retire": lambda: client.retire(who),
-            "interrupt": lambda: self._begun(client.interrupt),
-            "kill": lambda: self._begun(client.kill),
-            "stop": self._stop,
-            "reopen": self._machine.reopen,
-            "raise": lambda: self._machine.reopen(second),
-            "search": self._search,
-            "fork": lambda: self._session(client.fork, first),
-            "decide": lambda: self._desk.step(step),
-            "guest": lambda: self._guests.visit(step),
-            "stage": lambda: self._guests.stage(step),
-            "apply": lambda: self._guests.apply(step),
-            "rewind": self._rewind,
-            "restore": lambda: self._session(
-                client.restore, first, lambda head: bool(head.branches)
-            ),
-            "label": lambda: self._session(
-                lambda each: client.label(each, f"name {step.number}", (f"t{step.number}",)), first
-            ),
-            # Now and then the session of a member, which is refused.
-            "delete": lambda: self._session(
-                client.delete, first, lambda head: second < 0.2 or not client.is_member(head)
-            ),
-            "save": lambda: self._session(
-                lambda each: client.save(each, text), first, lambda head: not client.is_member(head)
-            ),
-        }
-        await verbs[step.verb]()
-
-    async def _ask_keyed(self) -> None:
-        """Ask, lose patience, and ask the same again under the same key."""
-        step = self._step
-        for patience_s in (step.draws[0], 2 + 30 * step.draws[1]):
-            await self._client.ask(
-                step.who, f"step {step.number}", key=f"key-{step.number}", patience_s=patience_s
-            )
-
-    async def _talk(self) -> None:
-        """Ask again in the very moment in which the answer comes, a few times."""
-        step = self._step
-        for index in range(2 + int(step.draws[0] * 4)):
-            await self._client.ask(
-                step.who, f"step {step.number}.{index}", patience_s=5 + 30 * step.draws[1]
-            )
-
-    async def _begun(self, verb: Callable[[str], Awaitable[None]]) -> None:
-        """Do it to a member that has been given something to do."""
-        step = self._step
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._client.ask, step.who, f"step {step.number}")
-            if step.draws[1] < 0.3:  # in the moment in which it begins
-                await passes(int(step.draws[0] * PASSES))
-            else:
-                await trio.sleep(step.draws[0] * 0.6)
-            await verb(step.who)
-
-    async def _stop(self) -> None:
-        """Stop, look around, resume."""
-        first, second, *_ = self._step.draws
-        await self._client.stop(first * 2.0)
-        await trio.sleep(second * 3.0)
-        await self._machine.resume()
-
-    async def _rewind(self) -> None:
-        """Rewind a session that has a history; half of the time bring it back at once."""
-        first, second, third, *_ = self._step.draws
-        client = self._client
-        session_id = client.pick(first, lambda head: head.turns > 0)
-        if session_id is not None:
-            await client.rewind(session_id, second)
-            if third < 0.5:
-                await client.restore(session_id)
-
-    async def _search(self) -> None:
-        """Search for some of the numbers that steps have, often just after a rewind."""
-        step = self._step
-        first, second, third, *_ = step.draws
-        client = self._client
-        if third < 0.4:
-            session_id = client.pick(
-                second, lambda head: head.agent_id == step.who and head.turns > 0
-            )
-            if session_id is not None:
-                await client.rewind(session_id, second)
-        for more in range(6):
-            await client.search(step.who, str((int(first * 24) + more) % 24))
-
-    async def _session(
-        self,
-        verb: Callable[[Any], Awaitable[None]],
-        draw: float,
-        suits: Callable[[SessionHead], bool] = lambda _head: True,
-    ) -> None:
-        session_id = self._client.pick(draw, suits)
-        if session_id is not None:
-            await verb(session_id)

@@ -36,6 +36,7 @@ PURE = (
     "mob.roster",
     "mob.runs",
     "mob.simulation.faults",
+    "mob.simulation.kinds",
     "mob.supervision",
     "mob.tables",
     "mob.view",

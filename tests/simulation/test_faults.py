@@ -4,15 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mob.simulation.faults import (
-    CRASH_POINTS,
-    CrashPoint,
-    Fault,
-    FaultKind,
-    FaultPlan,
-    Faults,
-    PlanInvalid,
-)
+from mob.simulation.faults import CrashPoint, Fault, FaultPlan, Faults, PlanInvalid
+from mob.simulation.kinds import CRASH_POINTS, FaultKind
 from mob.simulation.streams import Streams
 
 

@@ -10,7 +10,8 @@ import attrs
 import pytest
 import trio
 
-from mob.simulation.faults import FaultKind, FaultPlan, Faults
+from mob.simulation.faults import FaultPlan, Faults
+from mob.simulation.kinds import FaultKind
 from mob.simulation.models import DEAF_S, SimModel
 from mob.simulation.streams import Streams
 from runtime.errors import ModelError

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import trio
 
-from mob.simulation.faults import FaultKind, FaultPlan, Faults
+from mob.simulation.faults import FaultPlan, Faults
+from mob.simulation.kinds import FaultKind
 from mob.simulation.streams import Streams
 from mob.simulation.tools import Effects, sim_tools
 from runtime.driver import SessionConfig

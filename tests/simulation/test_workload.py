@@ -11,7 +11,7 @@ from random import Random
 import pytest
 
 from mob.simulation import FaultKind, FaultPlan, attempt, simulate
-from mob.simulation.faults import CRASH_POINTS
+from mob.simulation.kinds import CRASH_POINTS
 from mob.simulation.steps import GUESTS, WEIGHTS, default_definition, drawn_steps
 from mob.simulation.workload import Workload
 

@@ -1,0 +1,13 @@
+"""The additions to the default workload, in the order in which their steps are numbered.
+
+Owns: the list. Must not: have any behaviour. New ones go to its end, so that the others stay as
+they are for a given seed.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mob.simulation.additions import Addition
+
+ADDITIONS: Final[tuple[Addition, ...]] = ()

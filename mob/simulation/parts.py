@@ -1,0 +1,28 @@
+"""The parts of the ledger that have a file of their own.
+
+Owns: which there are. Must not: read a record (each part does).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mob.simulation.accounts import Accounts
+from mob.simulation.facts import Written
+from mob.simulation.questions import Questions
+from mob.simulation.receipts import Receipts
+from mob.simulation.rounds import Rounds
+
+
+class Parts:
+    """What `mob.simulation.ledger.Ledger` has of this module."""
+
+    def __init__(self) -> None:
+        #: Calls that were asked about, and runs with their receipts.
+        self.questions, self.receipts = Questions(), Receipts()
+        #: What was spent, and what hooks were asked and said.
+        self.accounts = Accounts()
+        self.rounds = Rounds()
+        #: Which record is told to which parts, beside what the ledger itself makes of it.
+        self.listeners: tuple[Mapping[type, Callable[[Written, Any], None]], ...] = ()
