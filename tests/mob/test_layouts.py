@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from mob.comms.records import COMMS_RECORDS
+from mob.flows.records import FLOW_RECORDS
 from mob.records import (
     MOB_RECORDS,
     BlueprintAdopted,
@@ -26,8 +27,8 @@ from runtime.errors import WrittenLater
 from runtime.ids import SessionId
 from runtime.state import RealmState
 
-#: Those of comms are in tests/mob/comms/test_layouts.py.
-TYPES = {each.cls: each for each in MOB_RECORDS if each not in COMMS_RECORDS}
+#: Those of comms and of flows are in files of their own, such as tests/mob/comms/test_layouts.py.
+TYPES = {each.cls: each for each in MOB_RECORDS if each not in (*COMMS_RECORDS, *FLOW_RECORDS)}
 EXAMPLES: list[Any] = [
     MobCreated("team", "{}", 1),
     BlueprintAdopted('{"a":1}', 2),
