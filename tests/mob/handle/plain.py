@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import attrs
+import trio
 
 from mob.errors import (
     BoardCycle,
@@ -19,6 +20,7 @@ from mob.errors import (
     MemberExists,
     MemberNotFound,
     NotWired,
+    RequestNotOpen,
     TaskBlocked,
 )
 from mob.lifecycle import VerbRefused
@@ -66,6 +68,8 @@ class Plain:
     points: dict[str, Plain] = attrs.field(factory=dict)
     forks: dict[str, Plain] = attrs.field(factory=dict)
     rewinds: int = 0
+    #: Requests that wait for a reply: from whom to whom, in order.
+    requests: dict[str, tuple[str, str]] = attrs.field(factory=dict)
 
     def may_send(self, sender: str, to: str) -> bool:
         if sender not in self.members or to not in self.members or sender == to:
@@ -85,8 +89,9 @@ class Plain:
                 (name, name, each.state, each.owner, each.result, each.blocked_by)
                 for name, each in self.tasks.items()
             ],
+            "requests": list(self.requests.values()),
             "points": list(self.points),
-            "forks": sorted(["t", *self.forks]),
+            "mobs": sorted(["t", *self.forks]),
         }
 
     def leaves(self, name: str) -> None:
@@ -98,6 +103,7 @@ class Plain:
                 task.state, task.owner = "open", None
         for message in self.messages.values():
             message.lost = message.lost or message.to == name
+        self.requests = {key: each for key, each in self.requests.items() if name not in each}
         self.disturb()
 
     def disturb(self) -> None:
@@ -121,9 +127,11 @@ class Verb:
     refused: Callable[[Plain], type[Exception] | None]
     #: Whether the mob must be at rest before it.
     rests: bool = False
+    #: Whether it takes several commits, so that one that dies is repeated.
+    parts: bool = False
 
 
-_STOPPED = {"retire", "wire", "unwire", "board", "snapshot", "fork", "rewind"}
+_STOPPED = {"retire", "wire", "unwire", "board", "snapshot", "fork", "rewind", "cancel-flow"}
 
 
 def _when(
@@ -200,8 +208,10 @@ def wire(a: str, b: str, *, directed: bool, opens: bool) -> Verb:
 
     def apply(plain: Plain) -> None:
         for pair in pairs:
-            if plain.may_send(*pair) != opens:
-                plain.said[pair] = opens
+            if plain.may_send(*pair) == opens:
+                continue
+            plain.said[pair] = opens
+            plain.requests = {key: each for key, each in plain.requests.items() if each != pair}
 
     verb = "wire" if opens else "unwire"
     return Verb(
@@ -244,6 +254,77 @@ def broadcast(number: int, sender: str | None) -> Verb:
         apply,
         _when("broadcast", *checks),
     )
+
+
+def request(number: int, sender: str, to: str) -> Verb:
+    """A request that nobody but `reply` replies to, not waited for."""
+    key = f"request {number}"
+
+    def apply(plain: Plain) -> None:
+        plain.requests[key] = (sender, to)
+
+    async def run(mob: Mob) -> None:
+        with trio.move_on_after(1.0):  # by then it is there, and waits for its reply
+            await mob.request(sender, to, f"[{key}] fast", 1e6, idempotency_key=key)
+
+    return Verb(
+        "request",
+        run,
+        apply,
+        _when(
+            "request",
+            _missing(sender, to),
+            (lambda plain: not plain.may_send(sender, to), NotWired),
+        ),
+    )
+
+
+def reply(number: int) -> Verb:
+    """Reply to the oldest request that waits."""
+
+    def apply(plain: Plain) -> None:
+        plain.requests.pop(next(iter(plain.requests)))
+
+    async def run(mob: Mob) -> None:
+        oldest = mob.requests[0].request_id if mob.requests else "r-none"
+        await mob.reply(oldest, f"reply {number}")
+        await mob.reply(oldest, f"reply {number}")
+
+    return Verb(
+        "reply",
+        run,
+        apply,
+        _when("reply", (lambda plain: not plain.requests, RequestNotOpen)),
+    )
+
+
+def ensure(wanted: dict[str, str]) -> Verb:
+    """Make these the members. Several commits: one that dies is repeated."""
+
+    def apply(plain: Plain) -> None:
+        for name in [each for each in plain.members if each not in wanted]:
+            plain.leaves(name)
+        for name, (profile, generation) in plain.members.items():
+            if profile != wanted[name]:
+                plain.members[name] = (wanted[name], generation + 1)
+        for name, profile in wanted.items():
+            plain.members.setdefault(name, (profile, 1))
+        plain.disturb()
+
+    return Verb("ensure", lambda mob: mob.ensure(wanted), apply, _when("ensure"), parts=True)
+
+
+def cancel_runs() -> Verb:
+    """Cancel the runs that are under way. One commit each: one that dies is repeated."""
+
+    async def run(mob: Mob) -> None:
+        for each in mob.flow_runs():
+            await each.cancel("no more")
+
+    def apply(plain: Plain) -> None:
+        plain.disturb()
+
+    return Verb("cancel-flow", run, apply, _when("cancel-flow"), parts=True)
 
 
 def add(blocked_by: list[str]) -> Verb:

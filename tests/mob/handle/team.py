@@ -1,7 +1,7 @@
 """The mob that the tests of this folder act on, and everything public about it as plain values.
 
 Owns: `DEFINITION`, `open_team`, `seen`. Must not: have a verb (`tests.mob.handle.verbs` has those
-that are killed, `tests.mob.handle.rules` those that are played).
+that are killed, `tests.mob.handle.plain` those that are played).
 """
 
 from __future__ import annotations
@@ -130,8 +130,16 @@ def seen(mob: Mob) -> dict[str, Any]:
         "exits": [(each.name, each.cause) for each in mob.exits()],
         "approvals": [(each.tool, each.arguments) for each in mob.approvals()],
         "points": [point.label for point in mob.points()],
-        "forks": [_fork(mob.realm.store, each) for each in stored_mobs(mob.realm.store)],
+        "mobs": list(stored_mobs(mob.realm.store)),
         "requests": [(each.sender, each.to) for each in mob.requests],
+    }
+
+
+def seen_whole(mob: Mob) -> dict[str, Any]:
+    """That, and what the sessions say; of a mob that was never rewound."""
+    return {
+        **seen(mob),
+        "forks": [_fork(mob.realm.store, each) for each in stored_mobs(mob.realm.store)],
         "replies": [
             (record.how.value, record.text)
             for record in records(mob.realm.store, RequestSettled, mob.id)

@@ -18,7 +18,7 @@ from mob.flows.verbs import FlowRun
 from mob.lifecycle import ADMITS, TRANSITIONS, MobState
 from mob.mob import Mob
 from stores import Batch, open_lmdb
-from tests.mob.handle.team import Models, open_team, seen
+from tests.mob.handle.team import Models, open_team, seen_whole
 from tests.mob.handle.verbs import CASES, READS, Case
 from tests.mob.handle.victim import POINTS, run
 from tests.mob.mobs import check_inputs
@@ -64,7 +64,7 @@ class Victim:
                     if mob.state is MobState.RUNNING:
                         await settled(mob)
                 check_inputs(store)
-                return seen(mob)
+                return seen_whole(mob)
 
 
 async def inline(work: Callable[[Sequence[Batch]], T], batches: Sequence[Batch]) -> T:

@@ -33,45 +33,86 @@ from tests.mob.handle.team import seen
 from tests.mob.handle.world import Died, World
 from tests.mob.mobs import journal
 
-NAMES = st.sampled_from(["a", "b", "c", "t", "x", "y"])
+NAMES = st.sampled_from(["a", "b", "a", "b", "x", "x", "c", "t"])
 PROFILES = st.sampled_from(["p", "q", "t"])
-TASKS = st.sampled_from(["t1", "t2", "t3", "t4"])
+TASKS = st.sampled_from(["t1", "t2", "t1", "t2", "t3"])
 SENDERS = st.one_of(st.none(), NAMES)
 LABELS = st.sampled_from(["one", "two"])
 PAIRS = st.lists(NAMES, min_size=2, max_size=2, unique=True)
 
-#: Verbs that somebody may call at any time. Numbers are filled in by the machine.
-CALLS: st.SearchStrategy[Callable[[int], Verb]] = st.one_of(
-    st.lists(st.tuples(NAMES, PROFILES), min_size=1, max_size=3).map(
-        lambda wanted: lambda _: verbs.spawn(wanted)
-    ),
-    NAMES.map(lambda name: lambda _: verbs.retire(name)),
-    st.tuples(NAMES, st.one_of(st.none(), PROFILES)).map(
-        lambda given: lambda _: verbs.respawn(*given)
-    ),
-    st.tuples(PAIRS, st.booleans(), st.booleans()).map(
-        lambda given: lambda _: verbs.wire(*given[0], directed=given[1], opens=given[2])
-    ),
-    st.tuples(
-        SENDERS, NAMES, st.sampled_from(["fast", "slow"]), st.sampled_from(["queue", "steer"])
-    ).map(lambda given: lambda number: verbs.send(number, *given)),
-    SENDERS.map(lambda sender: lambda number: verbs.broadcast(number, sender)),
-    st.lists(TASKS, max_size=2, unique=True).map(lambda after: lambda _: verbs.add(after)),
-    st.tuples(st.sampled_from(["claim", "release", "finish", "cancel"]), TASKS, NAMES).map(
-        lambda given: lambda _: verbs.move(*given)
-    ),
-    st.tuples(TASKS, st.lists(TASKS, max_size=2, unique=True)).map(
-        lambda given: lambda _: verbs.block(*given)
-    ),
-    st.just(verbs.run_flow),
-    st.just(lambda _: verbs.stop()),
-    st.just(lambda _: verbs.resume()),
-    LABELS.map(lambda label: lambda _: verbs.snapshot(label)),
-    st.tuples(st.sampled_from(["f", "g"]), st.one_of(st.none(), LABELS)).map(
-        lambda given: lambda _: verbs.fork(*given)
-    ),
-    LABELS.map(lambda label: lambda _: verbs.rewind(label)),
+#: A verb that somebody may call at any time; it is given a number of its own.
+Call = Callable[[int], Verb]
+
+
+def told(verb: Callable[..., Verb], *given: st.SearchStrategy[Any]) -> st.SearchStrategy[Call]:
+    """Calls of a verb that needs no number, with these arguments."""
+    return st.tuples(*given).map(lambda arguments: lambda _: verb(*arguments))
+
+
+def sent(verb: Callable[..., Verb], *given: st.SearchStrategy[Any]) -> st.SearchStrategy[Call]:
+    """Calls of a verb that is given its number, and these arguments."""
+    return st.tuples(*given).map(lambda arguments: lambda number: verb(number, *arguments))
+
+
+#: By what they are about: Hypothesis leaves some of these out of an example, so that the others
+#: come often enough to meet.
+MEMBERS = st.one_of(
+    told(verbs.spawn, st.lists(st.tuples(NAMES, PROFILES), min_size=1, max_size=3)),
+    told(verbs.retire, NAMES),
+    told(verbs.respawn, NAMES, st.one_of(st.none(), PROFILES)),
+    told(verbs.ensure, st.dictionaries(NAMES, PROFILES, min_size=2, max_size=5)),
 )
+WIRING = told(
+    lambda pair, directed, opens: verbs.wire(*pair, directed=directed, opens=opens),
+    PAIRS,
+    st.booleans(),
+    st.booleans(),
+)
+MESSAGES = st.one_of(
+    sent(
+        verbs.send,
+        SENDERS,
+        NAMES,
+        st.sampled_from(["fast", "slow"]),
+        st.sampled_from(["queue", "steer"]),
+    ),
+    sent(verbs.broadcast, SENDERS),
+)
+REQUESTS = st.one_of(
+    sent(lambda number, pair: verbs.request(number, *pair), PAIRS), sent(verbs.reply)
+)
+BOARD = st.one_of(
+    told(verbs.add, st.just([])),
+    told(verbs.add, st.lists(TASKS, max_size=2, unique=True)),
+    told(verbs.move, st.just("claim"), TASKS, NAMES),
+    told(verbs.move, st.sampled_from(["claim", "release", "finish", "cancel"]), TASKS, NAMES),
+    told(verbs.block, TASKS, st.lists(TASKS, max_size=2, unique=True)),
+)
+FLOWS = st.one_of(sent(verbs.run_flow), sent(verbs.run_flow), told(verbs.cancel_runs))
+LIFE = st.one_of(told(verbs.stop), told(verbs.resume), told(verbs.resume))
+TRAVEL = st.one_of(
+    told(verbs.snapshot, LABELS),
+    told(verbs.fork, st.sampled_from(["f", "g"]), st.one_of(st.none(), LABELS)),
+    told(verbs.rewind, LABELS),
+)
+#: At which commit of a verb the process dies, and whether before or after that is on disk.
+DEATHS = st.one_of(
+    *[st.none()] * 4, st.tuples(st.integers(1, 3), st.sampled_from(["before", "after"]))
+)
+
+
+def called(name: str, calls: st.SearchStrategy[Call]) -> Any:
+    """A rule that calls one of these verbs, and may have the process die in it."""
+
+    def play(self: HandleMachine, call: Call, death: tuple[int, str] | None) -> None:
+        self.count += 1
+        if death is None:
+            self.do(call(self.count))
+        else:
+            self.die_in(call(self.count), death)
+
+    play.__name__ = name
+    return rule(call=calls, death=DEATHS)(play)
 
 
 class HandleMachine(RuleBasedStateMachine):
@@ -102,21 +143,23 @@ class HandleMachine(RuleBasedStateMachine):
 
     # -- rules -----------------------------------------------------------------------------
 
-    @rule(call=CALLS)
-    def verb(self, call: Callable[[int], Verb]) -> None:
-        """Call a verb; it does what the model says, or is refused as the model says."""
-        self.do(self.numbered(call))
+    members = called("members", MEMBERS)
+    wiring = called("wiring", WIRING)
+    messages = called("messages", MESSAGES)
+    requests = called("requests", REQUESTS)
+    board = called("board", BOARD)
+    flows = called("flows", FLOWS)
+    life = called("life", LIFE)
+    travel = called("travel", TRAVEL)
 
-    @rule(call=CALLS, commit=st.integers(1, 3), point=st.sampled_from(["before", "after"]))
-    def crash_in(self, call: Callable[[int], Verb], commit: int, point: str) -> None:
+    def die_in(self, verb: Verb, death: tuple[int, str]) -> None:
         """CONTRACTS 6.9: the process dies at a commit of a verb, which is done or not done."""
-        verb = self.numbered(call)
         if verb.refused(self.plain) is not None or not self.ready(verb):
             return
         done = copy.deepcopy(self.plain)
         verb.apply(done)
         life = self.world.life
-        life.fate = (life.commits + commit, point)
+        life.fate = (life.commits + death[0], death[1])
         told = True
         try:
             self.world.call(lambda: self.world.within(lambda: verb.run(self.world.mob)))
@@ -124,7 +167,12 @@ class HandleMachine(RuleBasedStateMachine):
             told = False
         self.world.call(self.world.crash)
         self.world.call(self.world.open)
-        if told or self.world.call(lambda: self.fits(done)):
+        if verb.parts and not told and verb.refused(self.plain) is None:
+            self.world.call(lambda: verb.run(self.world.mob))
+            told = True
+        if told or (
+            self.world.call(self.look) == done.seen() and self.world.call(lambda: self.fits(done))
+        ):
             self.plain = done
         self.plain.disturb()
 
@@ -174,10 +222,6 @@ class HandleMachine(RuleBasedStateMachine):
 
     # -- how -------------------------------------------------------------------------------
 
-    def numbered(self, call: Callable[[int], Verb]) -> Verb:
-        self.count += 1
-        return call(self.count)
-
     def ready(self, verb: Verb) -> bool:
         """Have the mob rest if the verb wants that; False if it cannot."""
         if not verb.rests:
@@ -206,13 +250,10 @@ class HandleMachine(RuleBasedStateMachine):
         """What is public, as the model says it."""
         found = seen(self.world.mob)
         found["edges"] = set(found["edges"])
-        found["forks"] = [each[0] for each in found["forks"]]
         return {name: found[name] for name in Plain().seen()}
 
     async def fits(self, plain: Plain) -> bool:
-        """Whether the mob is what the model says, messages and runs included."""
-        if await self.look() != plain.seen():
-            return False
+        """Whether it has the messages and the runs that the model says."""
         keys = {run.now().params["topic"] for run in self.world.mob.flow_runs()}
         lost = {key for key, each in plain.messages.items() if each.lost}
         here = set(accepted(self.world.mob)) - lost
@@ -232,6 +273,10 @@ class HandleMachine(RuleBasedStateMachine):
             for each in journal(self.world.store)
             if isinstance(each.record, FlowEnded)
         )
+        for name, past in plain.forks.items():
+            roster = stored_mob(self.world.store, name).roster
+            rows = {row.name: (row.profile, row.generation) for row in roster.members.values()}
+            assert list(rows.items()) == list(past.members.items())
         for run in mob.flow_runs():
             found = run.now()
             key = found.params["topic"]
@@ -254,19 +299,6 @@ class HandleMachine(RuleBasedStateMachine):
                 name: (found[name], wanted[name]) for name in wanted if found[name] != wanted[name]
             }
             assert self.world.call(lambda: self.fits(self.plain))
-
-    @invariant()
-    def a_fork_is_what_the_mob_was(self) -> None:
-        if not hasattr(self.world, "life"):
-            return
-
-        async def check() -> None:
-            for name, plain in self.plain.forks.items():
-                roster = stored_mob(self.world.store, name).roster
-                rows = {row.name: (row.profile, row.generation) for row in roster.members.values()}
-                assert list(rows.items()) == list(plain.members.items())
-
-        self.world.call(check)
 
 
 def quiet(head: Any) -> bool:
@@ -306,7 +338,7 @@ class HandleMachineOnDisk(HandleMachine):
 
 @pytest.mark.parametrize(
     ("machine", "examples"),
-    [(HandleMachine, 30), (HandleMachineOnDisk, 10)],
+    [(HandleMachine, 80), (HandleMachineOnDisk, 20)],
     ids=["memory", "lmdb"],
 )
 def test_any_order_of_verbs_and_deaths(
@@ -319,7 +351,7 @@ def test_any_order_of_verbs_and_deaths(
         settings=settings(
             deadline=None,
             max_examples=examples * (20 if long else 1),
-            stateful_step_count=200 if long else 30,
+            stateful_step_count=200 if long else 40,
             suppress_health_check=list(HealthCheck),
         ),
     )
