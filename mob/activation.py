@@ -453,13 +453,14 @@ class Activations:
         session_id, now = live.row.session_id, self._realm.ports.clock.now_ns()
         record = MemberExited(live.row.name, session_id, cause, delay_s, now)
         with self._realm.decisions.giving_up(session_id if delay_s is None else None):
+            live.exits = True
             await self._realm.append(record, *above.records).wait()
             live.failed = above.stops
             above.carry_out()
-            if _leaves(live) or above.stops:
-                return None
-            if isinstance(decision, GiveUp):
+            if not (_leaves(live) or above.stops) and isinstance(decision, GiveUp):
                 await self._give_up(live, job, decision.reason)
+            live.exits = False
+            if _leaves(live) or above.stops or isinstance(decision, GiveUp):
                 return None
         live.recent = decision.recent
         self._realm.live(live.row.session_id).now_doing(Doing.RESTARTING, cause)

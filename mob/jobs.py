@@ -99,6 +99,7 @@ class LiveMember:
         "backoff",
         "before",
         "current",
+        "exits",
         "failed",
         "farewell",
         "gone",
@@ -122,6 +123,8 @@ class LiveMember:
         self.active = False
         #: Whether its task did not unwind and counts no more; another one has its queue.
         self.abandoned = False
+        #: Whether its failure is decided about and waits for the disk alone.
+        self.exits = False
         #: Whether its turn waits for a decision: it is left alone until there is one.
         self.parked = False
         #: Whether nothing is begun yet: its session is on its way to the disk.

@@ -240,7 +240,7 @@ class LifeVerbs(TravelVerbs, GenerationVerbs, ApprovalVerbs):
             return ()
         with realm.decisions.watch() as stirred:
             while any(
-                live.active and ends(realm, live.row.session_id)
+                live.active and (live.exits or ends(realm, live.row.session_id))
                 for live in activations.members.values()
             ):
                 await stirred()
