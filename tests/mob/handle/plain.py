@@ -379,8 +379,8 @@ def block(task: str, blocked_by: list[str]) -> Verb:
     def apply(plain: Plain) -> None:
         plain.tasks[task].blocked_by = tuple(blocked_by)
 
-    def circle(plain: Plain) -> bool:
-        ahead, seen = list(blocked_by), set()
+    def leads_back(plain: Plain, start: str) -> bool:
+        ahead, seen = [start], set()
         while ahead:
             here = ahead.pop()
             if here == task:
@@ -390,8 +390,14 @@ def block(task: str, blocked_by: list[str]) -> Verb:
                 ahead.extend(plain.tasks[here].blocked_by)
         return False
 
-    def unknown(plain: Plain) -> bool:
-        return any(each not in plain.tasks for each in blocked_by)
+    def wrong(plain: Plain) -> type[Exception] | None:
+        """What is wrong with the first of the blockers that has something wrong."""
+        for each in blocked_by:
+            if each not in plain.tasks:
+                return BoardTaskNotFound
+            if leads_back(plain, each):
+                return BoardCycle
+        return None
 
     return Verb(
         "board",
@@ -401,8 +407,8 @@ def block(task: str, blocked_by: list[str]) -> Verb:
             "board",
             (lambda plain: task not in plain.tasks, BoardTaskNotFound),
             (lambda plain: plain.tasks[task].state != "open", BoardMisuse),
-            (unknown, BoardTaskNotFound),
-            (circle, BoardCycle),
+            (lambda plain: wrong(plain) is BoardTaskNotFound, BoardTaskNotFound),
+            (lambda plain: wrong(plain) is BoardCycle, BoardCycle),
         ),
     )
 
