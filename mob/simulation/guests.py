@@ -19,6 +19,7 @@ from mob.mob import Mob
 from mob.service import MobSessions, sessions_of
 from mob.simulation import promises, receipts, staged
 from mob.simulation.client import Client
+from mob.simulation.hosted import REFUSED, Hosting, Refusing, works
 from mob.simulation.models import SimModel
 from mob.simulation.process import Process
 from mob.simulation.steps import Step
@@ -70,10 +71,13 @@ class Guests:
         self._world = world
         self._client = client
         self._tools = [tool for name, tool in machine.tools.items() if name in _TOOLS]
-        self._model = SimModel(world.faults, world.streams, machine.passing, name="sim:guest")
+        self._model = Refusing(
+            SimModel(world.faults, world.streams, machine.passing, name="sim:guest")
+        )
         self._service: tuple[Process, MobSessions] | None = None
         #: The sessions whose live objects the process at hand has.
         self._built: set[SessionId] = set()
+        self._hosting = Hosting(self._give)
 
     def service(self, process: Process) -> MobSessions:
         """The service of this process' mob."""
@@ -90,7 +94,11 @@ class Guests:
         text = f"guest {step.number}"
         session_id = self._pick(second)
         if session_id is None or (first < 0.3 and len(self._guests()) < _MOST):
-            await self.create(text, None if third < 0.3 else _NAMES[int(third * 3)], fourth < 0.6)
+            name = None if third < 0.3 else _NAMES[int(third * 3)]
+            hosted = name is not None and fourth > 0.3
+            await self.create(text, name, fourth < 0.6, hosted=hosted)
+            if hosted and name is not None:
+                await self._tell(name, step, int(first * 10))
         elif first < 0.6:
             await self.turn(session_id, text, patience_s=0.2 + 40 * third)
         elif first < 0.75:
@@ -99,8 +107,9 @@ class Guests:
                 await trio.sleep(third * 0.5)
                 await self.interrupt(session_id)
         elif first < 0.92:
-            await self.tell_peer(_NAMES[int(third * 3)], f"told {step.number}", f"k{step.number}")
-            await self.turn(session_id, text)
+            await self._tell(self._name(third), step, 1 + int(fourth * 3))
+            if fourth < 0.5:
+                await self.turn(session_id, text)
         else:
             await self.archive(session_id)
             await self.turn(session_id, text)
@@ -128,8 +137,9 @@ class Guests:
         if session_id is None:
             return
         number = step.number
+        word = REFUSED if third > 0.75 else "input"
         queued = [
-            await self.queue(session_id, f"input {number}.{index}", f"in-{number}-{index}")
+            await self.queue(session_id, f"{word} {number}.{index}", f"in-{number}-{index}")
             for index in range(1 + int(second * 3))
         ]
         ids = [each for each in queued if each is not None]
@@ -163,18 +173,24 @@ class Guests:
 
     # -- verbs -----------------------------------------------------------------------------
 
-    async def create(self, text: str, name: str | None, at_once: bool) -> SessionId | None:
-        """Make a session, and perhaps run its first turn at once."""
+    async def create(
+        self, text: str, name: str | None, at_once: bool, *, hosted: bool = False
+    ) -> SessionId | None:
+        """Make a session, perhaps a hosted one, and perhaps run its first turn at once."""
         made: list[SessionId] = []
 
         async def call(mob: Mob) -> None:
             service = self.service(self._now())
+            if hosted:
+                await self._hosting.serve(self._now(), service)
             build = SessionBuildOptions(
                 llm_client_override=self._model, external_tools=self._tools, comms_name=name
             )
             policy = InitialTurnPolicy
             first = policy.RUN_IMMEDIATELY if at_once else policy.DEFER
-            request = CreateSessionRequest("sim:echo", text, initial_turn=first, build=build)
+            request = CreateSessionRequest(
+                "sim:echo", text, initial_turn=first, build=build, host_mode=hosted
+            )
             result = await service.create_session(request)
             self._built.add(result.session_id)
             made.append(result.session_id)
@@ -220,11 +236,17 @@ class Guests:
 
         async def call(mob: Mob) -> staged.ToldPeer:
             message = PeerMessage(to, text, "outside", key=key)
-            session_id = await self.service(self._now()).send_peer_message(message)
+            service = self.service(self._now())
+            await self._hosting.serve(self._now(), service)
+            session_id = await service.send_peer_message(message)
             return staged.ToldPeer(session_id, text, "outside", key)
 
         for _ in range(2):
             await self._client._call("tell peer", call)
+
+    async def _tell(self, name: str, step: Step, times: int) -> None:
+        for index in range(times):
+            await self.tell_peer(name, f"told {step.number}.{index}", f"k{step.number}.{index}")
 
     async def append(self, session_id: SessionId, text: str, key: str | None) -> None:
         """Stage system context."""
@@ -343,13 +365,19 @@ class Guests:
         process = self._now()
         found = False
         for head in list(mob.realm.state.heads.values()):
-            if head.harness_id != HARNESS or head.archived or mob.realm.busy(head.session_id):
+            if head.harness_id != HARNESS or head.archived:
+                continue
+            if mob.realm.busy(head.session_id) and not works(head):
                 continue
             open_now = [each for each in (head.inputs or {}).values() if not is_context(each)]
             partial = head.partial
             if partial is None and not open_now:
                 continue
             found = True
+            if works(head):
+                await self._hosting.serve(process, self.service(process))
+                await trio.sleep(_RESTS_S)  # it works by itself
+                continue
             service = await self._ready(head.session_id, process)
             try:
                 if partial is not None and not partial.run_id.startswith(("run-", "storm-")):
@@ -377,19 +405,31 @@ class Guests:
         """The service, with the live objects of this session given again."""
         service = self.service(process or self._now())
         head = service.realm.state.head(session_id)
+        if works(head):
+            await self._hosting.serve(process or self._now(), service)
+        await self._give(session_id, process or self._now())
+        return service
+
+    async def _give(self, session_id: SessionId, process: Process) -> None:
+        """Give the session its live objects, if this process has not got them."""
+        service = self.service(process)
+        head = service.realm.state.head(session_id)
         if session_id not in self._built and head.harness_id == HARNESS and not head.archived:
             session = await service.load_persisted_session(session_id)
             build = SessionBuildOptions(
                 llm_client_override=self._model,
                 external_tools=self._tools,
                 resume_session=session,
+                comms_name=None if head.spec.peer is None else head.spec.peer.name,
             )
             request = CreateSessionRequest(
-                cast(str, head.spec.model), initial_turn=InitialTurnPolicy.DEFER, build=build
+                cast(str, head.spec.model),
+                initial_turn=InitialTurnPolicy.DEFER,
+                build=build,
+                host_mode=head.spec.host_mode,
             )
             await service.create_session(request)
             self._built.add(session_id)
-        return service
 
     def _now(self) -> Process:
         process = self._world.process
@@ -398,6 +438,12 @@ class Guests:
 
     def _guests(self) -> list[SessionId]:
         return [head.session_id for head in self._heads() if head.harness_id == HARNESS]
+
+    def _name(self, draw: float) -> str:
+        """The name of a guest, or one that nobody has."""
+        known = [each.spec.peer.name for each in self._heads() if each.spec.peer is not None]
+        names = known or _NAMES
+        return names[int(draw * len(names))]
 
     def _everywhere(self) -> list[SessionId]:
         return [head.session_id for head in self._heads()][:8]

@@ -32,6 +32,7 @@ from mob.simulation import (
     delivery,
     families,
     histories,
+    hosted,
     promises,
     recall,
     receipts,
@@ -211,6 +212,7 @@ INVARIANTS: Final[dict[str, Invariant]] = {
     "snapshots_equal_the_fold": Invariant(Moment.END, snapshots.snapshots_equal_the_fold),
     "no_slot_is_leaked": Invariant(Moment.HEALED, families.no_slot_is_leaked),
     "what_hooks_did_is_reported": Invariant(Moment.HEALED, rounds.what_hooks_did_is_reported),
+    "hosted_sessions_are_saved": Invariant(Moment.HEALED, hosted.hosted_sessions_are_saved),
     "nothing_is_left_behind": Invariant(Moment.HEALED, delivery.nothing_is_left_behind),
 }
 

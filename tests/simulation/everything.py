@@ -32,7 +32,14 @@ from runtime.ledger import InputsRequeued, RunApplied
 from runtime.live import Trailing
 from runtime.messages import ToolOutcome, ToolResult
 from runtime.realm import Realm
-from runtime.records import InputAbandoned, ModelRetried, TurnEnded, TurnOutcome, TurnProgressed
+from runtime.records import (
+    InputAbandoned,
+    ModelRetried,
+    SessionCreated,
+    TurnEnded,
+    TurnOutcome,
+    TurnProgressed,
+)
 from runtime.recovery import Recovery
 from runtime.service import HARNESS
 
@@ -57,6 +64,7 @@ BRANCHES: Final = (
     "approval.decided_while_stopped", "approval.begun_elsewhere", "approval.cut_off",
     "run.applied", "run.queued_again", "run.given_up", "run.continued_elsewhere",
     "context.said", "guest.turn", "guest.told_by_peer", "guest.archived",
+    "guest.hosted",
 )  # fmt: skip
 
 
@@ -108,6 +116,19 @@ def _count_guests(count: Counter[str], ledger: Ledger) -> None:
         if session.harness == HARNESS:
             count["guest.turn"] += session.turns
             count["guest.archived"] += session.archived
+    _count_hosted(count, ledger)
+
+
+def _count_hosted(count: Counter[str], ledger: Ledger) -> None:
+    """Turns that hosted sessions began by themselves."""
+    hosted = {
+        each.record.session_id
+        for each in ledger.written
+        if isinstance(each.record, SessionCreated) and each.record.spec.host_mode
+    }
+    for known in ledger.inputs.values():
+        told = known.session_id in hosted and known.sender == "outside"
+        count["guest.hosted"] += told and bool(known.turn)
 
 
 def _count_questions(count: Counter[str], ledger: Ledger) -> None:

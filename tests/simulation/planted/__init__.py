@@ -1,7 +1,7 @@
 """Bugs planted in the production code, to see that the simulation finds them.
 
 Each is a patch that stands for as long as a block does, in `stores`, `turns`, `sessions`,
-`members`, `approvals`, `bounds` and `guests`; production code has no switch for any of them. `BUGS`
+`members`, `approvals`, `bounds`, `guests` and `hosts`; production code has no switch for any of them. `BUGS`
 is the table: importing this package fills it. Nothing here is aimed at: the default workload, under
 the plans that CI uses, must come by each.
 
@@ -11,7 +11,27 @@ the plans that CI uses, must come by each.
 
 from __future__ import annotations
 
-from tests.simulation.planted import approvals, bounds, guests, members, sessions, stores, turns
+from tests.simulation.planted import (
+    approvals,
+    bounds,
+    guests,
+    hosts,
+    members,
+    sessions,
+    stores,
+    turns,
+)
 from tests.simulation.planted.table import BUGS, Bug
 
-__all__ = ["BUGS", "Bug", "approvals", "bounds", "guests", "members", "sessions", "stores", "turns"]
+__all__ = [
+    "BUGS",
+    "Bug",
+    "approvals",
+    "bounds",
+    "guests",
+    "hosts",
+    "members",
+    "sessions",
+    "stores",
+    "turns",
+]
