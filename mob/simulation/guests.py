@@ -42,6 +42,7 @@ from runtime.service import (
     StartTurnRequest,
 )
 from runtime.session import SessionHead
+from stores import StoreError
 
 if TYPE_CHECKING:
     from mob.simulation.workload import Machine
@@ -376,7 +377,12 @@ class Guests:
             found = True
             if works(head):
                 await self._hosting.serve(process, self.service(process))
-                await trio.sleep(_RESTS_S)  # it works by itself
+                await trio.sleep(_RESTS_S)  # it works by itself, as long as the store does
+                try:
+                    await process.store.commit([])
+                except StoreError:
+                    process.crash("its store does not write any more")
+                    return False
                 continue
             service = await self._ready(head.session_id, process)
             try:

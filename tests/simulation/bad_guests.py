@@ -12,6 +12,7 @@ from runtime.ids import HarnessId, InputId, RunId, SessionId
 from runtime.ledger import InputsRequeued, RunApplied, RunApplyBoundary
 from runtime.messages import CONTEXT, AssistantMessage, SystemMessage, UserMessage
 from runtime.records import InputAbandoned, TurnOutcome
+from runtime.session import SessionSpec
 from tests.simulation.cases import case
 from tests.simulation.tape import ONE, Tape, accepted, created, ended
 
@@ -37,6 +38,15 @@ def failed(run: str = "r", session: str = "s", **given: Any) -> Any:
 def guest(tape: Tape) -> None:
     tape.commit(attrs.evolve(created("g", None), harness_id=HarnessId("plain")))
     tape.commit(accepted(session="g"))
+
+
+@case("hosted_sessions_are_saved")
+def a_hosted_session_without_a_snapshot(tape: Tape) -> None:
+    hosted = SessionSpec(host_mode=True)
+    tape.commit(attrs.evolve(created("g", None), harness_id=HarnessId("plain"), spec=hosted))
+    tape.commit(accepted(session="g"))
+    tape.commit(ended("i", session="g"))
+    tape.oracle.ended(healed=True)
 
 
 @case("a_run_is_applied_once")

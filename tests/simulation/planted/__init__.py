@@ -1,9 +1,9 @@
 """Bugs planted in the production code, to see that the simulation finds them.
 
 Each is a patch that stands for as long as a block does, in `stores`, `turns`, `sessions`,
-`members`, `approvals`, `bounds`, `guests` and `hosts`; production code has no switch for any of them. `BUGS`
-is the table: importing this package fills it. Nothing here is aimed at: the default workload, under
-the plans that CI uses, must come by each.
+`members`, `approvals`, `bounds`, `guests` and `hosts`; production code has no switch for any of
+them. `BUGS` is the table: importing this package fills it. Nothing here is aimed at: the default
+workload, under the plans that CI uses, must come by each.
 
     python -m tests.simulation.planted            every bug, and after how many seeds it was found
     python -m tests.simulation.planted --only gate_ignored --seeds 500

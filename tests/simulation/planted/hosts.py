@@ -1,4 +1,4 @@
-"""Bugs in hosted sessions of a mob, and in interrupts whose callers go away.
+"""Bugs in hosted sessions of a mob.
 
 Owns: the patches. Must not: know a workload.
 """
@@ -6,23 +6,18 @@ Owns: the patches. Must not: know a workload.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import inf
 from typing import Any
 from unittest.mock import patch
 
-import trio
-
 from runtime.checkpoint import CheckpointGate
-from runtime.driver import TurnDriver
 from runtime.service.hosting import POLICY, SessionHosts
-from stores import StoreClosed
 from tests.simulation.planted.table import planted
 
 
 @planted("nothing_is_left_behind", "healed, everything finishes", within=300)
 def hosts_sleep_on_after_a_stop() -> Iterator[None]:
-    """What hosted sessions have left is not taken up again: neither what an earlier process left nor
-    what a stop cut off. Breaks CONTRACTS 4.10: they work on what their peers send them."""
+    """What hosted sessions have left to do is not taken up again. Breaks CONTRACTS 4.10: they work
+    on what their peers send them, also after a crash or a stop."""
     with patch.object(SessionHosts, "resume", lambda _self: None):
         yield
 
@@ -38,23 +33,4 @@ def hosts_are_saved_now_and_then() -> Iterator[None]:
             turn_ended(self, record)
 
     with patch.object(CheckpointGate, "turn_ended", seldom):
-        yield
-
-
-@planted(
-    "an_interrupt_is_not_lost",
-    within=2000,
-    mended="End a turn as interrupted also if its caller goes away in the same moment",
-)
-def interrupts_are_lost_with_their_callers() -> Iterator[None]:
-    """A turn that somebody was told is interrupted stays in flight when whoever waits for it goes
-    away, and the next caller gets its answer. Breaks CONTRACTS 4.3."""
-    commit = TurnDriver._commit
-
-    async def unless_cancelled(self: TurnDriver, ending: Any) -> Any:
-        if trio.current_effective_deadline() == -inf:
-            raise StoreClosed("nobody waits for this")
-        return await commit(self, ending)
-
-    with patch.object(TurnDriver, "_commit", unless_cancelled):
         yield
