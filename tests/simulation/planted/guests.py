@@ -70,12 +70,12 @@ def inputs_of_a_failed_run_are_consumed() -> Iterator[None]:
 def context_is_said_at_every_boundary() -> Iterator[None]:
     """A text that was staged is said before each model call of its turn. Breaks CONTRACTS 4.11: it
     is applied once."""
-    taken = driver.contexts_of
+    taken = driver.addenda_of
 
     def again(head: Any, _taken: Any = ()) -> list[PendingInput]:
-        return taken(head)
+        return taken(head, ())
 
-    with patch.object(driver, "contexts_of", again):
+    with patch.object(driver, "addenda_of", again):
         yield
 
 
