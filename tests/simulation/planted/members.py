@@ -311,8 +311,10 @@ def member_joins_in_two_commits() -> Iterator[None]:
     """A member's session is made in one commit and its row in the next. Breaks CONTRACTS 6.2: both
     or neither."""
 
-    async def spawn_all(self: Mob, wanted: Sequence[tuple[str, str]]) -> list[SessionId]:
-        created, joined = self._spawn_records(wanted)
+    async def spawn_all(
+        self: Mob, wanted: Sequence[tuple[str, str]], spawn_key: str | None = None
+    ) -> list[SessionId]:
+        created, joined = self._spawn_records(wanted, spawn_key)
         await self.realm.append(*created).wait()
         await self.realm.append(*joined).wait()
         return [record.session_id for record in created]
