@@ -141,6 +141,11 @@ class SessionHosts:
         with realm.hold(session_id):
             # What a turn that was cut off had queued must be known before the next one begins.
             await realm.trailing.landed(session_id)
-            inputs = due(realm.state.head(session_id))
+            head = realm.state.head(session_id)
+            if head.partial is not None:
+                # To continue is to believe the fold, which does not know what is on disk of a
+                # commit that failed: then the store says so here.
+                await realm.store.barrier()
+            inputs = due(head)
             if inputs is not None:
                 await turn_through(realm, session_id, inputs)

@@ -21,8 +21,10 @@ from runtime.models.scripted import ScriptedModel
 from runtime.nursery import open_background
 from runtime.service import PeerMessage, StartTurnRequest
 from runtime.session import Session
-from stores import MemoryStore
+from stores import CommitUnknown, MemoryStore
+from tests.mob.held import HeldStore
 from tests.mob.mobs import define
+from tests.runtime.fakes import Doing, asking, call
 from tests.runtime.serving import made
 from tests.runtime.tasking import Desk, spawn
 
@@ -199,3 +201,38 @@ async def test_what_arrives_while_somebody_else_is_in_is_begun_when_they_leave()
             assert "two" not in gate.heard
         await wait_all_tasks_blocked()
         assert gate.heard[-1] == "two"
+
+
+async def test_nothing_is_continued_on_a_store_that_has_failed() -> None:
+    """CONTRACTS 1.9, 4.10: found by simulation. What a failed commit has left on the disk nobody
+    knows, and a turn that is continued from what is known would run its finished calls again."""
+    store = HeldStore()
+
+    async def work(_: Any) -> str:
+        store.hold()
+        return "worked"
+
+    tool = Doing(work, "work", idempotent=True)
+    model = ScriptedModel(lambda request: asking(call("c", "work")))
+    failed: list[Exception] = []
+
+    async def turn(service: MobSessions, session: SessionId) -> None:
+        try:
+            await service.start_turn(session, StartTurnRequest("go"))
+        except Exception as error:  # noqa: BLE001 what it is, the surface says
+            failed.append(error)
+
+    async def run() -> None:
+        async with hosting(store) as (_, service), trio.open_nursery() as nursery:
+            session = await made(service, model, host_mode=True, external_tools=(tool,))
+            nursery.start_soon(turn, service, session)
+            await wait_all_tasks_blocked()
+            store.fail(CommitUnknown("nobody knows"))
+            await wait_all_tasks_blocked()
+            service.hosts.wake(session)
+            await wait_all_tasks_blocked()
+
+    with pytest.raises(CommitUnknown, match="nobody knows"):
+        await run()
+    assert len(failed) == 1
+    assert len(tool.begun) == 1
