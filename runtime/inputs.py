@@ -83,9 +83,10 @@ class Inputs:
         input_id: InputId | None = None,
         steer: bool = False,
         also: Sequence[Any] = (),
+        before: Sequence[Any] = (),
     ) -> Admission:
         """Let an input in: number it, queue its record, return at once. With a new input go `also`
-        into its commit.
+        into its commit, behind it, and `before`, which may make its session.
 
         The input is durable when the admission's ticket is; work on it may begin before that,
         because nobody has been told yet. A key that was seen before joins the first input's fate.
@@ -100,20 +101,22 @@ class Inputs:
         record = self._record(
             session_id, text, sender, idempotency_key, skills, input_id, steer=steer
         )
-        return self._let_in(record, self._journal.append(record, *also))
+        return self._let_in(record, self._journal.append(*before, record, *also))
 
     def accept_all(
-        self, wanted: Sequence[tuple[SessionId, str, str | None, str | None]]
+        self,
+        wanted: Sequence[tuple[SessionId, str, str | None, str | None]],
+        before: Sequence[Any] = (),
     ) -> list[Admission]:
         """Let inputs in, each a session, a text, a sender and a key: those that are new in one
-        commit. Raises as `accept`, and then none is let in."""
+        commit, behind `before`. Raises as `accept`, and then none is let in."""
         found = [self._admit(session_id, key) for session_id, _, _, key in wanted]
         records = [
             None if known is not None else self._record(session_id, text, sender, key, (), None)
             for known, (session_id, text, sender, key) in zip(found, wanted, strict=True)
         ]
         new = [record for record in records if record is not None]
-        ticket = self._journal.append(*new) if new else None
+        ticket = self._journal.append(*before, *new) if new else None
         admissions: list[Admission] = []
         for known, record in zip(found, records, strict=True):
             if known is not None:
@@ -192,9 +195,15 @@ class Inputs:
         return admission.ticket, known is admission.settled or admission.ticket is None
 
     def accept_context(
-        self, session_id: SessionId, text: str, source: str | None, key: str | None
+        self,
+        session_id: SessionId,
+        text: str,
+        source: str | None,
+        key: str | None,
+        before: Sequence[Any] = (),
     ) -> Admission:
-        """As `append_context`, without a look at what came with the key before."""
+        """As `append_context`, without a look at what came with the key before. `before` as for
+        `accept`."""
         text = encodable(text)
         return self.accept(
             session_id,
@@ -202,6 +211,7 @@ class Inputs:
             sender=sender_of(None if source is None else encodable(source)),
             idempotency_key=None if key is None else context_key(session_id, key),
             input_id=id_for(text, self._ports.ids.new()),
+            before=before,
         )
 
     async def abandon(self, session_id: SessionId, input_id: InputId, reason: str) -> None:
@@ -213,6 +223,10 @@ class Inputs:
         """The input of the session that came with this idempotency key, if its fate is decided."""
         known = self._join(key)
         return known.settled if known is not None and known.session_id == session_id else None
+
+    def find(self, key: str) -> Admission | None:
+        """The input that came with this idempotency key before, in whatever session."""
+        return self._join(key)
 
     def known(self, session_id: SessionId, key: str) -> bool:
         """Whether an input of the session came with this idempotency key before."""

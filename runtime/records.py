@@ -215,7 +215,7 @@ class TaskEnded:
 
 @attrs.frozen
 class SessionForked:
-    """A new session whose history is that of `source` up to and with the turn `head`."""
+    """A new session whose history is that of `source` up to and with `head`, for `agent_id`."""
 
     session_id: SessionId
     source: SessionId
@@ -226,6 +226,7 @@ class SessionForked:
     links: tuple[int, ...]
     at_ns: int
     compaction: Compaction | None = None
+    agent_id: AgentId | None = None
 
 
 @attrs.frozen
@@ -274,8 +275,7 @@ class SessionMended:
 
 @attrs.frozen
 class Erased:
-    """Here was a record that nothing reaches any more; `runtime.retention` took it away. It says
-    nothing: whoever reads events passes over it."""
+    """Here was a record that nothing reaches any more: `runtime.retention` took it away."""
 
 
 Record: TypeAlias = (
@@ -478,7 +478,7 @@ RUNTIME_RECORDS: Final = (
     cold(4, InputAbandoned),
     RecordType(5, TurnProgressed, _pack_progress, _unpack_progress),
     RecordType(6, TurnEnded, _pack_turn, _unpack_turn),
-    cold(7, SessionForked, "compaction"),
+    cold(7, SessionForked, "compaction", "agent_id"),
     cold(8, SessionRewound, "compaction"),
     cold(9, SessionLabelled),
     cold(10, SessionDeleted),

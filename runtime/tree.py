@@ -45,7 +45,7 @@ def forked(state: RealmState, seq: int, record: SessionForked) -> None:
     head = SessionHead(
         session_id=record.session_id,
         harness_id=source.harness_id,
-        agent_id=None,
+        agent_id=record.agent_id,
         title=record.title,
         locale=source.locale,
         lineage=Lineage(

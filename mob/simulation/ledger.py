@@ -430,7 +430,7 @@ class Ledger(Parts):
         session = KnownSession(
             record.session_id,
             source.harness,
-            None,
+            record.agent_id,
             record.title,
             source.locale,
             None,
