@@ -25,6 +25,7 @@ from mob.definition import WAKE
 from mob.errors import MemberFailed
 from mob.going import GoingOn
 from mob.groups import NO_GROUPS, GroupTree
+from mob.helpers import is_helper
 from mob.jobs import Job, Jobs, LiveMember, waits_for
 from mob.records import MemberExited
 from mob.roster import Member, Roster
@@ -176,13 +177,13 @@ class Activations:
         """
         scope = trio.CancelScope()
         self._visits[scope] = None
-        self._begun()
+        self.begun()
         try:
             with scope:
                 yield
         finally:
             del self._visits[scope]
-            self._rested()
+            self.rested()
         if scope.cancelled_caught:
             raise TurnInterrupted("the mob stops; the turn stays in flight", session_id)
 
@@ -194,14 +195,14 @@ class Activations:
             scope.cancel()
         for live in self.members.values():
             if live.active:
-                self._cut(live, "halted")
+                self.cut(live, "halted")
 
     def leave(self, name: str) -> None:
         """End the activation of a member that leaves; nothing of its queue is begun any more."""
         live = self.members.get(name)
         if live is not None:
             live.gone = True
-            self._cut(live, "retired")
+            self.cut(live, "retired")
 
     def left(self, name: str, farewell: Exception) -> None:
         """Its leaving is on disk: forget the member and tell whoever waits for it `farewell`."""
@@ -230,7 +231,8 @@ class Activations:
         while live.jobs:
             live.jobs.popleft().settle(None, error)
 
-    def _cut(self, live: LiveMember, cause: str) -> None:
+    def cut(self, live: LiveMember, cause: str) -> None:
+        """Cut the member's turn off, and its wait for a restart."""
         self._realm.abort(live.row.session_id, cause)
         if live.backoff is not None:
             live.backoff.cancel()
@@ -312,7 +314,7 @@ class Activations:
         if live.active or self._next(live) is None:
             return
         live.active = True
-        self._begun()
+        self.begun()
         self._nursery.start_soon(self._run, live, name=live.row.name)
 
     def _next(self, live: LiveMember) -> Job | None:
@@ -341,14 +343,14 @@ class Activations:
             if live.farewell is not None:
                 self._tell_all(live, live.farewell)
             if not live.abandoned:
-                self._rested()
+                self.rested()
 
-    def _begun(self) -> None:
+    def begun(self) -> None:
         self.active += 1
         if self.active == 1 and self.watchdog is not None:
             self.watchdog.arm()
 
-    def _rested(self) -> None:
+    def rested(self) -> None:
         self.active -= 1
         if not self.active and self.watchdog is not None:
             self.watchdog.disarm()
@@ -369,7 +371,7 @@ class Activations:
         inputs = (job.pending,)
         run = None
         try:
-            if self.profile(live.row.profile).autonomy is not None:
+            if self.profile(live.row.profile).autonomy is not None and not is_helper(live.row.name):
                 run = GoingOn(self, live, job, self._realm)
             record = await self._realm.driver(live.row.session_id, inputs, run).run(inputs)
         except StoreError:
@@ -452,9 +454,10 @@ class Activations:
         delay_s = None if isinstance(decision, GiveUp) else decision.delay_s
         session_id, now = live.row.session_id, self._realm.ports.clock.now_ns()
         record = MemberExited(live.row.name, session_id, cause, delay_s, now)
+        told = self.supervisors.told(live, above, decision)
         with self._realm.decisions.giving_up(session_id if delay_s is None else None):
             live.exits = True
-            await self._realm.append(record, *above.records).wait()
+            await self._realm.append(record, *told).wait()
             live.failed = above.stops
             above.carry_out()
             if not (_leaves(live) or above.stops) and isinstance(decision, GiveUp):

@@ -14,9 +14,11 @@ from mob.autonomy import REST
 from mob.budgets import budget_mistakes
 from mob.comms.settings import bounded_comms, comms_mistakes, edge_mistakes
 from mob.context import context_mistakes
+from mob.dependencies import dependency_mistakes
 from mob.errors import Mistake
 from mob.flows.checks import flow_mistakes
 from mob.hooks import hook_mistakes
+from mob.spawndefs import spawn_mistakes
 from mob.tables import nearest
 from mob.tooldefs import (
     ASK_PREFIX,
@@ -145,6 +147,8 @@ def _check_references(definition: MobDefinition) -> Iterable[Mistake]:
             )
     yield from edge_mistakes(definition, [*definition.members, *names])
     yield from work_mistakes(definition, names)
+    yield from dependency_mistakes(definition, names)
+    yield from spawn_mistakes(definition)
 
 
 def _check_fallbacks(definition: MobDefinition) -> Iterable[Mistake]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -21,9 +21,11 @@ from mob.comms.awaiting import Awaiting
 from mob.comms.mailbox import Asides, Mailboxes
 from mob.comms.wiring import Wiring
 from mob.definition import MobDefinition
+from mob.dependencies import Dependencies, dependencies_of
 from mob.errors import MemberNotFound, MobClosed, StaleFence
 from mob.folds import MobFolds
 from mob.harness import Harnesses
+from mob.helpers import is_helper
 from mob.lifecycle import UNDER_WAY, MobState, VerbRefused, admit
 from mob.limits import NO_LIMITS, Limits
 from mob.receipts import MemberHandle
@@ -36,6 +38,9 @@ from runtime.records import TurnEnded
 from runtime.service.hosting import SessionHosts
 from runtime.subscribing import Subscriptions
 from stores import Ticket
+
+if TYPE_CHECKING:
+    from mob.helping import Help
 
 
 class MobCore:
@@ -64,8 +69,8 @@ class MobCore:
         self.wiring = Wiring(
             definition,
             self._profile_of,
-            lambda: tuple(self.roster.members),
-            lambda name: self.roster.members[name].joined,
+            lambda: [name for name in self.roster.members if not is_helper(name)],
+            lambda name: (self._coming.get(name) or self.roster.members[name]).joined,
             folds.graph,
         )
         boxes = {
@@ -87,6 +92,9 @@ class MobCore:
                 definition.limits, self._activations, realm
             )
             self._after_fold(TurnEnded, self._limits.ended)
+        if needs := dependencies_of(definition):
+            made = Dependencies(needs, self._activations, realm)
+            self._activations.supervisors.dependencies = made
         #: Names whose joining is queued, and those whose leaving is: until the roster knows.
         self._joining: set[str] = set()
         self._leaving: dict[str, Ticket | trio.Event] = {}
@@ -94,6 +102,8 @@ class MobCore:
         #: when the records are queued. What is sent to them in between goes to the new session.
         self._renewing: dict[str, trio.Event] = {}
         self._coming: dict[str, Member] = {}
+        #: Helpers at work, by the key of their question, or by name.
+        self._helping: dict[str, Help] = {}
         #: Hosted sessions that are no member's, at work beside the members.
         self._hosts: list[SessionHosts] = []
         #: The verb under way that changes the state; None at rest.
@@ -191,7 +201,7 @@ class MobCore:
 
     def _profile_of(self, name: str) -> str | None:
         """The profile of a member that has not left and does not."""
-        row = self.roster.members.get(name)
+        row = self._coming.get(name) or self.roster.members.get(name)
         return None if row is None or name in self._leaving else row.profile
 
     def _after_fold(self, kind: type, then: Callable[[Any], None]) -> None:

@@ -53,6 +53,7 @@ from mob.hooks import HookDefinition, Overrides, read_hooks, read_overrides
 from mob.limits import NO_LIMITS, LimitsDefinition, read_limits
 from mob.modeldefs import ModelDefinition, read_model
 from mob.sim_table import DEFAULT_SIM, SimDefinition, read_sim
+from mob.spawndefs import NO_SPAWN, SpawnDefinition, read_spawn
 from mob.supervision import DEFAULT_POLICY, RestartPolicy, RestartWhen
 from mob.tables import TableReader
 from mob.tooldefs import (
@@ -147,7 +148,7 @@ class MemberDefinition:
     `instructions` are added to those of the profile, `brief` to every message it is sent: what
     small models are told once they forget, and what they are to pass on must stand in the message.
     `tools` are laid over the lists of the profile, for the member and its children;
-    `peer_description` takes the place of the profile's.
+    `peer_description` takes the place of the profile's. `depends_on` says who goes on before it.
     """
 
     profile: str
@@ -156,6 +157,7 @@ class MemberDefinition:
     brief: str = ""
     tools: ToolLists = NO_LISTS
     peer_description: str = ""
+    depends_on: tuple[str, ...] = ()
 
     def names(self, base: str) -> tuple[str, ...]:
         """The names that the table ``[members.BASE]`` stands for."""
@@ -186,6 +188,7 @@ class MobDefinition:
     groups: Mapping[str, GroupDefinition] = attrs.field(factory=dict)
     supervision: SupervisionDefinition = DEFAULT_SUPERVISION
     limits: LimitsDefinition = NO_LIMITS
+    spawn: SpawnDefinition = NO_SPAWN
     folder: Path = attrs.field(factory=Path, eq=False)
     source: str = attrs.field(default="definition", eq=False)
 
@@ -269,6 +272,7 @@ class MobDefinition:
             "sim",
             "supervision",
             "limits",
+            "spawn",
             "mailbox",
         ):
             del table[key]
@@ -286,7 +290,8 @@ class MobDefinition:
         for tool in table["tools"].values():
             _only_given(tool, approve=UNASKED)
         for member in table["members"].values():
-            _only_given(member, peer_description="", tools={"allow": None, "deny": ()})
+            lists = {"allow": None, "deny": ()}
+            _only_given(member, peer_description="", tools=lists, depends_on=())
         _only_given(table, skills=(), flows={}, groups={})
         _only_given(table["wiring"], directed=(), rules={})
         if self.flows:
@@ -343,6 +348,7 @@ def _read(top: TableReader, folder: Path, source: str) -> MobDefinition:
         groups=read_groups(top),
         supervision=read_supervision(top),
         limits=read_limits(top),
+        spawn=read_spawn(top),
         folder=folder,
         source=source,
     )
@@ -454,6 +460,7 @@ def _read_member(table: TableReader) -> MemberDefinition:
         table.take("brief", str, ""),
         read_lists(table),
         table.take("peer_description", str, ""),
+        table.texts("depends_on"),
     )
     table.done()
     return member

@@ -17,6 +17,7 @@ import attrs
 import trio
 
 from mob.definition import MemberDefinition
+from mob.helpers import is_helper
 from mob.jobs import Job
 from mob.membership import MemberVerbs
 from mob.receipts import EnsureReport, MemberHandle
@@ -112,7 +113,7 @@ class GenerationVerbs(MemberVerbs):
             profiles.update(dict.fromkeys(member.names(base), member.profile))
         self._check_names(profiles)
         rows = self.roster.members
-        retired = tuple(name for name in self.members if name not in profiles)
+        retired = tuple(n for n in self.members if n not in profiles and not is_helper(n))
         changed = tuple(n for n, p in profiles.items() if n in rows and rows[n].profile != p)
         missing = tuple(name for name in profiles if name not in rows)
         for name in retired:

@@ -17,9 +17,10 @@ from mob.boardtools import board_tools
 from mob.budgets import check_run_budget, open_budgets
 from mob.comms.tools import comms_tools
 from mob.context import LoadedSkills
-from mob.definition import MobDefinition, ProfileDefinition
+from mob.definition import MemberDefinition, MobDefinition, ProfileDefinition
 from mob.errors import DefinitionInvalid, Mistake
 from mob.going import REST_TOOL
+from mob.helpers import member_of
 from mob.hooks import LoadedHooks
 from mob.peers import ask_peers
 from mob.tooldefs import ASK, SHELL, ShellDefinition
@@ -33,7 +34,7 @@ from runtime.ids import HarnessId, SessionId
 from runtime.memory import Embedder, Found, Memory, SearchMemory
 from runtime.models.base import Model
 from runtime.session import NO_SPEC, SessionHead, SessionSpec
-from runtime.skills import LoadSkill
+from runtime.skills import LoadSkill, Skills
 from runtime.spawning import SpawnLimits
 from runtime.tools.agents import SpawnAgent
 from runtime.tools.base import Tool, Toolbox
@@ -110,7 +111,7 @@ class Harnesses:
         if head.spec.output_schema is not None:  # asked for by whoever spawned it
             schema = json.loads(head.spec.output_schema)
             config = attrs.evolve(config, rules=attrs.evolve(config.rules, output_schema=schema))
-        told = self._told.get(head.agent_id) if head.agent_id is not None else None
+        told = self._told_of(head.agent_id)
         laid = head.spec.tools if told is None else told.tools.policy & head.spec.tools
         if (laid is EVERY_TOOL or laid == EVERY_TOOL) and not head.spec.approve:
             return config
@@ -132,7 +133,7 @@ class Harnesses:
             raise MobError(unknown)
         skills = skills.preloading(spec.preload_skills)
         toolbox = self._toolbox(mob, profile_name, member, depth)
-        told = self._told.get(member) if member is not None else None
+        told = self._told_of(member)
         instructions = spec.instructions
         if instructions is None:
             own = "" if told is None else told.instructions
@@ -156,6 +157,14 @@ class Harnesses:
             skills,
             self._compacting(profile, first),
         )
+
+    def _told_of(self, member: str | None) -> MemberDefinition | None:
+        """What the table of a member says; of a helper, that of its member."""
+        return None if member is None else self._told.get(member_of(member))
+
+    def skills_of(self, profile: str) -> Skills:
+        """The skills that sessions of a profile may load."""
+        return self._skills.of(profile)
 
     def memory(self, mob: Mob) -> Memory:
         """The memory of the mob, made when it is first asked for."""
@@ -272,7 +281,7 @@ class Harnesses:
     def _peer_tools(self, mob: Mob, member: str) -> list[Tool]:
         by_profile: dict[str, list[str]] = {}
         for peer in mob.wiring.peers_of(member):
-            by_profile.setdefault(mob.roster.members[peer].profile, []).append(peer)
+            by_profile.setdefault(mob.wiring.profile(peer) or "", []).append(peer)
         return [
             ask_peers(
                 mob,

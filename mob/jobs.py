@@ -22,10 +22,11 @@ class Job:
 
     `nested` marks a question asked from inside another member's turn: it is still worked on while
     the mob drains, because the turn that asked cannot end without it. `withdrawn` says why nobody
-    wants the answer any more of a job whose turn has begun; None if somebody does.
+    wants the answer any more of a job whose turn has begun; None if somebody does. `then` is called
+    once when it is settled.
     """
 
-    __slots__ = ("done", "error", "nested", "pending", "record", "withdrawn")
+    __slots__ = ("done", "error", "nested", "pending", "record", "then", "withdrawn")
 
     def __init__(self, pending: PendingInput, nested: bool) -> None:
         self.pending = pending
@@ -34,16 +35,24 @@ class Job:
         self.error: Exception | None = None
         self.done: trio.Event | None = None
         self.withdrawn: str | None = None
+        self.then: Callable[[], None] | None = None
+
+    @property
+    def settled(self) -> bool:
+        return self.record is not None or self.error is not None
 
     def settle(self, record: TurnEnded | None, error: Exception | None = None) -> None:
         self.record = record
         self.error = error
         if self.done is not None:
             self.done.set()
+        if self.then is not None:
+            then, self.then = self.then, None
+            then()
 
     async def result(self) -> TurnResult:
         """Wait for the turn and return its result, or raise what it ended with."""
-        if self.record is None and self.error is None:
+        if not self.settled:
             if self.done is None:
                 self.done = trio.Event()
             await self.done.wait()

@@ -17,7 +17,7 @@ from mob.approvals import ApprovalVerbs
 from mob.errors import MobClosed, MobDestroyed
 from mob.flows.records import FlowEnded
 from mob.flows.runner import FlowRunner
-from mob.generations import GenerationVerbs
+from mob.helping import HelperVerbs
 from mob.lifecycle import UNDER_WAY, MobState, VerbRefused, after
 from mob.receipts import StopReport
 from mob.records import MobCreated, MobStateChanged, RunReported
@@ -36,7 +36,7 @@ UNWIND_S: Final = 5.0
 _log: Final = logging.getLogger("mob")
 
 
-class LifeVerbs(TravelVerbs, GenerationVerbs, ApprovalVerbs):
+class LifeVerbs(TravelVerbs, HelperVerbs, ApprovalVerbs):
     """What `mob.mob.Mob` has of this module."""
 
     _flows: FlowRunner
@@ -103,7 +103,7 @@ class LifeVerbs(TravelVerbs, GenerationVerbs, ApprovalVerbs):
                 for each, head in heads.items()
                 if head.lineage.parent is not None and self.realm.running(each) is not None
             ]
-            activations.halt()
+            await self._halt()
             stuck = await self._unwound()
             # What turns that were cut off had queued belongs to what is saved.
             await self.realm.store.barrier()
@@ -201,7 +201,7 @@ class LifeVerbs(TravelVerbs, GenerationVerbs, ApprovalVerbs):
             self._flows.pause()
             with trio.move_on_after(grace_s):
                 await self._settled()
-            self._activations.halt()
+            await self._halt()
             for name in await self._unwound():
                 _log.warning("%s does not let itself be cancelled, and leaving waits for it", name)
             await self._close_gates(saved=False)
@@ -231,6 +231,14 @@ class LifeVerbs(TravelVerbs, GenerationVerbs, ApprovalVerbs):
 
         self._nursery.start_soon(stop, name="escalation")
 
+    async def _halt(self) -> None:
+        """Cancel what is at work, dependents first."""
+        activations = self._activations
+        if activations.supervisors.dependencies is not None:
+            activations.halted = True
+            await activations.supervisors.dependencies.cut(UNWIND_S)
+        activations.halt()
+
     async def _unwound(self) -> tuple[str, ...]:
         """Park until all that was cut off has unwound, for `UNWIND_S` seconds at most; then give up
         on the rest, and return whose it is. What has ended and waits for the disk has unwound."""
@@ -248,6 +256,11 @@ class LifeVerbs(TravelVerbs, GenerationVerbs, ApprovalVerbs):
 
     def _go_on(self) -> None:
         """Begin, or go on with, all that there is to do."""
+        dependencies = self._activations.supervisors.dependencies
+        if not self._closed:
+            self._sweep_helpers()
+            if dependencies is not None:
+                dependencies.hold()
         self._activations.wake(halted=self._closed)
         if not self._closed:
             self._flows.go_on()

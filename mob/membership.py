@@ -11,8 +11,9 @@ from collections.abc import Iterable, Sequence
 import trio
 
 from mob.checks import NAME
-from mob.comms.announcing import Announcing
 from mob.errors import MemberExists
+from mob.helpers import is_helper
+from mob.joining import Joining
 from mob.receipts import MemberHandle
 from mob.records import MemberRetired, MemberSpawned
 from runtime.errors import MobError, SessionError
@@ -22,7 +23,7 @@ from runtime.session import NO_SPEC
 from stores import StoreError
 
 
-class MemberVerbs(Announcing):
+class MemberVerbs(Joining):
     """What `mob.mob.Mob` has of this module."""
 
     def session_of(self, member: str) -> SessionId:
@@ -123,13 +124,19 @@ class MemberVerbs(Announcing):
         while name in self._renewing:
             await self._renewing[name].wait()
             self._admit("retire")
+        if name not in self._leaving:
+            if name in self.roster.retired and name not in self.roster.members:
+                return
+            self._row(name, fence)
+        await self._leave(name, reason)
+
+    async def _leave(self, name: str, reason: str) -> None:
+        """Remove a member that is there, or wait until it has gone if it leaves already."""
         if name in self._leaving:
             while name in self._leaving:
                 await self._leaving[name].wait()
             return
-        if name in self.roster.retired and name not in self.roster.members:
-            return
-        row = self._row(name, fence)
+        row = self._row(name)
         self._activations.leave(name)
         ended_below = self._leaving[name] = trio.Event()
         await self.realm.background.end(row.session_id)
@@ -137,10 +144,9 @@ class MemberVerbs(Announcing):
         # Of a quarantined session nothing is recorded any more; the member goes all the same.
         damaged = row.session_id in self.realm.state.quarantined
         ended = [] if damaged else self.realm.archive_records(row.session_id, reason)
+        told = () if is_helper(name) else self._left_notices(name)
         try:
-            ticket = self.realm.append(
-                *ended, MemberRetired(name, reason, now), *self._left_notices(name)
-            )
+            ticket = self.realm.append(*ended, MemberRetired(name, reason, now), *told)
             if name in self._leaving:
                 self._leaving[name] = ticket
         except StoreError:
@@ -153,8 +159,9 @@ class MemberVerbs(Announcing):
     # -- inside ----------------------------------------------------------------------------
 
     def _member_spawned(self, record: MemberSpawned) -> None:
-        self._joining.discard(record.name)
-        self._harnesses.forget()
+        self._entered(record.name)
+        if not is_helper(record.name):
+            self._harnesses.forget()
 
     def _member_retired(self, record: MemberRetired) -> None:
         self._leaving.pop(record.name, None)

@@ -8,15 +8,15 @@ kept (`runtime.inputs` does). The other verbs about messages are in `mob.comms.s
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import Any, TypeVar
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from typing import Any, Final, TypeVar
 
 import trio
 
 from mob.comms.settings import WAIT
-from mob.core import MobCore
 from mob.errors import AskCycle, MailboxFull, NotWired
 from mob.jobs import Job, size_of
+from mob.joining import Joining, Newcomer
 from mob.receipts import MemberHandle
 from mob.roster import Member
 from runtime.compaction import Compacted, compact_now
@@ -27,8 +27,11 @@ from runtime.results import TurnResult
 
 T = TypeVar("T")
 
+#: Around what is let in for members that are there.
+_NOBODY: Final[AbstractContextManager[tuple[Any, ...]]] = nullcontext(())
 
-class MessageVerbs(MobCore):
+
+class MessageVerbs(Joining):
     """What `mob.mob.Mob` has of this module."""
 
     async def ask(
@@ -55,7 +58,7 @@ class MessageVerbs(MobCore):
             AgentError: the turn failed or was interrupted.
         """
         self._admit("ask")
-        row = self._row(member, fence)
+        row = self._row_or_newcomer(member, fence)
         named = self._known_skills(row, skills)
 
         def put(row: Member, *, granted: bool) -> Callable[[], Awaitable[TurnResult]]:
@@ -141,16 +144,22 @@ class MessageVerbs(MobCore):
 
     # -- inside ----------------------------------------------------------------------------
 
-    def _check_edge(self, sender: str, to: str) -> None:
-        """Raises `NotWired` if the member may not send to the other."""
-        rule = self.wiring.may_send(sender, to)
+    def _check_edge(self, sender: str, to: str, row: Member | None = None) -> None:
+        """Raises `NotWired` if the member may not send to the other, whose row may be one to be."""
+        wiring = self.wiring
+        if isinstance(row, Newcomer):
+            wiring = wiring.of({sender: self._row(sender).profile, to: row.profile})
+        rule = wiring.may_send(sender, to)
         if not rule.allows:
             raise NotWired(sender, to, rule.value)
 
     def _known_skills(self, row: Member, skills: Sequence[str]) -> tuple[str, ...]:
         if not skills:
             return ()
-        reason = self._configured(row).skills.unknown(skills)
+        if isinstance(row, Newcomer):
+            reason = self._harnesses.skills_of(row.profile).unknown(skills)
+        else:
+            reason = self._configured(row).skills.unknown(skills)
         if reason is not None:
             raise SessionError(f"{reason}; nothing was sent", row.session_id)
         return tuple(skills)
@@ -212,15 +221,17 @@ class MessageVerbs(MobCore):
             key is None or not self.realm.inputs.known(row.session_id, key)
         ):
             self._limits.check_turn(row)
-        admission = self.realm.inputs.accept(
-            row.session_id,
-            text,
-            sender=sender,
-            idempotency_key=key,
-            skills=skills,
-            steer=steer,
-            also=also,
-        )
+        with self._entering((row,)) if isinstance(row, Newcomer) else _NOBODY as before:
+            admission = self.realm.inputs.accept(
+                row.session_id,
+                text,
+                sender=sender,
+                idempotency_key=key,
+                skills=skills,
+                steer=steer,
+                also=also,
+                before=before,
+            )
         return admission, self._queued(row, admission, nested=nested)
 
     def _queued(self, row: Member, admission: Admission, *, nested: bool) -> Job | None:
@@ -229,6 +240,9 @@ class MessageVerbs(MobCore):
         if pending is None:
             return None
         live = self._activations.live(row)
+        dependencies = self._activations.supervisors.dependencies
+        if nested and dependencies is not None:
+            dependencies.release(live)
         if pending.idempotency_key is not None:
             for job in live.jobs:
                 if job.pending.input_id == pending.input_id:

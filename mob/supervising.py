@@ -15,12 +15,14 @@ import trio
 
 from mob.groups import SUPERVISOR, GroupTree, RestartThese, StopMob, TellMember, decide_group
 from mob.jobs import Job
+from mob.supervision import GiveUp, Restart
 from runtime.ids import InputId
 from runtime.records import InputAccepted
 from runtime.session import PendingInput
 
 if TYPE_CHECKING:
     from mob.activation import Activations
+    from mob.dependencies import Dependencies
     from mob.jobs import LiveMember
     from mob.records import MemberExited
     from mob.roster import Roster
@@ -58,6 +60,8 @@ class Supervisors:
         self._recent: Mapping[str, tuple[float, ...]] = {}
         #: Stops the mob; set by whoever has that verb.
         self.stop: Callable[[str], None] = lambda reason: None
+        #: None if no member depends on another.
+        self.dependencies: Dependencies | None = None
 
     def recall(self) -> None:
         """Count what the journal knows of restarts before this process, as old as the wall clock
@@ -99,6 +103,12 @@ class Supervisors:
             action = StopMob(action.group, f"{action.reason}; {action.member!r} is not there")
         reason = action.reason
         return Failure(carry_out=lambda: self.stop(reason), reason=reason, stops=True)
+
+    def told(self, live: LiveMember, above: Failure, decision: Restart | GiveUp) -> tuple[Any, ...]:
+        """What belongs into the commit that records the failure of `live`."""
+        if self.dependencies is None or not isinstance(decision, GiveUp):
+            return above.records
+        return (*above.records, *self.dependencies.told(live.row.name, decision.reason))
 
     def _restart(self, names: tuple[str, ...], cause: str) -> None:
         for name in names:

@@ -111,6 +111,7 @@ class TravelVerbs(MobCore):
 
     def _check_idle(self) -> None:
         at_work = [*self.at_work, *self._joining, *self._leaving, *self._renewing]
+        at_work += [each.name for each in self._helping.values() if each.leaving]
         if self.realm.background.running:
             at_work.append("children in the background")
         at_work += [f"flow {run_id}" for run_id in self._flows.under_way()]

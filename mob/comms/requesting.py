@@ -113,9 +113,9 @@ class RequestVerbs(SendVerbs):
             request_id = InputId(f"r-{hashlib.sha256(key.encode()).hexdigest()[:32]}")
             if self._awaiting.knows(request_id):
                 return request_id
-        row = self._row(to)
+        row = self._row_or_newcomer(to)
         if sender is not None:
-            self._check_edge(sender, to)
+            self._check_edge(sender, to, row)
             if nested and self._activations.waits_for(to, sender):
                 raise AskCycle(sender, to)
         whole = f"[request {request_id}] {text}"

@@ -13,6 +13,8 @@ import enum
 from collections.abc import Callable, Collection, Mapping
 from typing import Final, Protocol
 
+from mob.helpers import is_helper
+
 
 class Rule(enum.Enum):
     """Why one may send to another, or why not. The value says it in words."""
@@ -20,6 +22,7 @@ class Rule(enum.Enum):
     ITSELF = "nobody sends to itself"
     NO_SENDER = "the sender is no member"
     NO_RECIPIENT = "the recipient is no member"
+    HELPER = "helpers send to nobody but with their answer, and nobody sends to them"
     WIRED = "they were wired"
     UNWIRED = "they were unwired"
     DECLARED = "the mob file has an edge for it"
@@ -73,6 +76,8 @@ def _members(wires: Wires, sender: str, recipient: str) -> Rule | None:
         return Rule.NO_SENDER
     if wires.profile(recipient) is None:
         return Rule.NO_RECIPIENT
+    if is_helper(sender) or is_helper(recipient):
+        return Rule.HELPER
     return Rule.ITSELF if sender == recipient else None
 
 

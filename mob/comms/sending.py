@@ -62,7 +62,7 @@ class SendVerbs(MessageVerbs):
         """
         self._admit("send")
         _check_mode(mode)
-        named = self._known_skills(self._row(to, fence), skills)
+        named = self._known_skills(self._row_or_newcomer(to, fence), skills) if skills else ()
         letter = Letter(sender, text, intent, mode, idempotency_key, named)
         return await self.post("send", to, letter, when_full=when_full, fence=fence)
 
@@ -91,7 +91,7 @@ class SendVerbs(MessageVerbs):
         if sender is not None:
             self._row(sender)
         if to is None:
-            to = self.members if sender is None else self.wiring.peers_of(sender)
+            to = tuple(self.wiring.names) if sender is None else self.wiring.peers_of(sender)
         found: dict[str, Receipt | MobError] = dict.fromkeys(to, MobError("not sent"))
         rows: list[tuple[Member, Letter]] = []
         full: list[tuple[str, Letter]] = []
@@ -100,6 +100,7 @@ class SendVerbs(MessageVerbs):
             letter = Letter(sender, text, intent, QUEUE, key)
             try:
                 row = self._recipient(name, letter)
+                self._check_newcomers([row, *[each for each, _ in rows]])
                 if self._is_silent(row, letter) or self._is_known(row, letter):
                     full.append((name, letter))  # one by one: it waits for nobody
                 else:
@@ -159,12 +160,14 @@ class SendVerbs(MessageVerbs):
 
     async def _post_all(self, letters: Sequence[tuple[Member, Letter]]) -> dict[str, Receipt]:
         """Send letters, for which there is room, in one commit."""
-        admissions = self.realm.inputs.accept_all(
-            [
-                (row.session_id, peering.worded(each.intent, each.text), each.sender, each.key)
-                for row, each in letters
-            ]
-        )
+        with self._entering([row for row, _ in letters]) as before:
+            admissions = self.realm.inputs.accept_all(
+                [
+                    (row.session_id, peering.worded(each.intent, each.text), each.sender, each.key)
+                    for row, each in letters
+                ],
+                before,
+            )
         for (row, _), admission in zip(letters, admissions, strict=True):
             self._queued(row, admission, nested=False)
         return {
@@ -184,11 +187,11 @@ class SendVerbs(MessageVerbs):
     def _recipient(self, to: str, letter: Letter, fence: MemberHandle | None = None) -> Member:
         """The row of the recipient, to whom the letter may go: one that was sent before, with its
         key, is joined whatever became of the wiring. Raises as `send`."""
-        row = self._row(to, fence)
+        row = self._row_or_newcomer(to, fence)
         if letter.sender is not None:
             self._row(letter.sender)
             if not self._is_known(row, letter):
-                self._check_edge(letter.sender, to)
+                self._check_edge(letter.sender, to, row)
         return row
 
     def _is_known(self, row: Member, letter: Letter) -> bool:
@@ -208,9 +211,10 @@ class SendVerbs(MessageVerbs):
         known = self._is_known(row, letter)
         if not known:
             self._asides.check(row, size_of(text), self._boxes[row.profile])
-        admission = self.realm.inputs.accept_context(
-            row.session_id, text, letter.sender, letter.key
-        )
+        with self._entering((row,)) as before:
+            admission = self.realm.inputs.accept_context(
+                row.session_id, text, letter.sender, letter.key, before
+            )
         accepted = admission.pending or admission.settled
         assert accepted is not None
         if letter.key is not None and not is_of(accepted.input_id, text):

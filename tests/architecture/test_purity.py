@@ -31,6 +31,7 @@ PURE = (
     "mob.flows.state",
     "mob.flows.templates",
     "mob.folding",
+    "mob.helpers",
     "mob.lifecycle",
     "mob.records",
     "mob.roster",

@@ -25,6 +25,7 @@ from mob.records import (
 from mob.roster import Roster
 from runtime.errors import WrittenLater
 from runtime.ids import SessionId
+from runtime.records import RUNTIME_RECORDS, SessionForked
 from runtime.state import RealmState
 
 #: Those of comms and of flows are in files of their own, such as tests/mob/comms/test_layouts.py.
@@ -136,3 +137,14 @@ def test_the_rows_of_a_roster_never_change(records: list[Any], layout: dict[byte
 def test_a_row_from_a_later_version_is_refused() -> None:
     with pytest.raises(WrittenLater, match="upgrade trio-mob"):
         a_roster().load(b"mob", b"\x92\x02\xa4team")
+
+
+def test_a_fork_of_a_helper_says_whose_it_is() -> None:
+    """CONTRACTS 6.9: frozen; a fork of nobody's is stored as before."""
+    stored = bytes.fromhex(
+        "89aa73657373696f6e5f6964a27339a6736f75726365a27331a57469746c65a3617e31a46865616428a57475726e7307a5746f74616c0ea56c696e6b73940c032804a561745f6e7312a86167656e745f6964a3617e31"
+    )
+    (forks,) = [each for each in RUNTIME_RECORDS if each.cls is SessionForked]
+    forked = forks.unpack(stored)
+    assert forked.agent_id == "a~1"
+    assert forks.pack(forked) == stored
