@@ -257,5 +257,6 @@ async def decide_now(world: World, mob: Mob) -> bool:
             else:
                 await mob.deny(call.key, by="whoever is left")
         except (ApprovalNotFound, ApprovalRefused):
-            continue  # somebody was faster, or its turn has ended
+            # Somebody was faster, or its turn has ended; what they said may be on its way still.
+            await mob.realm.store.barrier()
     return bool(waiting)
