@@ -186,6 +186,12 @@ _CLAIMED = _all(
     lambda mob: mob.board.claim("t1", "a", key="mine"),
 )
 
+
+def _helped(seen: dict[str, Any]) -> bool:
+    """A helper is made with its question, answers, and leaves with the next commit."""
+    return any("~" in name for name, *_ in seen["members"])
+
+
 CASES: tuple[Case, ...] = (
     Case("create", "start", nothing, shows=False, creates=True),
     Case("spawn", "spawn", _verb(lambda mob: mob.spawn("d", profile="q")), again=(MemberExists,)),
@@ -214,6 +220,18 @@ CASES: tuple[Case, ...] = (
         "spawn",
         _verb(lambda mob: mob.ensure({"a": "q", "c": "q", "t": "t", "d": "p"})),
         between=_ensured,
+    ),
+    Case(
+        "spawn_helper",
+        "ask",
+        _verb(lambda mob: mob.spawn_helper("a", "hello", key="h")),
+        between=_helped,
+    ),
+    Case(
+        "fork_helper",
+        "ask",
+        _verb(lambda mob: mob.fork_helper("a", "hello", key="h")),
+        between=_helped,
     ),
     Case("wire", "wire", _verb(lambda mob: mob.wire("a", "c"))),
     Case("wire, one way", "wire", _verb(lambda mob: mob.wire("c", "a", directed=True))),
