@@ -9,5 +9,6 @@ from __future__ import annotations
 from typing import Final
 
 from mob.simulation.additions import Addition
+from mob.simulation.switchboard import COMMS
 
-ADDITIONS: Final[tuple[Addition, ...]] = ()
+ADDITIONS: Final[tuple[Addition, ...]] = (COMMS,)

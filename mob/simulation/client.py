@@ -40,6 +40,10 @@ _Promised = TypeVar("_Promised", bound="promises.Promise")
 _REFUSALS: Final = (VerbRefused, MobClosed, SessionBusy)
 
 
+#: Virtual seconds that a sender waits for room.
+_PATIENCE_S: Final = 60.0
+
+
 @final
 class Client:
     """Callers of the world's newest process. Every verb returns None if there was no answer."""
@@ -74,7 +78,9 @@ class Client:
         async def call(mob: Mob) -> promises.Sent:
             return promises.Sent(await mob.send(member, text, idempotency_key=key), text, key)
 
-        sent = await self._call("send", call)
+        sent: promises.Sent | None = None
+        with trio.move_on_after(_PATIENCE_S):  # it may have to wait for room
+            sent = await self._call("send", call)
         return None if sent is None else sent.receipt
 
     async def send_again(self, member: str, text: str, *, key: str, times: int) -> None:

@@ -108,6 +108,10 @@ def turns_say_what_was_sent(ledger: Ledger, written: Written) -> str | None:
             if not any(_is_said(known, message) for message in record.messages):
                 return f"input {input_id} says {known.text!r:.80}, and no message of the turn does"
             continue
+        if ledger.exchange.steers(known.input_id):
+            if not any(_is_told(known, message) for message in record.messages):
+                return f"input {input_id} says {known.text!r:.80}, and no message of the turn does"
+            continue
         said = record.messages[index] if index < len(record.messages) else None
         if (
             not isinstance(said, UserMessage)
@@ -120,6 +124,15 @@ def turns_say_what_was_sent(ledger: Ledger, written: Written) -> str | None:
 
 def _is_said(known: KnownInput, message: Message) -> bool:
     return isinstance(message, SystemMessage) and message.text == known.text
+
+
+def _is_told(known: KnownInput, message: Message) -> bool:
+    """Whether this is the message of one that steered the turn, or began it."""
+    return (
+        isinstance(message, UserMessage)
+        and message.sender == known.sender
+        and message.text.startswith(known.text)
+    )
 
 
 def an_interrupt_is_not_lost(ledger: Ledger, written: Written) -> str | None:

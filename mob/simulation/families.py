@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
+from mob.comms.records import MembersUnwired, MembersWired
 from mob.mob import Mob
 from mob.records import (
     MemberExited,
@@ -22,6 +23,8 @@ from mob.simulation.facts import Batch, Written, waits
 from mob.simulation.ledger import Ledger
 from runtime.approvals import ApprovalUsed
 from runtime.contexts import CompactionFailed, ContextCompacted
+from runtime.messages import CONTEXT
+from runtime.peering import SOURCE
 from runtime.records import (
     InputAbandoned,
     InputAccepted,
@@ -267,6 +270,10 @@ _WORK: Final = (
 )
 
 
+#: What may be done to a mob at rest that its members are told of.
+_OF_PEERS: Final = (MembersWired, MembersUnwired, MemberRetired)
+
+
 def a_stopped_mob_does_nothing(ledger: Ledger, batch: Batch) -> str | None:
     """CONTRACTS 5.9, 5.11, 5.13: between stop and resume no input is taken, no turn goes on, no
     member joins, no child is made and no snapshot is written."""
@@ -276,7 +283,7 @@ def a_stopped_mob_does_nothing(ledger: Ledger, batch: Batch) -> str | None:
         if isinstance(record, MobStateChanged):
             state = record.state
         elif state in AT_REST and (
-            isinstance(record, _WORK)
+            (isinstance(record, _WORK) and not _is_notice(record, batch))
             or (isinstance(record, TurnEnded) and record.input_ids)
             or (isinstance(record, SessionCreated) and record.lineage.parent is not None)
         ):
@@ -287,6 +294,15 @@ def a_stopped_mob_does_nothing(ledger: Ledger, batch: Batch) -> str | None:
             if isinstance(operation, Put) and operation.key.startswith(prefix):
                 return f"the mob is {state}, and a snapshot is written: {operation.key!r}"
     return None
+
+
+def _is_notice(record: object, batch: Batch) -> bool:
+    """Whether members are told who their peers are, in the commit that made them others."""
+    return (
+        isinstance(record, InputAccepted)
+        and record.sender == f"{CONTEXT}: {SOURCE}"
+        and any(isinstance(each.record, _OF_PEERS) for each in batch.written)
+    )
 
 
 def names_are_members_names(ledger: Ledger, written: Written) -> str | None:

@@ -91,7 +91,11 @@ def one_turn_is_in_flight(ledger: Ledger, written: Written) -> str | None:
     if session.harness == HARNESS and _failed_within(record, partial.inputs):
         return None  # a run that a caller applies leaves its inputs queued
     later = record.input_ids[len(partial.inputs) :]
-    told = all(is_context(ledger.inputs[each].sender) for each in later if each in ledger.inputs)
+    told = all(
+        is_context(ledger.inputs[each].sender) or ledger.exchange.steers(each)
+        for each in later
+        if each in ledger.inputs
+    )
     if (*partial.inputs, *later) != record.input_ids or not told:
         return f"run {record.run_id} is on inputs {record.input_ids}, it was on {partial.inputs}"
     return None

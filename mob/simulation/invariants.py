@@ -24,6 +24,7 @@ from typing import Any, Final, Literal, overload
 
 import attrs
 
+from mob.comms.records import RequestSent, RequestSettled
 from mob.records import MOB_RECORDS, MemberExited, MemberRetired, MemberSpawned, MobStateChanged
 from mob.simulation import (
     accounts,
@@ -33,6 +34,7 @@ from mob.simulation import (
     families,
     histories,
     hosted,
+    mailing,
     promises,
     recall,
     receipts,
@@ -131,6 +133,17 @@ INVARIANTS: Final[dict[str, Invariant]] = {
     ),
     "what_waits_has_no_result": _of(decisions.what_waits_has_no_result, TurnProgressed, TurnEnded),
     "a_turn_that_waits_is_not_over": _of(decisions.a_turn_that_waits_is_not_over, TurnEnded),
+    "messages_go_along_edges": _of(mailing.messages_go_along_edges, InputAccepted),
+    "mailboxes_are_bounded": _of(mailing.mailboxes_are_bounded, InputAccepted),
+    "requests_come_with_their_messages": _of(
+        mailing.requests_come_with_their_messages, RequestSent
+    ),
+    "requests_are_settled_once": _of(mailing.requests_are_settled_once, RequestSettled),
+    "deadlines_are_not_early": _of(mailing.deadlines_are_not_early, RequestSettled),
+    "what_steers_goes_with_the_next_turn": _of(
+        mailing.what_steers_goes_with_the_next_turn, TurnEnded
+    ),
+    "silence_wakes_nobody": _of(mailing.silence_wakes_nobody, TurnEnded),
     "a_run_is_applied_once": _of(receipts.a_run_is_applied_once, RunApplied),
     "attempts_are_bounded": _of(receipts.attempts_are_bounded, InputsRequeued, InputAbandoned),
     "context_is_said_once": _of(staged.context_is_said_once, TurnEnded),
@@ -181,6 +194,9 @@ INVARIANTS: Final[dict[str, Invariant]] = {
     ),
     "what_sessions_were_told_is_on_disk": Invariant(
         Moment.PROMISE, staged.what_sessions_were_told_is_on_disk
+    ),
+    "what_senders_were_told_is_on_disk": Invariant(
+        Moment.PROMISE, mailing.what_senders_were_told_is_on_disk
     ),
     "what_needs_approval_runs_as_decided": Invariant(
         Moment.PROMISE, decisions.what_needs_approval_runs_as_decided

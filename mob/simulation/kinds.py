@@ -50,6 +50,8 @@ class FaultKind(enum.Enum):
     PAUSE = "process.pause"
     #: It dies while tool calls wait for approval, or while decisions are on their way.
     CRASH_WHILE_WAITING = "process.crash_while_waiting"
+    #: It dies while senders wait for room in a mailbox, and requests for their replies.
+    CRASH_WHILE_SENDING = "process.crash_while_sending"
 
     # A model call (`mob.simulation.models`).
     #: An error that may pass.
@@ -134,6 +136,8 @@ class FaultKind(enum.Enum):
     SESSION_STORM = "control.session_storm"
     #: One run is applied by many at once, who go away, while the mob stops or dies.
     APPLY_STORM = "control.apply_storm"
+    #: One pair of members is wired and unwired by many at once while messages go along it.
+    WIRING_STORM = "control.wiring_storm"
 
     # Messages (the workload, and models for the peer that is asked).
     #: A peer takes minutes to answer a question.
@@ -142,6 +146,8 @@ class FaultKind(enum.Enum):
     MESSAGE_DUPLICATE = "message.duplicate"
     #: A message of hundreds of kilobytes.
     MESSAGE_HUGE = "message.huge"
+    #: Many messages come at once to a mailbox that has room for few.
+    FULL_MAILBOX = "message.full_mailbox"
     #: Two texts of system context come at once under one key.
     CONTEXT_CONFLICT = "message.context_conflict"
 
@@ -154,6 +160,9 @@ class FaultKind(enum.Enum):
         """The part before the dot."""
         return self.value.partition(".")[0]
 
+
+#: The verbs about wiring and requests that have crash points.
+COMMS_VERBS: Final = ("wire", "unwire", "broadcast", "request", "reply")
 
 #: Where a directed crash may strike, and what has just happened there.
 CRASH_POINTS: Final[Mapping[str, str]] = {
@@ -177,5 +186,7 @@ CRASH_POINTS: Final[Mapping[str, str]] = {
     "apply.done": "`apply_runtime_turn` has returned",
     "context.begun": "`append_system_context` was called",
     "context.done": "`append_system_context` has returned",
+    **{f"{verb}.begun": f"`{verb}` was called" for verb in COMMS_VERBS},
+    **{f"{verb}.done": f"`{verb}` has returned" for verb in COMMS_VERBS},
     "opened": "a process has opened the mob and taken its work up",
 }

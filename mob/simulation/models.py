@@ -30,6 +30,7 @@ from runtime.messages import (
     CONTINUED,
     CORRECTED,
     Message,
+    SystemMessage,
     ToolCall,
     ToolResult,
     Usage,
@@ -52,6 +53,9 @@ _BESIDE: Final = 0.6
 DEAF_S: Final = 3.0
 #: Characters of an answer that is far too long.
 _HUGE: Final = 300_000
+_REQUEST_ID: Final = re.compile(r"\[request ([^\]]+)\]")
+_PEER: Final = re.compile(r"(?:peer|Peer|are:|;) ([\w-]+)")
+_PEER_NAME: Final = re.compile(r'"name": "([^"]+)"')
 _TASK_ID: Final = re.compile(r'"task_id": "([^"]+)"')
 #: Senders of what a turn tells its own model.
 _OF_THE_TURN: Final = (CORRECTED, CONTINUED, CALL_CUT)
@@ -197,7 +201,11 @@ class SimModel:
         self, request: ModelRequest, properties: Mapping[str, Any], index: int
     ) -> Iterator[tuple[str, Any]]:
         """What a call says about children in the background."""
-        if "mode" in properties:
+        if "to" in properties and (peers := _peers(request.messages)):
+            yield "to", peers[int(self._unit(request, "peer", index) * len(peers))]
+            if "mode" in properties and self._unit(request, "steer", index) < _BESIDE:
+                yield "mode", "steer"
+        elif "mode" in properties:
             beside = self._unit(request, "mode", index) < _BESIDE
             yield "mode", "background" if beside else "foreground"
             apart = self._unit(request, "lifetime", index) < _BESIDE
@@ -205,6 +213,11 @@ class SimModel:
         if "task_id" in properties:
             known = _tasks(request.messages) or ("nobody",)
             yield "task_id", known[int(self._unit(request, "task", index) * len(known))]
+        if "request_id" in properties:
+            open_ = _requests(request.messages) or ("nobody",)
+            yield "request_id", open_[int(self._unit(request, "request", index) * len(open_))]
+        if "deadline_s" in properties:
+            yield "deadline_s", round(1 + 30 * self._unit(request, "deadline", index), 2)
         if "timeout_s" in properties:
             yield "timeout_s", round(30 * self._unit(request, "timeout", index), 2)
 
@@ -370,6 +383,26 @@ def _tasks(messages: Sequence[Message]) -> tuple[str, ...]:
     for message in messages[-40:]:
         if isinstance(message, ToolResult):
             found.update(dict.fromkeys(_TASK_ID.findall(message.text)))
+    return tuple(found)
+
+
+def _requests(messages: Sequence[Message]) -> tuple[str, ...]:
+    """The ids of the requests that came lately, oldest first."""
+    found: dict[str, None] = {}
+    for message in messages[-40:]:
+        if isinstance(message, UserMessage):
+            found.update(dict.fromkeys(_REQUEST_ID.findall(message.text)))
+    return tuple(found)
+
+
+def _peers(messages: Sequence[Message]) -> tuple[str, ...]:
+    """The peers that the model was told of lately, oldest first."""
+    found: dict[str, None] = {}
+    for message in messages[-40:]:
+        if isinstance(message, SystemMessage):
+            found.update(dict.fromkeys(_PEER.findall(message.text)))
+        elif isinstance(message, ToolResult) and message.name == "peers":
+            found.update(dict.fromkeys(_PEER_NAME.findall(message.text)))
     return tuple(found)
 
 

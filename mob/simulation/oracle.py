@@ -104,6 +104,7 @@ class Oracle:
         if self._definition is not None and self._definition.id == ledger.mob_id:
             ledger.accounts.opening(ledger, self._definition, at_s)
             ledger.rounds.opening(self._definition)
+            ledger.exchange.opening(self._definition)
 
     def recovered(self, process: int, mob: Mob) -> None:
         """`open_mob` has made `mob`. What it knows is compared with all that its records say."""

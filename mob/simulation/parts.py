@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mob.simulation.accounts import Accounts
+from mob.simulation.exchange import Exchange
 from mob.simulation.facts import Written
 from mob.simulation.questions import Questions
 from mob.simulation.receipts import Receipts
@@ -24,5 +25,9 @@ class Parts:
         #: What was spent, and what hooks were asked and said.
         self.accounts = Accounts()
         self.rounds = Rounds()
+        #: Who may send to whom, what waits for whom, and requests.
+        self.exchange = Exchange()
         #: Which record is told to which parts, beside what the ledger itself makes of it.
-        self.listeners: tuple[Mapping[type, Callable[[Written, Any], None]], ...] = ()
+        self.listeners: tuple[Mapping[type, Callable[[Written, Any], None]], ...] = (
+            self.exchange.table,
+        )

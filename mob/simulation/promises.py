@@ -21,6 +21,7 @@ from mob.receipts import Receipt
 from mob.simulation.accounts import ModelCalled
 from mob.simulation.facts import KnownInput, KnownTurn, ToolRan
 from mob.simulation.ledger import Ledger
+from mob.simulation.mailing import Mailed
 from mob.simulation.recall import Searched
 from mob.simulation.receipts import Applied, GivenUp, Queued
 from mob.simulation.rounds import HookAnswered, HookAsked
@@ -234,6 +235,7 @@ Promise: TypeAlias = (
     | HookAsked
     | HookAnswered
     | Searched
+    | Mailed
 )
 
 

@@ -93,6 +93,8 @@ class World:
         self.scope: Final = trio.CancelScope()
         #: Those who finish what nobody drives when a run heals; each says whether there was any.
         self.caretakers: Final[list[Callable[[Mob], Awaitable[bool]]]] = []
+        #: Those who help while a run heals, beside whoever decides, until all is idle.
+        self.helpers: Final[list[Callable[[Process], Awaitable[None]]]] = []
         self._keep = keep
         self._options: dict[str, Any] = {}
         disk.listeners.append(self._committed)
@@ -321,6 +323,8 @@ async def _finished(world: World, process: Process) -> None:
         async with trio.open_nursery() as nursery:
             # A call that waits for approval waits for ever if nobody decides.
             nursery.start_soon(decide_all, world, process)
+            for help_out in world.helpers:
+                nursery.start_soon(help_out, process)
             await mob.wait_idle()
             nursery.cancel_scope.cancel()
         found = await decide_now(world, mob)

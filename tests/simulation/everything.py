@@ -63,6 +63,8 @@ BRANCHES: Final = (
     "approval.approved", "approval.edited", "approval.denied", "approval.decided_elsewhere",
     "approval.decided_while_stopped", "approval.begun_elsewhere", "approval.cut_off",
     "run.applied", "run.queued_again", "run.given_up", "run.continued_elsewhere",
+    "wiring.changed", "message.steered", "message.silent", "message.between_members",
+    "request.replied", "request.passed", "request.failed", "request.ended_elsewhere",
     "context.said", "guest.turn", "guest.told_by_peer", "guest.archived",
     "guest.hosted",
 )  # fmt: skip
@@ -92,6 +94,7 @@ def _count_journal(world: World) -> None:
                 _count_turn(world, record)
         _count_questions(count, ledger)
         _count_guests(count, ledger)
+        _count_exchange(count, ledger)
 
 
 def _count_guests(count: Counter[str], ledger: Ledger) -> None:
@@ -129,6 +132,22 @@ def _count_hosted(count: Counter[str], ledger: Ledger) -> None:
     for known in ledger.inputs.values():
         told = known.session_id in hosted and known.sender == "outside"
         count["guest.hosted"] += told and bool(known.turn)
+
+
+def _count_exchange(count: Counter[str], ledger: Ledger) -> None:
+    """What became of edges, of messages between members, and of requests."""
+    exchange = ledger.exchange
+    count["wiring.changed"] += len(exchange.changed)
+    for known in ledger.inputs.values():
+        count["message.steered"] += bool(known.turn) and exchange.steers(known.input_id)
+        count["message.between_members"] += bool(known.turn) and known.sender in exchange.ever
+        count["message.silent"] += bool(known.turn) and " (fyi): " in known.text
+    for request in exchange.requests.values():
+        how = "failed" if request.how in ("unwired", "left") else request.how
+        count[f"request.{how}"] += 1
+        count["request.ended_elsewhere"] += request.how is not None and (
+            request.process != request.sent_by
+        )
 
 
 def _count_questions(count: Counter[str], ledger: Ledger) -> None:

@@ -18,6 +18,7 @@ from tests.simulation import (  # noqa: F401 they register their cases
     bad_decisions,
     bad_guests,
     bad_journals,
+    bad_mailing,
     bad_promises,
 )
 from tests.simulation.cases import CASES

@@ -20,12 +20,15 @@ def test_some_runs_have_budgets_hooks_and_memory_and_some_have_none() -> None:
         profiles = mob.profiles.values()
         bounded = mob.budget is not None or any(each.budget for each in profiles)
         remembers = any(each.memory for each in profiles)
+        writes = any(each.comms.tools for each in profiles)
         counts["budget"] += bounded
+        counts["comms"] += writes
         counts["hooks"] += bool(mob.hooks)
         counts["memory"] += remembers
-        counts["nothing"] += not (bounded or mob.hooks or remembers)
-        assert mob.blueprint() == default_definition().blueprint() or remembers
-    assert all(counts[each] >= 10 for each in ("budget", "hooks", "memory", "nothing")), counts
+        counts["nothing"] += not (bounded or mob.hooks or remembers or writes)
+        assert mob.blueprint() == default_definition().blueprint() or remembers or writes
+    assert all(counts[each] >= 10 for each in ("budget", "hooks", "memory", "comms")), counts
+    assert counts["nothing"] >= 6, counts
 
 
 def test_the_other_steps_are_those_of_a_run_without() -> None:
@@ -37,7 +40,10 @@ def test_the_other_steps_are_those_of_a_run_without() -> None:
         assert steps == drawn_steps(Streams(seed).stream("steps"), members)
         more = more_steps(definition, streams, members, len(steps))
         assert [each.number for each in more] == [*range(len(steps), len(steps) + len(more))]
-        assert {each.verb for each in more} <= {"raise", "ask", "search"}
+        assert {each.verb for each in more} <= {
+            *("raise", "ask", "search"),
+            *("wire", "letter", "shout", "request", "look"),
+        }
 
 
 def test_a_budget_is_raised_or_lifted() -> None:

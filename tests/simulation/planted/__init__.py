@@ -1,9 +1,9 @@
 """Bugs planted in the production code, to see that the simulation finds them.
 
 Each is a patch that stands for as long as a block does, in `stores`, `turns`, `sessions`,
-`members`, `approvals`, `bounds`, `guests` and `hosts`; production code has no switch for any of
-them. `BUGS` is the table: importing this package fills it. Nothing here is aimed at: the default
-workload, under the plans that CI uses, must come by each.
+`members`, `approvals`, `bounds`, `comms`, `guests` and `hosts`; production code has no switch for
+any of them. `BUGS` is the table: importing this package fills it. Nothing here is aimed at: the
+default workload, under the plans that CI uses, must come by each.
 
     python -m tests.simulation.planted            every bug, and after how many seeds it was found
     python -m tests.simulation.planted --only gate_ignored --seeds 500
@@ -14,6 +14,7 @@ from __future__ import annotations
 from tests.simulation.planted import (
     approvals,
     bounds,
+    comms,
     guests,
     hosts,
     members,
@@ -28,6 +29,7 @@ __all__ = [
     "Bug",
     "approvals",
     "bounds",
+    "comms",
     "guests",
     "hosts",
     "members",
