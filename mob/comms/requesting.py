@@ -156,3 +156,6 @@ class RequestVerbs(SendVerbs):
             await self.realm.store.barrier()
         else:
             raise RequestNotOpen(request_id, f"it has ended: {said[0].value}")
+        end = book.end(request_id)
+        if end is not None and end.how is not Settled.REPLIED:  # by what was on its way before
+            raise RequestNotOpen(request_id, f"it has ended: {end.how.value}")

@@ -114,6 +114,7 @@ class SendVerbs(MessageVerbs):
         found.update(await self._post_all(rows))
         for name, letter in full:
             try:
+                self._admit("broadcast")  # the mob may have been stopped since the one before
                 found[name] = await self.post("broadcast", name, letter, when_full=when_full)
             except MobError as error:
                 found[name] = error

@@ -285,3 +285,29 @@ async def test_what_is_on_its_way_to_the_disk_counts(autojump_clock: Clock) -> N
         assert asker.told == ["in time", "in time"]
     assert len(records(held.inner, RequestSent)) == 1
     assert len(records(held.inner, RequestSettled)) == 1
+
+
+async def test_a_reply_behind_the_end_of_its_edge_is_refused(autojump_clock: Clock) -> None:
+    """CONTRACTS 6.6: also one that was written behind it, because that was on its way."""
+    held = HeldStore()
+    async with opened(define("a", "b"), store=held) as mob, trio.open_nursery() as nursery:
+        asker = Asker(mob, nursery)
+        await asker.ask()
+        await mob.wait_idle()
+        (request,) = mob.requests
+        held.hold()
+        nursery.start_soon(mob.unwire, "a", "b")
+        await held.wait_held()
+        refused: list[str] = []
+
+        async def reply() -> None:
+            with pytest.raises(RequestNotOpen, match="unwired"):
+                await mob.reply(request.request_id, "that")
+            refused.append("that")
+
+        for _ in range(2):
+            nursery.start_soon(reply)
+        await trio.testing.wait_all_tasks_blocked()
+        held.release()
+    assert refused == ["that"] * 2
+    assert [type(each) for each in asker.told] == [RequestFailed]

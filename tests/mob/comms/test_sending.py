@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from mob.errors import MailboxFull, MemberNotFound, NotWired
+from mob.lifecycle import VerbRefused
 from mob.mob import Mob
 from mob.receipts import Receipt
 from runtime.errors import ContextConflict, MobError
@@ -16,6 +17,7 @@ from runtime.models.base import ModelReply, ModelRequest
 from runtime.models.scripted import calling
 from runtime.records import InputAccepted, TurnEnded
 from stores import MemoryDisk, MemoryStore
+from tests.mob.held import HeldStore
 from tests.mob.mobs import Stuck, asked, check_inputs, define, opened, records
 
 Clock = trio.testing.MockClock
@@ -279,6 +281,27 @@ async def test_a_broadcast_waits_where_it_is_told_to(autojump_clock: Clock) -> N
             assert [r.text for r in records(store, InputAccepted)] == ["busy", "all"]
             stuck.gate.set()
         assert [type(each) for each in found.values()] == [Receipt, Receipt]
+
+
+async def test_a_broadcast_sends_nothing_more_once_the_mob_stops(autojump_clock: Clock) -> None:
+    """CONTRACTS 5.11, 6.6: those who were not reached before that are said to be refused."""
+    held = HeldStore()
+    definition = define("a", "b", profile={"silent_comms_intents": ["fyi"]})
+    async with opened(definition, store=held) as mob:
+        found: dict[str, Receipt | MobError] = {}
+
+        async def everybody() -> None:
+            found.update(await mob.broadcast("all", intent="fyi"))
+
+        held.hold()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(everybody)
+            await held.wait_held()
+            nursery.start_soon(mob.stop)
+            await trio.testing.wait_all_tasks_blocked()
+            held.release()
+        assert [type(each) for each in found.values()] == [Receipt, VerbRefused]
+    assert len(records(held.inner, InputAccepted)) == 1
 
 
 async def test_what_is_no_mode_is_refused(autojump_clock: Clock) -> None:
