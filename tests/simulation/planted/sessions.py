@@ -56,7 +56,7 @@ def keys_unknown_while_on_their_way() -> Iterator[None]:
         yield
 
 
-@planted("a_spawn_key_makes_one_session", within=200)
+@planted("a_spawn_key_makes_one_session", "the_fold_is_recovered_whole", within=200)
 def replayed_spawn_makes_another_child() -> Iterator[None]:
     """A call that starts a child is repeated and starts another. Breaks CONTRACTS 1.9."""
     create = Realm.create
