@@ -23,6 +23,8 @@ def compactions_sum_up_what_was_said(ledger: Ledger, written: Written) -> str | 
     if (record.before.seq if record.before is not None else 0) != session.compaction:
         return f"it follows {record.before}, in force is record {session.compaction}"
     last = ledger.turn_at(session.head, record.turns)
+    if record.model is None and session.forked_from is not None:
+        return _cut_short(ledger, record, last)
     before = ledger.compactions.get(session.compaction)
     if not last or (before is not None and record.turns <= before.turns):
         return f"it is of {record.turns} turns"
@@ -32,6 +34,14 @@ def compactions_sum_up_what_was_said(ledger: Ledger, written: Written) -> str | 
     if record.kept != tuple(each for each in said if isinstance(each, SystemMessage)):
         return f"it keeps {record.kept!r:.120}"
     return None if record.summary.strip() else "its summary is empty"
+
+
+def _cut_short(ledger: Ledger, record: ContextCompacted, last: int) -> str | None:
+    """CONTRACTS 6.2: a helper's fork may be shown the last turns only: nobody was asked for a
+    summary, and nothing is read of what is left out."""
+    if not last or record.total != ledger.turns[last].total or record.kept:
+        return f"a fork is cut short after {record.turns} turns, {record.total} messages"
+    return "a summary that nobody made was paid for" if record.usage.model_calls else None
 
 
 def histories_keep_their_compactions(ledger: Ledger, written: Written) -> str | None:

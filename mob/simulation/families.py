@@ -327,7 +327,8 @@ def names_are_members_names(ledger: Ledger, written: Written) -> str | None:
 def members_and_sessions_come_and_go_together(ledger: Ledger, batch: Batch) -> str | None:
     """CONTRACTS 6.2, 6.3, 3.8: session and roster row are one commit, when a member joins and when
     it leaves."""
-    made = {each.record.session_id for each in batch.written if _is(each, SessionCreated)}
+    kinds = (SessionCreated, SessionForked)
+    made = {each.record.session_id for each in batch.written if isinstance(each.record, kinds)}
     for written in batch.written:
         record = written.record
         if isinstance(record, MemberSpawned) and record.session_id not in made:
