@@ -31,7 +31,10 @@ def compactions_sum_up_what_was_said(ledger: Ledger, written: Written) -> str | 
     if record.total != ledger.turns[last].total:
         return f"{record.turns} turns have {ledger.turns[last].total} messages, not {record.total}"
     said = ledger.history(last)
-    if record.kept != tuple(each for each in said if isinstance(each, SystemMessage)):
+    system = tuple(each for each in said if isinstance(each, SystemMessage))
+    if _was_cut_short(ledger, session.compaction):  # of what was left out it has none
+        system = system[len(system) - len(record.kept) :]
+    if record.kept != system:
         return f"it keeps {record.kept!r:.120}"
     return None if record.summary.strip() else "its summary is empty"
 
@@ -42,6 +45,15 @@ def _cut_short(ledger: Ledger, record: ContextCompacted, last: int) -> str | Non
     if not last or record.total != ledger.turns[last].total or record.kept:
         return f"a fork is cut short after {record.turns} turns, {record.total} messages"
     return "a summary that nobody made was paid for" if record.usage.model_calls else None
+
+
+def _was_cut_short(ledger: Ledger, seq: int) -> bool:
+    """Whether the compaction `seq`, or one before it, is how a helper's fork began."""
+    while seq:
+        if ledger.written[seq - 1].record.model is None:
+            return True
+        seq = ledger.compactions[seq].before
+    return False
 
 
 def histories_keep_their_compactions(ledger: Ledger, written: Written) -> str | None:

@@ -434,7 +434,7 @@ class Ledger(Parts):
             record.title,
             source.locale,
             None,
-            None,
+            source.root or source.session_id,
             0,
             None,
             record.at_ns,

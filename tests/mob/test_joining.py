@@ -12,7 +12,7 @@ import trio
 from mob.errors import DefinitionInvalid, MailboxFull, MemberExists, MemberNotFound, NotWired
 from mob.mob import Mob
 from mob.receipts import Receipt
-from mob.records import MemberSpawned
+from mob.records import MemberExited, MemberSpawned
 from runtime.errors import LimitExceeded, SessionError
 from runtime.models.base import ModelRequest
 from runtime.models.scripted import calling
@@ -63,6 +63,7 @@ async def test_a_message_makes_its_member(autojump_clock: Clock, verb: str) -> N
     assert isinstance(events[place - 1], SessionCreated)
     assert isinstance(events[place + 1], InputAccepted)
     assert len([e for e in events if isinstance(e, TurnEnded)]) == (0 if verb == "silent" else 2)
+    assert not records(store.inner, MemberExited), "it begins when its session is there"
     check_inputs(store.inner)
     async with opened(define("a", spawn=SPAWNS, profile=_profile()), store=store.inner) as mob:
         assert state_of(mob) == folded
