@@ -9,10 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 from unittest.mock import patch
 
-import trio
-
 from mob.comms.awaiting import Awaiting
-from mob.comms.deadlines import Deadlines
 from mob.comms.graph import Graph
 from mob.comms.letters import Letter
 from mob.comms.mailbox import Mailboxes
@@ -77,19 +74,6 @@ def one_more_message_fits() -> Iterator[None]:
         yield
 
 
-@planted("what_senders_were_told_is_on_disk", within=500)
-def the_line_is_overtaken() -> Iterator[None]:
-    """Whoever comes when there is room goes in, whoever waits. Breaks CONTRACTS 6.7: senders that
-    wait are let in in their order."""
-
-    def check(self: Mailboxes, row: Member, size: int) -> None:
-        if not self._fits(row, size):
-            raise self._full(row, size)
-
-    with patch.object(Mailboxes, "check", check):
-        yield
-
-
 @planted("what_senders_were_told_is_on_disk", within=300)
 def broadcast_in_many_commits() -> Iterator[None]:
     """A broadcast is one commit for each recipient. Breaks CONTRACTS 6.6: those with room have it
@@ -123,28 +107,7 @@ def every_reply_is_taken() -> Iterator[None]:
         yield
 
 
-@planted("deadlines_are_not_early", within=500)
-def deadlines_trust_their_sleep() -> Iterator[None]:
-    """A deadline passes when the time is slept, whatever the clock says by then. Breaks CONTRACTS
-    6.6: a request ends at its deadline and not before."""
-
-    async def run(self: Deadlines) -> None:
-        try:
-            while self._heap:
-                late_ns, request_id = self._heap[0]
-                with trio.CancelScope() as self._scope:
-                    await trio.sleep(max(late_ns - self._clock.now_ns(), 0) / 1e9)
-                    self._heap = [each for each in self._heap if each[1] != request_id]
-                    self._passed(request_id)
-                self._scope = None
-        finally:
-            self._scope, self._running = None, False
-
-    with patch.object(Deadlines, "_run", run):
-        yield
-
-
-@planted("what_senders_were_told_is_on_disk", within=500)
+@planted("what_senders_were_told_is_on_disk", "requests_come_with_their_messages", within=500)
 def requests_are_forgotten_by_a_restart() -> Iterator[None]:
     """The rows of open requests are not read. Breaks CONTRACTS 6.9: a reply reaches whoever asked,
     also after a crash."""
@@ -161,21 +124,4 @@ def steering_waits_in_the_queue() -> Iterator[None]:
         return [each for each in addenda_of(head, taken) if is_context(each)]
 
     with patch.object(driver, "addenda_of", contexts):
-        yield
-
-
-@planted("inputs_are_consumed_in_order", within=500)
-def steering_overtakes() -> Iterator[None]:
-    """A message that steers overtakes what its sender sent before. Breaks CONTRACTS 6.7: messages
-    of one sender arrive in order."""
-
-    def all_of(head: SessionHead, taken: Collection[InputId]) -> list[PendingInput]:
-        waiting = (head.inputs or {}).values()
-        return [
-            each
-            for each in waiting
-            if each.input_id not in taken and (is_context(each) or each.steer)
-        ]
-
-    with patch.object(driver, "addenda_of", all_of):
         yield
