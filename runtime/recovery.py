@@ -340,16 +340,21 @@ class Recovery:
             return True
 
     async def capture(
-        self, then: Callable[[list[tuple[bytes, bytes, bytes]], list[Put | Delete]], Ticket]
+        self,
+        then: Callable[[list[tuple[bytes, bytes, bytes]], list[Put | Delete]], Ticket],
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         """Write everything that is not written yet in one commit with what `then` submits: it is
-        given all rows of the state, and the operations that belong to its batch.
+        given all rows of the state, and the operations that belong to its batch. What was accepted
+        by now is on disk before; what `check` then raises leaves everything as it is.
 
         Cancelling leaves the commit in the store's queue; the next step waits for it.
         """
         async with self._lock:
             if self._ticket is not None:
                 await self._ticket.wait()
+            await self._store.barrier()
+            check()
             operations = self.step(len(self._state.dirty))
             self._ticket = then(self.rows(operations), operations)
             await self._ticket.wait()

@@ -162,7 +162,8 @@ class Travel:
         def submit(moment: Moment, also: Sequence[Operation]) -> Ticket:
             return self._realm.journal.append(*self._point(label, moment, ASKED), also=also)
 
-        await self._captured(submit)
+        # Somebody else may have been making a point of this name.
+        await self._captured(submit, lambda: self._check_label(label))
         return self._realm.state.points.points[label]
 
     def _check_label(self, label: str) -> None:
@@ -174,15 +175,20 @@ class Travel:
         if label in self._realm.state.points.points:
             raise PointNotFound(label, "there is a point of this name already")
 
-    async def _captured(self, submit: Callable[[Moment, Sequence[Operation]], Ticket]) -> None:
-        """Write a checkpoint and what `submit` makes of the state in one commit."""
+    async def _captured(
+        self,
+        submit: Callable[[Moment, Sequence[Operation]], Ticket],
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Write a checkpoint and what `submit` makes of the state in one commit, if `check` raises
+        nothing when it is its turn."""
         state = self._realm.state
 
         def then(rows: list[StateRow], also: Sequence[Operation]) -> Ticket:
             moment = Moment(state.applied, None, tuple(rows), state.era, state.past)
             return submit(moment, also)
 
-        await self._recovery.capture(then)
+        await self._recovery.capture(then, check)
 
     def _point(self, label: str, moment: Moment, why: str) -> list[Any]:
         rows = list(_packed(moment.rows))
@@ -247,11 +253,13 @@ class Travel:
         Nobody may be at work in the realm. Cancelling leaves it done or not done.
         """
         realm, points = self._realm, self._realm.state.points.points
-        number = sum(each.kept for each in self.points) + 1
-        while (label := f"before-rewind-{number}") in points:
-            number += 1
+        kept_as: list[str] = []
 
         def submit(left: Moment, also: Sequence[Operation]) -> Ticket:
+            number = sum(each.kept for each in self.points) + 1
+            while (label := f"before-rewind-{number}") in points:
+                number += 1
+            kept_as.append(label)
             rows = list(_packed(moment.rows))
             past = moment.past_for_another(realm.realm_id)
             now = realm.ports.clock.now_ns()
@@ -262,7 +270,7 @@ class Travel:
         self._check_whole()
         await self._captured(submit)
         realm.inputs.forget()
-        return points[label]
+        return points[kept_as[0]]
 
 
 def _packed(rows: Sequence[StateRow]) -> Iterator[StateRows]:

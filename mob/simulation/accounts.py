@@ -145,6 +145,10 @@ class Accounts:
             if tell is not None:
                 tell(self, written.record, written.commit.at_s)
 
+    def skip(self, seq: int) -> None:
+        """Leave the records up to `seq` out: they are of a branch that was left behind."""
+        self._seq = seq
+
     def _created(self, record: SessionCreated, _: float) -> None:
         parent = record.lineage.parent
         self._above[record.session_id] = parent

@@ -10,5 +10,6 @@ from typing import Final
 
 from mob.simulation.additions import Addition
 from mob.simulation.switchboard import COMMS
+from mob.simulation.travelers import TRAVELLERS
 
-ADDITIONS: Final[tuple[Addition, ...]] = (COMMS,)
+ADDITIONS: Final[tuple[Addition, ...]] = (COMMS, TRAVELLERS)

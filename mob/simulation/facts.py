@@ -164,6 +164,8 @@ class KnownSession:
     compaction: int = 0
     aside: list[int] = attrs.field(factory=list)
     rewinds: int = 0
+    #: Rises with each of them, and when the mob is rewound to another history of it.
+    branch: int = 0
     tags: tuple[str, ...] = ()
     external_id: str | None = None
     #: Every turn that its history ever ended with.

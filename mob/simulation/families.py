@@ -248,6 +248,11 @@ def the_mob_is_made_once(ledger: Ledger, written: Written) -> str | None:
 def states_follow_the_table(ledger: Ledger, written: Written) -> str | None:
     """CONTRACTS 5.12, 5.13, 6.1: from a state only to those that may follow it."""
     record: MobStateChanged = written.record
+    back = ledger.voyages.back
+    if back is not None and back[0] is written.commit:  # whatever it was then
+        if record.state == back[1]:
+            return None
+        return f"the mob is {back[1]}, and a rewind says that it is {record.state}"
     if record.state in FOLLOWS[ledger.state]:
         return None
     return f"the mob is {ledger.state} and becomes {record.state}"

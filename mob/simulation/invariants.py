@@ -43,11 +43,13 @@ from mob.simulation import (
     shadow,
     snapshots,
     staged,
+    voyages,
 )
 from mob.simulation.ledger import Ledger
 from runtime.approvals import ApprovalAsked, ApprovalDecided, ApprovalUsed
 from runtime.contexts import ContextCompacted
 from runtime.ledger import InputsRequeued, RunApplied
+from runtime.points import PointMade, RealmRewound
 from runtime.records import (
     RUNTIME_RECORDS,
     HookReported,
@@ -175,6 +177,11 @@ INVARIANTS: Final[dict[str, Invariant]] = {
     "members_are_shown_what_they_may_read": _of(
         recall.members_are_shown_what_they_may_read, TurnProgressed, TurnEnded
     ),
+    "points_are_of_what_is_on_disk": _of(voyages.points_are_of_what_is_on_disk, PointMade),
+    "rewinds_leave_a_point": _of(voyages.rewinds_leave_a_point, RealmRewound),
+    "what_comes_back_is_all_that_was": Invariant(
+        Moment.COMMIT, voyages.what_comes_back_is_all_that_was
+    ),
     "a_run_that_failed_consumes_nothing": Invariant(
         Moment.COMMIT, receipts.a_run_that_failed_consumes_nothing
     ),
@@ -211,6 +218,9 @@ INVARIANTS: Final[dict[str, Invariant]] = {
     "a_search_shows_what_may_be_read": Invariant(
         Moment.PROMISE, recall.a_search_shows_what_may_be_read
     ),
+    "travellers_were_told_the_truth": Invariant(
+        Moment.PROMISE, voyages.travellers_were_told_the_truth
+    ),
     "snapshots_never_go_back": Invariant(Moment.COMMIT, snapshots.snapshots_never_go_back),
     "a_mob_that_stops_is_saved": Invariant(Moment.COMMIT, snapshots.a_mob_that_stops_is_saved),
     "nothing_needed_is_erased": Invariant(Moment.RECOVERED, recovered.nothing_needed_is_erased),
@@ -220,6 +230,9 @@ INVARIANTS: Final[dict[str, Invariant]] = {
     ),
     "the_fold_agrees_with_the_ledger": Invariant(
         Moment.RECOVERED, recovered.the_fold_agrees_with_the_ledger
+    ),
+    "keys_of_what_was_left_are_free": Invariant(
+        Moment.RECOVERED, voyages.keys_of_what_was_left_are_free
     ),
     "usage_adds_up_over_the_tree": Invariant(
         Moment.RECOVERED, recovered.usage_adds_up_over_the_tree

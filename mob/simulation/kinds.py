@@ -139,6 +139,9 @@ class FaultKind(enum.Enum):
     #: One pair of members is wired and unwired by many at once while messages go along it.
     WIRING_STORM = "control.wiring_storm"
 
+    #: Points, forks and rewinds of the whole mob at once, while turns run and it stops.
+    TRAVEL_STORM = "control.travel_storm"
+
     # Messages (the workload, and models for the peer that is asked).
     #: A peer takes minutes to answer a question.
     SLOW_PEER = "message.slow_peer"
@@ -188,5 +191,11 @@ CRASH_POINTS: Final[Mapping[str, str]] = {
     "context.done": "`append_system_context` has returned",
     **{f"{verb}.begun": f"`{verb}` was called" for verb in COMMS_VERBS},
     **{f"{verb}.done": f"`{verb}` has returned" for verb in COMMS_VERBS},
+    "snapshot.begun": "`snapshot` was called",
+    "snapshot.done": "`snapshot` has returned",
+    "fork.begun": "`Mob.fork` was called",
+    "fork.done": "`Mob.fork` has returned",
+    "rewind.begun": "`Mob.rewind` was called",
+    "rewind.done": "`Mob.rewind` has returned",
     "opened": "a process has opened the mob and taken its work up",
 }

@@ -157,8 +157,9 @@ class Ledger(Parts):
         """The messages of the chain that ends at `head`, oldest first. Walks it."""
         parts: list[tuple[Message, ...]] = []
         while head:
-            parts.append(self.turns[head].messages)
-            head = self.turns[head].prev
+            turn = self.turns.get(head) or self.voyages.turns[head]
+            parts.append(turn.messages)
+            head = turn.prev
         return [message for part in reversed(parts) for message in part]
 
     def living(self) -> Iterator[KnownSession]:
@@ -473,6 +474,7 @@ class Ledger(Parts):
             session.aside.append(session.compaction)
         session.compaction = 0 if record.compaction is None else record.compaction.seq
         session.rewinds += 1
+        session.branch += 1
         session.failed = False
         self._move(session, record.head)
 

@@ -11,11 +11,13 @@ is not judged: a ledger that has been told something impossible knows nothing an
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Final, NoReturn, final
 
 from mob.definition import MobDefinition
 from mob.mob import Mob
 from mob.records import MOB_RECORDS
+from mob.simulation.chronicle import Chronicle
 from mob.simulation.disk import Commit
 from mob.simulation.facts import Batch, Written
 from mob.simulation.invariants import Moment, UserInvariant, asked, asked_of_records
@@ -23,6 +25,7 @@ from mob.simulation.ledger import Ledger
 from mob.simulation.promises import Promise
 from mob.simulation.recovered import Recovered, loaded
 from mob.simulation.shadow import Opening, Shadow
+from runtime.points import RealmForked, RealmRewound
 from runtime.records import RUNTIME_RECORDS
 from stores import Append, Erase
 
@@ -56,6 +59,7 @@ class Oracle:
         ]
         self.shadow = Shadow()
         self.ledgers: dict[str, Ledger] = {}
+        self._chronicles: dict[str, Chronicle] = {}
         #: The first violation.
         self.violation: Violation | None = None
         #: How often each moment came, for people who wonder what was looked at.
@@ -93,18 +97,17 @@ class Oracle:
         self.shadow.open(opening)
         self._opened_s[process] = at_s
         self._fenced = {mob_id: ledger.last for mob_id, ledger in self.ledgers.items()}
-        for ledger in self.ledgers.values():
-            ledger.opened_s[process] = at_s
-            ledger.interrupts.clear()
         self._definition = definition
-        for ledger in self.ledgers.values():
-            self._opening(ledger, at_s)
+        for chronicle in self._chronicles.values():
+            self._tell_opened(chronicle, process, at_s)
 
-    def _opening(self, ledger: Ledger, at_s: float) -> None:
-        if self._definition is not None and self._definition.id == ledger.mob_id:
-            ledger.accounts.opening(ledger, self._definition, at_s)
-            ledger.rounds.opening(self._definition)
-            ledger.exchange.opening(self._definition)
+    def _tell_opened(self, chronicle: Chronicle, process: int, at_s: float) -> None:
+        runs = self._definition
+        mine = runs is not None and runs.id == chronicle.ledger.mob_id
+        definition = runs if mine else None
+        told = partial(_opened, process=process, at_s=at_s, definition=definition)
+        told(chronicle.ledger)
+        chronicle.note(told)
 
     def recovered(self, process: int, mob: Mob) -> None:
         """`open_mob` has made `mob`. What it knows is compared with all that its records say."""
@@ -131,16 +134,28 @@ class Oracle:
         for mob_id, batch in batches.items():
             ledger = self.ledgers[mob_id]
             self._ask(Moment.COMMIT, ledger, batch)
+            self._chronicles[mob_id].note(partial(_asked_again, Moment.COMMIT, batch))
             if self._own and batch.written:
                 self._ask_own("commit", ledger)
 
-    def promised(self, promise: Promise, mob_id: str | None = None) -> None:
-        """Somebody was told something, in this step, by a process that lives."""
+    def promised(
+        self, promise: Promise, mob_id: str | None = None, asked: Ledger | None = None
+    ) -> None:
+        """Somebody was told something, in this step, by a process that lives. `asked` is the ledger
+        when they asked: if the mob was rewound since, it may be of what was left behind."""
         if self.violation is not None:
             return
         self.promises += 1
         ledger = self.ledger if mob_id is None else self.ledgers[mob_id]
+        chronicle = self._chronicles.get(ledger.mob_id)
+        if chronicle is None:
+            self._ask(Moment.PROMISE, ledger, promise)
+            return
+        for left in chronicle.since(asked or ledger)[:-1]:
+            if not any(check(left, promise) for _, check in _ASKED[Moment.PROMISE]):
+                return
         self._ask(Moment.PROMISE, ledger, promise)
+        chronicle.note(partial(_asked_again, Moment.PROMISE, promise))
 
     def ended(self, mob: Mob | None = None, *, healed: bool = False) -> None:
         """The run is over; `mob` is what runs then, if one does. `healed`: it was running, and had
@@ -155,7 +170,7 @@ class Oracle:
                 self._ask(Moment.RECOVERED, ledger, Recovered(mob.realm.state, mob.roster))
             self._ask(Moment.RECOVERED, ledger, loaded(self.shadow.store, mob_id))
             self._ask(Moment.END, ledger, dict(self.shadow.store.scan(b"")))
-            if healed:
+            if healed and (mob is None or mob.id == mob_id):
                 self._ask(Moment.HEALED, ledger, mob)
             self._ask_own("end", ledger)
 
@@ -168,32 +183,45 @@ class Oracle:
         found: dict[str, list[Written]] = {mob_id: [] for mob_id in self.ledgers}
         for operation in commit.operations:
             if isinstance(operation, Erase) and operation.stream.startswith(_STREAM):
-                self._ledger(operation.stream).erased.add(operation.seq)
+                chronicle = self._chronicle(operation.stream)
+                chronicle.ledger.erased.add(operation.seq + chronicle.base)
             if not isinstance(operation, Append):
                 continue
             seq = next(sequences)
             if not operation.stream.startswith(_STREAM):
                 continue
-            ledger = self._ledger(operation.stream)
             kind = _TYPES[operation.kind]
-            written = Written(seq, kind.unpack(operation.payload), commit)
+            record = kind.unpack(operation.payload)
+            chronicle = self._chronicle(operation.stream, record, commit)
+            written, ledger = Written(seq + chronicle.base, record, commit), chronicle.ledger
             for name, check in _OF_RECORDS[kind.cls]:
                 self._judge(name, check(ledger, written))
+            if isinstance(record, RealmRewound):
+                ledger = self.ledgers[ledger.mob_id] = chronicle.rewind(written)
             ledger.tell(written)
+            chronicle.note(partial(_told_again, written))
             found.setdefault(ledger.mob_id, []).append(written)
         return {
             mob_id: Batch(commit, tuple(each), states.get(mob_id, "creating"))
             for mob_id, each in found.items()
         }
 
-    def _ledger(self, stream: bytes) -> Ledger:
+    def _chronicle(
+        self, stream: bytes, record: object = None, commit: Commit | None = None
+    ) -> Chronicle:
         mob_id = stream[len(_STREAM) :].decode()
-        ledger = self.ledgers.get(mob_id)
-        if ledger is None:
-            ledger = self.ledgers[mob_id] = Ledger(mob_id)
-            ledger.opened_s.update(self._opened_s)
-            self._opening(ledger, 0.0)
-        return ledger
+        chronicle = self._chronicles.get(mob_id)
+        if chronicle is None:
+            if isinstance(record, RealmForked) and commit is not None:
+                written = Written(record.at + 1, record, commit)
+                chronicle = self._chronicles[record.parent].fork(mob_id, written)
+            else:
+                chronicle = Chronicle(Ledger(mob_id))
+                chronicle.ledger.opened_s.update(self._opened_s)
+                self._tell_opened(chronicle, 0, 0.0)
+            self._chronicles[mob_id] = chronicle
+            self.ledgers[mob_id] = chronicle.ledger
+        return chronicle
 
     def _ask(self, moment: Moment, subject: Ledger | Shadow, happening: Any) -> None:
         for name, check in _ASKED[moment]:
@@ -219,3 +247,27 @@ class Oracle:
         if self.violation is None:
             self.violation = violation
         raise violation from cause
+
+
+# -- once more, to a ledger of an earlier moment ---------------------------------------------
+
+
+def _opened(ledger: Ledger, *, process: int, at_s: float, definition: MobDefinition | None) -> None:
+    if process:
+        ledger.opened_s[process] = at_s
+        ledger.interrupts.clear()
+    if definition is not None:
+        ledger.accounts.opening(ledger, definition, at_s)
+        ledger.rounds.opening(definition)
+        ledger.exchange.opening(definition)
+
+
+def _told_again(written: Written, ledger: Ledger) -> None:
+    for _, check in _OF_RECORDS[type(written.record)]:
+        check(ledger, written)
+    ledger.tell(written)
+
+
+def _asked_again(moment: Moment, happening: object, ledger: Ledger) -> None:
+    for _, check in _ASKED[moment]:
+        check(ledger, happening)

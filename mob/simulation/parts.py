@@ -14,6 +14,7 @@ from mob.simulation.facts import Written
 from mob.simulation.questions import Questions
 from mob.simulation.receipts import Receipts
 from mob.simulation.rounds import Rounds
+from mob.simulation.voyages import Voyages
 
 
 class Parts:
@@ -27,7 +28,10 @@ class Parts:
         self.rounds = Rounds()
         #: Who may send to whom, what waits for whom, and requests.
         self.exchange = Exchange()
+        #: Points, and what rewinds left behind.
+        self.voyages = Voyages()
         #: Which record is told to which parts, beside what the ledger itself makes of it.
         self.listeners: tuple[Mapping[type, Callable[[Written, Any], None]], ...] = (
             self.exchange.table,
+            self.voyages.table(),
         )

@@ -26,6 +26,7 @@ from mob.simulation.recall import Searched
 from mob.simulation.receipts import Applied, GivenUp, Queued
 from mob.simulation.rounds import HookAnswered, HookAsked
 from mob.simulation.staged import Archived, Conflicting, Staged, ToldPeer
+from mob.simulation.voyages import Parted, Snapped, WentBack
 from runtime.errors import BudgetExceeded, TurnInterrupted
 from runtime.journal import Event
 from runtime.messages import CONTINUED, AssistantMessage, Message, SystemMessage, UserMessage
@@ -236,6 +237,9 @@ Promise: TypeAlias = (
     | HookAnswered
     | Searched
     | Mailed
+    | Snapped
+    | WentBack
+    | Parted
 )
 
 

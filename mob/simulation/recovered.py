@@ -7,6 +7,7 @@ when a mob is opened and at the end.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -80,7 +81,7 @@ def fold(ledger: Ledger, last: int) -> tuple[RealmState, Roster]:
     """The production fold of the first `last` records, from the first on and without any row."""
     state = RealmState()
     roster = MobFolds(state).roster
-    for written in ledger.written[:last]:
+    for written in ledger.written[ledger.voyages.base_of(last) : last]:
         state.apply(written.seq, written.record)
     return state, roster
 
@@ -88,17 +89,23 @@ def fold(ledger: Ledger, last: int) -> tuple[RealmState, Roster]:
 def loaded(store: Store, mob_id: str) -> Recovered:
     """What a process that reads `store` now would recover."""
     stored = stored_mob(store, mob_id)
-    prefix = b"fold/" + mob_id.encode() + b"/k/"
+    state = stored.state
 
     def lookup(key: str) -> KeyedInput | None:
-        for _, row in store.scan(prefix):
-            _, name, session_id, input_id, turn, abandoned, *_ = msgpack.unpackb(row)
-            if name == key:
-                return KeyedInput(session_id, input_id, turn, abandoned)
+        name = hashlib.sha256(key.encode()).digest()
+        for era in state.eras(mob_id):
+            written = b"" if not era.number else b"\xff" + era.number.to_bytes(8, "big")
+            found = state.keyed_before.get(era.number, {}).get(key) if era.realm == mob_id else None
+            row = store.get(b"fold/" + era.realm.encode() + b"/k/" + name + written)
+            if found is None and row is not None:
+                _, _, session_id, input_id, turn, abandoned, *rest = msgpack.unpackb(row)
+                found = KeyedInput(session_id, input_id, turn, abandoned, rest[0] if rest else turn)
+            if found is not None and found.seq <= era.until:
+                return found
         return None
 
-    stored.state.lookup = lookup
-    return Recovered(stored.state, stored.roster)
+    state.lookup = lookup
+    return Recovered(state, stored.roster)
 
 
 def recovery_follows_the_fence(ledger: Ledger, recovered: Recovered) -> str | None:
@@ -115,7 +122,8 @@ def the_fold_is_recovered_whole(ledger: Ledger, recovered: Recovered) -> str | N
     """CONTRACTS 6.9: rows and the tail behind them make the same state as the whole journal folded
     from its first record."""
     whole, roster = fold(ledger, recovered.state.applied)
-    keys = list(ledger.keys)
+    # What a fork began with and a rewind went back to has its keys in rows, which no fold reads.
+    keys = [] if ledger.voyages.went or ledger.voyages.bases else list(ledger.keys)
     return difference(known(recovered.state, recovered.roster, keys), known(whole, roster, keys))
 
 
@@ -245,7 +253,7 @@ def _plain(ledger: Ledger, session: KnownSession) -> dict[str, Any]:
         "children": list(session.children),
         "branches": session.branches,
         "compactions": [*session.aside, session.compaction],
-        "rewinds": session.rewinds,
+        "rewinds": session.branch,
         "tags": session.tags,
         "links": ledger.links(session.head),
         "revision": session.revision,

@@ -53,10 +53,14 @@ def snapshots_equal_the_fold(ledger: Ledger, values: Values) -> str | None:
         return None
     state = RealmState()
     MobFolds(state)
-    for written in ledger.written:
+    for written in ledger.written[ledger.voyages.base_of(ledger.last) :]:
         state.apply(written.seq, written.record)
-        for session, messages in wanted.pop(written.seq, ()):
-            if ledger.sessions[session.session_id].deleted:
+        if state.restoring.half_done:
+            continue  # a rewind is whole with its last record
+        first = ledger.voyages.begun.get(written.seq, written.seq)
+        for session, messages in wanted.pop(first, ()):
+            known = ledger.sessions.get(session.session_id)
+            if known is not None and known.deleted:
                 return f"session {session.session_id} is deleted and has a snapshot"
             reason = _differs(ledger, session, messages, state)
             if reason is not None:

@@ -10,13 +10,15 @@ models, tools and the store strike on their own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, final
 
 import trio
 
 from mob.definition import MobDefinition
 from mob.hooks import HookDefinition
+from mob.mob import Mob
 from mob.simulation import promises
 from mob.simulation.accounts import ModelCalled
 from mob.simulation.added import ADDITIONS
@@ -35,6 +37,7 @@ from mob.simulation.tools import Effects, sim_tools
 from mob.simulation.trace import SPEAKING
 from mob.simulation.variants import drawn_definition, more_steps, raised
 from mob.simulation.world import World
+from runtime.errors import MobError
 from runtime.hookbodies import python_body
 from runtime.hooks import Body
 from runtime.models.base import ModelRequest
@@ -43,6 +46,7 @@ from runtime.tools.fixed import FixedSource
 from runtime.tools.function import tool
 from runtime.tools.names import wire_name
 from runtime.tools.source import ToolSource
+from stores import StoreError
 
 #: Virtual seconds until somebody notices that the process is dead and starts another: least, most.
 _NOTICES_S: Final = (0.02, 3.0)
@@ -115,7 +119,7 @@ class Machine:
         options: Mapping[str, Any] | None = None,
     ) -> None:
         self._world = world
-        self._definition = definition
+        self.definition: Final = definition
         #: What members that come and go may be of.
         self.profiles: Final = tuple(definition.profiles)
         effects = Effects(self._tool_began, self._tool_returned)
@@ -167,7 +171,7 @@ class Machine:
         """Start the first process, as often as it takes."""
         async with self._starting:
             try:
-                await self._world.start(self._definition, **self._options)
+                await self._world.start(self.definition, **self._options)
             except ProcessDied:
                 await self._restart()
             self._tell()
@@ -183,7 +187,7 @@ class Machine:
             if before is None or not before.alive:
                 return None
             try:
-                second = await self._world.start(self._definition, **self._options)
+                second = await self._world.start(self.definition, **self._options)
             except ProcessDied:
                 return None
             if _dead(before):  # it died in between, and the second one was the first to notice
@@ -216,6 +220,33 @@ class Machine:
                 await process.close()
             if raised_by is not None:
                 process.definition = raised(process.definition, raised_by)
+            await self._restart()
+            self._tell()
+
+    async def visit(
+        self,
+        changed: Callable[[MobDefinition], MobDefinition],
+        use: Callable[[Mob], Awaitable[None]],
+    ) -> None:
+        """Close the process, have another one run the mob of a `changed` definition, on the same
+        disk, for as long as `use` takes; then start the first one again."""
+        async with self._starting:
+            process = self._world.process
+            if process is None or process.paused:
+                return
+            if process.alive:
+                await process.close()
+            other = None
+            try:
+                definition = changed(process.definition)
+                other = await self._world.start(definition, aside=True, **self._options)
+                await other.do(partial(use, other.mob))
+                await other.close()
+            except (ProcessDied, StoreError, MobError) as error:
+                self._world.trace.note("machine", f"visit: {type(error).__name__}")
+                if other is not None:
+                    other.crash("it was only visited")
+                    await other.ended.wait()
             await self._restart()
             self._tell()
 
@@ -332,7 +363,8 @@ class Machine:
         # world outside could keep its tools from touching that.
         who = SPEAKING.get()
         if who is not None and who.alive and self._world.disk.owner == who.number:
-            self._world.promised(promise)
+            definition = self._world.processes[who.number - 1].definition
+            self._world.promised(promise, definition.id)
 
 
 def _hooks_of(definition: MobDefinition) -> dict[str, HookDefinition]:

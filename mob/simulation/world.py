@@ -21,6 +21,7 @@ from mob.mob import Mob
 from mob.simulation.desk import decide_all, decide_now
 from mob.simulation.disk import Commit, SimDisk
 from mob.simulation.faults import Faults
+from mob.simulation.ledger import Ledger
 from mob.simulation.oracle import Oracle, Violation
 from mob.simulation.ports import SimClock, sim_ports
 from mob.simulation.process import Process, ProcessDied, summary
@@ -102,9 +103,15 @@ class World:
     # -- processes -------------------------------------------------------------------------
 
     async def start(
-        self, definition: MobDefinition, *, take_over: bool = False, **options: Any
+        self,
+        definition: MobDefinition,
+        *,
+        take_over: bool = False,
+        aside: bool = False,
+        **options: Any,
     ) -> Process:
         """Start a process that opens the mob of `definition` on the disk; return it when it has.
+        `aside`: it is not that of this world's mob, whose own has ended and comes again.
 
         `options` (``models``, ``tools``, ``adopt``, ``grace_s``, ...) go to `mob.open_mob`.
 
@@ -116,9 +123,10 @@ class World:
         process = Process(self, len(self.processes) + 1, definition)
         self.processes.append(process)
         before = self.process
-        if before is None or not before.alive or take_over:
+        if not aside and (before is None or not before.alive or take_over):
             self.process = process
-        self._options = options
+        if not aside:
+            self._options = options
         try:
             await self.nursery.start(process.run, take_over, options, name=f"p{process.number}")
         except StoreInUse:
@@ -288,9 +296,18 @@ class World:
         """Fail with what the oracle has found, whoever it told and whatever they made of it."""
         self._judged(self.oracle.check)
 
-    def promised(self, promise: Promise) -> None:
-        """Somebody was told something by a process that lives, in this very step."""
-        self._judged(partial(self.oracle.promised, promise))
+    def promised(
+        self, promise: Promise, mob_id: str | None = None, asked: Ledger | None = None
+    ) -> None:
+        """Somebody was told something by a process that lives, in this very step. See
+        `Oracle.promised`."""
+        self._judged(partial(self.oracle.promised, promise, mob_id, asked))
+
+    def came_back(self, mob: Mob) -> None:
+        """Told by whoever has brought the mob back to an earlier point, in this very step."""
+        last = self.process
+        if last is not None and last.alive:
+            self._judged(partial(self.oracle.recovered, last.number, mob))
 
     def judge_the_end(self, *, healed: bool) -> None:
         """Have the oracle look at everything: while the last process still runs, and again when it

@@ -16,8 +16,9 @@ from mob.records import MOB_RECORDS
 from runtime.errors import PointNotFound
 from runtime.ids import RealmId
 from runtime.journal import Journal
+from runtime.messages import CONTEXT
 from runtime.models.base import ModelRequest
-from runtime.points import RealmForked, RealmRewound
+from runtime.points import PointMade, RealmForked, RealmRewound
 from runtime.records import RUNTIME_RECORDS
 from stores import MemoryStore, open_memory
 from tests.mob.journeys import (
@@ -328,3 +329,42 @@ async def test_stored_mobs_travel_too() -> None:
             left.label,
             "before-rewind-2",
         ]
+
+
+@ENGINES
+async def test_two_points_of_one_name_at_once_are_one(engine: Engine, tmp_path: Path) -> None:
+    """CONTRACTS 6.12: of those who name a point alike one is told that the name is taken."""
+    async with engine(tmp_path) as store, opened(team(), working, store=store) as mob:
+        refused: list[PointNotFound] = []
+
+        async def make() -> None:
+            try:
+                await mob.snapshot("one")
+            except PointNotFound as error:
+                refused.append(error)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(make)
+        assert len(refused) == 2
+        records = [event.record for event in mob.realm.journal.read(limit=100)]
+        assert sum(isinstance(each, PointMade) for each in records) == 1
+
+
+@ENGINES
+async def test_what_is_on_its_way_to_the_disk_belongs_to_what_a_rewind_leaves(
+    engine: Engine, tmp_path: Path
+) -> None:
+    """CONTRACTS 6.12: nothing of the branch that is left is lost, also what was accepted last."""
+    async with engine(tmp_path) as store, opened(team(), working, store=store) as mob:
+        await mob.snapshot("start")
+        session_id = mob.session_of("a")
+        told = mob.realm.inputs.accept(session_id, "by the way", sender=CONTEXT)
+        left = await mob.rewind("start")
+        assert told.ticket is not None
+        assert told.pending is not None
+        await told.ticket.wait()
+        assert not mob.realm.state.head(session_id).inputs
+        assert left.at == left.record - 1
+        await mob.rewind(left.label)
+        assert told.pending.input_id in (mob.realm.state.head(session_id).inputs or {})

@@ -59,7 +59,7 @@ BRANCHES: Final = (
     "turn.failed", "turn.saved_when_cut_off",
     "tool.outcome_unknown", "tool.cut_off",
     "input.key_joined", "input.key_joined_from_its_row", "spawn.replayed",
-    "stop.taken_back",
+    "stop.taken_back", "mob.rewound", "fork.opened",
     "approval.approved", "approval.edited", "approval.denied", "approval.decided_elsewhere",
     "approval.decided_while_stopped", "approval.begun_elsewhere", "approval.cut_off",
     "run.applied", "run.queued_again", "run.given_up", "run.continued_elsewhere",

@@ -22,7 +22,9 @@ from mob.simulation.recovered import (
     the_fold_is_recovered_whole,
     usage_adds_up_over_the_tree,
 )
-from runtime.ids import SessionId
+from mob.simulation.voyages import keys_of_what_was_left_are_free
+from runtime.ids import InputId, SessionId
+from runtime.keyed import KeyedInput
 from runtime.messages import Usage
 from runtime.models.scripted import ScriptedModel
 from stores import Put
@@ -185,3 +187,13 @@ def test_the_ledger_finds_turns_by_their_place() -> None:
     assert [ledger.turn_at(prev, place) for place in range(1, 40)] == links
     assert ledger.links(prev) == fold(ledger, ledger.last)[0].heads[S].links
     assert len(ledger.history(prev)) == 78
+
+
+def test_a_key_of_a_branch_that_was_left_behind_joins_nothing() -> None:
+    """CONTRACTS 6.12."""
+    ledger = Ledger()
+    ledger.voyages.keys.add("once")
+    recovered = Recovered(*fold(ledger, 0))
+    assert keys_of_what_was_left_are_free(ledger, recovered) is None
+    recovered.state.keyed["once"] = KeyedInput(S, InputId("i"))
+    assert "of another branch" in (keys_of_what_was_left_are_free(ledger, recovered) or "")
