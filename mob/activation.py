@@ -161,7 +161,7 @@ class Activations:
         if self._realm.running(live.row.session_id) is not None:
             self._realm.interrupt(live.row.session_id, reason)
             return
-        # It waits, for a decision or to be restarted: it is taken up, and given up then.
+        # It waits, for a decision or to be restarted: it is taken up, and interrupted then.
         live.parked = False
         if live.backoff is not None:
             live.backoff.cancel()
@@ -363,17 +363,18 @@ class Activations:
         await self._realm.trailing.landed(live.row.session_id)
         await self._realm.unchanging(live.row.session_id)
         if self._next(live) is not job:
-            return None
+            return
         live.current = job
-        if job.withdrawn is not None:
-            return await self._give_up(live, job, job.withdrawn)
         live.together = False
         inputs = (job.pending,)
         run = None
         try:
             if self.profile(live.row.profile).autonomy is not None and not is_helper(live.row.name):
                 run = GoingOn(self, live, job, self._realm)
-            record = await self._realm.driver(live.row.session_id, inputs, run).run(inputs)
+            driver = self._realm.driver(live.row.session_id, inputs, run)
+            if job.withdrawn is not None:  # nobody was at the turn when it was cut off
+                self._realm.interrupt(live.row.session_id, job.withdrawn)
+            record = await driver.run(inputs)
         except StoreError:
             raise
         except SessionQuarantined as error:  # nothing to continue, and trying again cannot help
@@ -393,7 +394,6 @@ class Activations:
         if run is not None and run.pending is not None and job not in live.jobs:
             live.jobs.append(Job(run.pending, nested=False))
             await self._back_off(live, run.delay_s)
-        return None
 
     def _finish(
         self,

@@ -122,6 +122,7 @@ class BoardVerbs:
         self.mob._admit("board")
         async with self._lock:
             await self._landed()
+            await self._left(task)
             self.mob._admit("board")
             known = self._board.keyed(key, verb, task)
             if known is not None:
@@ -130,6 +131,12 @@ class BoardVerbs:
             self._ticket = self.mob.realm.append(record)
             await self._landed()
             return self._board.tasks[record.task_id]
+
+    async def _left(self, task: str | None) -> None:
+        """An owner that leaves loses the task in a commit that is on its way: wait for it."""
+        leaving = self.mob._leaving
+        while (known := self._board.tasks.get(task or "")) and known.owner in leaving:
+            await leaving[known.owner].wait()
 
     async def _landed(self) -> None:
         if self._ticket is None:

@@ -66,6 +66,8 @@ class Attempt:
         #: The questions whose answers are waited for, with the member of each; None before they are
         #: asked and once there is a verdict.
         self._open: dict[str, str] | None = None
+        #: Whether the run is being ended: nothing is asked any more.
+        self.withdrawn = False
 
     def only_waits(self) -> bool:
         """Whether it does nothing but wait for members: none of them has answered by now."""
@@ -93,6 +95,8 @@ class Attempt:
             else:
                 collection.add(ask.index, known)
         left_s = self._left_s()
+        if self.withdrawn:
+            return TooFew("the run has ended", final=True)
         if collection.verdict() is None and left_s > 0:
             with trio.move_on_after(left_s):
                 await self._answers(unasked, collection)
@@ -103,9 +107,11 @@ class Attempt:
 
     def _left_s(self) -> float:
         deadline_ns = self._run.steps[self._name].deadline_ns
-        if deadline_ns is None:
+        timeout_s = self._step.timeout_s
+        if deadline_ns is None or timeout_s is None:
             return float("inf")
-        return max(0.0, (deadline_ns - self._realm.ports.clock.now_ns()) / _NANO)
+        left_s = (deadline_ns - self._realm.ports.clock.now_ns()) / _NANO
+        return min(max(0.0, left_s), timeout_s)  # the wall clock may have been set back
 
     async def _answers(self, asks: Sequence[Ask], collection: Collection) -> None:
         waits: list[tuple[Ask, Wait]] = []

@@ -274,23 +274,25 @@ class FlowRunner:
         now = self._now()
         while (run := self.book.running.get(active.run_id)) is not None:
             after, effects = await self._carry_out(run, event, now)
-            wake: int | None = None
+            wake: Wake | None = None
             for effect in effects:
                 if isinstance(effect, Work) and effect not in active.at_work:
                     attempt = self._attempt_at(after, effect)
                     active.at_work[effect] = attempt
                     nursery.start_soon(self._attempt, active, effect, attempt)
                 elif isinstance(effect, Wake):
-                    wake = effect.at_ns
+                    wake = effect
             if after.ended:
                 return
             event, now = await self._next(active, wake)
 
-    async def _next(self, active: _Active, wake: int | None) -> tuple[FlowRecord | None, Now]:
-        """What happens next in the run; None when the time `wake` has come."""
+    async def _next(self, active: _Active, wake: Wake | None) -> tuple[FlowRecord | None, Now]:
+        """What happens next in the run; None when the time to `wake` has come."""
         while True:
             now = self._now()
-            left_s = float("inf") if wake is None else max(0.0, (wake - now.at_ns) / _NANO)
+            left_s = float("inf")
+            if wake is not None:
+                left_s = min(max(0.0, (wake.at_ns - now.at_ns) / _NANO), wake.within_s)
             item: _Outcome | _Cancel | None = None
             active.parked = wake is None
             self._realm.decisions.stir()
@@ -300,7 +302,8 @@ class FlowRunner:
             now = self._now()
             if item is None:
                 # The wall clock may have been set back; the time has been waited for all the same.
-                return None, attrs.evolve(now, at_ns=max(now.at_ns, wake or 0))
+                assert wake is not None
+                return None, attrs.evolve(now, at_ns=max(now.at_ns, wake.at_ns))
             run = self.book.running[active.run_id]
             if isinstance(item, _Cancel):
                 return cancelled(run, item.reason, now), now
@@ -334,6 +337,7 @@ class FlowRunner:
         unwanted: dict[str, set[str]] = {}
         for each in effects:
             if isinstance(each, Withdraw):
+                self._withdraw(run, each)
                 for member, key in _keys(run, each):
                     unwanted.setdefault(member, set()).add(key)
         records += self._abandoned(unwanted)
@@ -345,6 +349,13 @@ class FlowRunner:
         for member, keys in unwanted.items():
             self._activations.cut_off(member, keys, _UNWANTED)
         return after, effects
+
+    def _withdraw(self, run: Run, which: Withdraw) -> None:
+        """Keep an attempt that has no answer yet, and may not even have asked, from asking."""
+        active = self._active.get(run.run_id)
+        work = Work(which.step, which.round, which.attempt)
+        if active is not None and work in active.at_work:
+            active.at_work[work].withdrawn = True
 
     def _abandoned(self, unwanted: Mapping[str, set[str]]) -> list[InputAbandoned]:
         """Take these questions out of their members' queues; the records that say so."""

@@ -85,9 +85,10 @@ class Withdraw:
 
 @attrs.frozen
 class Wake:
-    """Look again at this time."""
+    """Look again at this time, or after so many seconds: the wall clock may have been set back."""
 
     at_ns: int
+    within_s: float
 
 
 Effect: TypeAlias = Note | Work | Withdraw | Wake
@@ -113,9 +114,10 @@ def step(run: Run, event: FlowRecord | None, now: Now) -> tuple[Run, tuple[Effec
             effects.append(Withdraw(name, was.round, was.attempt))
         if is_now.state is StepState.RUNNING and (event is None or not same):
             effects.append(Work(name, is_now.round, is_now.attempt))
-    waking = [each.due_ns for each in run.steps.values() if each.state is StepState.READY]
+    waking = [name for name, each in run.steps.items() if each.state is StepState.READY]
     if waking:
-        effects.append(Wake(min(waking)))
+        first = min(waking, key=lambda name: run.steps[name].due_ns)
+        effects.append(Wake(run.steps[first].due_ns, _delay_s(run, first)))
     return run, tuple(effects)
 
 
@@ -126,11 +128,16 @@ def after_failure(
     definition, at = run.flow.steps[name], run.steps[name]
     if final or at.attempt > definition.retries:
         return _ended(run, name, StepState.FAILED, now, reason)
-    # An exponent beyond the bound would only be a large number.
-    delay_s = min(definition.backoff_s * 2 ** min(at.attempt - 1, 60), MAX_BACKOFF_S)
-    due_ns = now.at_ns + int(delay_s * _NANO)
+    due_ns = now.at_ns + int(_delay_s(run, name) * _NANO)
     why = encodable(reason)
     return FlowStepRetried(run.run_id, name, at.round, at.attempt, why, due_ns, now.at_ns)
+
+
+def _delay_s(run: Run, name: str) -> float:
+    """Seconds between the step's present attempt and the next."""
+    # An exponent beyond the bound would only be a large number.
+    doubled = run.flow.steps[name].backoff_s * 2.0 ** min(run.steps[name].attempt - 1, 60)
+    return min(doubled, MAX_BACKOFF_S)
 
 
 def after_success(run: Run, name: str, output: object, now: Now) -> FlowStepEnded:

@@ -296,6 +296,21 @@ async def test_who_leaves_loses_what_it_had_claimed_in_the_same_commit() -> None
         assert [(each.state.value, each.owner) for each in seen.tasks.values()] == states
 
 
+@pytest.mark.parametrize("verb", ["release", "finish"])
+async def test_a_verb_waits_for_the_owner_that_leaves(verb: str, tmp_path: Path) -> None:
+    """CONTRACTS 6.11: what is decided is what is on disk, also while the leaving is on its way."""
+    async with open_lmdb(tmp_path / "s") as store, opened(define("a", "b"), store=store) as mob:
+        await mob.board.add("dig")
+        await mob.board.claim("t1", "b")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(mob.retire, "b")
+            while "b" not in mob._leaving:
+                await trio.lowlevel.checkpoint()
+            with pytest.raises(BoardMisuse, match="task t1 is open"):
+                await getattr(mob.board, verb)("t1")
+        assert [each.verb for each in records(store, BoardTaskMoved)] == ["claim"]
+
+
 async def test_the_board_of_a_stopped_mob_may_be_changed() -> None:
     """CONTRACTS 6.11, 6.1: the table says when."""
     async with opened(define("a")) as mob:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,13 +12,13 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from mob import open_mob
-from mob.flows.records import RunState
+from mob.flows.records import RunState, StepState
 from mob.mob import Mob
 from runtime.messages import ToolResult
 from runtime.models.base import ModelReply, ModelRequest
 from runtime.models.scripted import ScriptedModel
-from runtime.records import TurnEnded, TurnOutcome
-from stores import MemoryDisk, open_memory
+from runtime.records import InputAccepted, TurnEnded, TurnOutcome
+from stores import MemoryDisk, open_lmdb, open_memory
 from tests.mob.flows.mobs import a_mob, flow
 from tests.mob.mobs import Stuck, asked, check_inputs, define, member, records
 from tests.runtime.fakes import Doing, asking, call
@@ -93,7 +94,8 @@ async def test_a_run_that_has_something_else_to_do_is_not_blocked(
 
 @pytest.mark.parametrize("stopped", [False, True])
 async def test_a_turn_that_waits_for_approval_is_given_up(stopped: bool) -> None:
-    """CONTRACTS 6.10: its member is free, and the next turn is not interrupted for it."""
+    """CONTRACTS 6.10: it ends as interrupted, its member is free, and the next turn is not
+    interrupted for it."""
     gate = trio.Event()
 
     async def says(request: ModelRequest) -> Any:
@@ -117,7 +119,8 @@ async def test_a_turn_that_waits_for_approval_is_given_up(stopped: bool) -> None
         assert mob.approvals() == ()
         assert (await mob.ask("a", "hello")).text == "hello"
         outcomes = [turn.outcome for turn in records(mob.realm.store, TurnEnded)]
-        assert outcomes.count(TurnOutcome.FAILED) >= 1
+        assert TurnOutcome.INTERRUPTED in outcomes
+        assert TurnOutcome.FAILED not in outcomes
         check_inputs(mob.realm.store)
 
 
@@ -162,3 +165,45 @@ async def test_a_crash_between_the_end_of_a_step_and_the_interrupt_costs_nothing
         stuck.gate.set()
         assert (await mob.ask("a", "free")).text == "done free"
         check_inputs(store)
+
+
+async def test_a_run_that_is_cancelled_as_a_step_begins_asks_nobody(tmp_path: Path) -> None:
+    """CONTRACTS 6.10: not even what it was about to ask when its end was written."""
+    async with open_lmdb(tmp_path / "s") as store, a_mob(flow(vote=VOTE), store=store) as mob:
+        for _ in range(20):  # whether the step or the cancel is heard of first is chance
+            run = await mob.run_flow("f")
+            assert await run.cancel()
+            asked = [each.idempotency_key for each in records(store, InputAccepted)]
+            await mob.wait_idle()
+            await mob.send("a", "hello")
+            now = [each.idempotency_key for each in records(store, InputAccepted)]
+            assert now == [*asked, None]
+
+
+async def test_a_clock_that_is_set_back_prolongs_neither_a_backoff_nor_a_deadline(
+    autojump_clock: object,
+) -> None:
+    """CONTRACTS 6.10: a wait in a process is no longer than it was to be."""
+    flows = flow(
+        one={"member": "a", "message": "x", "timeout_s": 5.0, "retries": 1, "backoff_s": 3.0},
+        two={"member": "b", "message": "y"},
+    )
+    stuck = Stuck()
+    async with a_mob(flows, stuck, grace_s=0.0) as mob:
+        clock, set_back = mob.realm.ports.clock, 0
+        now_ns = clock.now_ns
+        clock.now_ns = lambda: now_ns() - set_back  # type: ignore[method-assign]
+        run = await mob.run_flow("f")
+        await stuck.entered.wait()
+        await mob.stop(0.0)
+        set_back = 864_000 * 10**9
+        await mob.resume()
+        with trio.fail_after(30):
+            while run.now().steps["one"].state is StepState.RUNNING:  # noqa: ASYNC110 runs tell nobody of steps
+                await trio.sleep(1)
+            await mob.stop(0.0)
+            set_back *= 2
+            await mob.resume()
+            while run.now().steps["one"].state is not StepState.FAILED:  # noqa: ASYNC110 runs tell nobody of steps
+                await trio.sleep(1)
+        await run.cancel()
