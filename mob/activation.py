@@ -5,9 +5,7 @@ supervisor's decisions, and the count of members at work. Must not: decide who m
 the mob's state.
 
 An idle member has no task. Its queue getting its first job starts one in the mob's nursery; the
-task ends when the queue is empty.
-
-A member whose history is being rearranged begins its next turn when that is on disk.
+task ends when the queue is empty. A history that is being rearranged is on disk first.
 
 # Invariant: between "nothing left in the queue" and `active = False` there is no checkpoint, the
 # exit of a nursery included; otherwise a job that arrives in between would wait for ever.
@@ -273,8 +271,9 @@ class Activations:
 
     def only_wait(self) -> bool:
         """Whether all who are at work wait for other sessions, and those for decisions."""
-        running = self._realm.running
-        if any(live.active and not running(live.row.session_id) for live in self.members.values()):
+        running, limits = self._realm.running, self.limits
+        idle = (e for e in self.members.values() if e.active and not running(e.row.session_id))
+        if any(limits is None or not limits.waits(live) for live in idle):
             return False  # it begins, or is to be restarted
         return self._realm.background.only_wait() and self._realm.decisions.only_wait()
 
@@ -312,6 +311,8 @@ class Activations:
     def start(self, live: LiveMember) -> None:
         """Start the member's activation if it has none and there is work it may begin."""
         if live.active or self._next(live) is None:
+            if self.limits is not None:
+                self.limits.hasten(live)
             return
         live.active = True
         self.begun()
@@ -491,8 +492,7 @@ class Activations:
         if record is not None and job.pending.input_id in record.input_ids:
             self._finish(live, job, record)
         else:
-            error = SessionError("the input was abandoned", live.row.session_id)
-            self._finish(live, job, None, error)
+            self._finish(live, job, None, SessionError("the input was abandoned", head.session_id))
 
 
 def _leaves(live: LiveMember) -> bool:

@@ -43,6 +43,11 @@ def prompt_id(fresh: str, count: int) -> InputId:
     return InputId(f"{fresh}+{count}")
 
 
+def moved_id(fresh: str, pending: PendingInput) -> InputId:
+    """The id of an input that waited and goes to another session: a prompt's says its count."""
+    return prompt_id(fresh, count_of(pending)) if pending.sender == SELF else InputId(fresh)
+
+
 def count_of(pending: PendingInput) -> int:
     """Which prompt in a row this input was; 0 for a message of somebody else's."""
     if pending.sender != SELF:

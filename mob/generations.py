@@ -16,6 +16,7 @@ from collections.abc import Mapping
 import attrs
 import trio
 
+from mob.autonomy import moved_id
 from mob.definition import MemberDefinition
 from mob.helpers import is_helper
 from mob.jobs import Job
@@ -138,7 +139,7 @@ class GenerationVerbs(MemberVerbs):
         jobs = [job for job in live.jobs if job is not live.current and not is_notice(job.pending)]
         waiting = self._waiting(row, jobs)
         moved = {
-            old: attrs.evolve(each, input_id=InputId(realm.ports.ids.new()))
+            old: attrs.evolve(each, input_id=moved_id(realm.ports.ids.new(), each))
             for old, each in waiting.items()
         }
         abandoned = [

@@ -67,6 +67,8 @@ class Limits:
         self._realm = realm
         self._turns = 0
         self._slots: trio.CapacityLimiter | None = None
+        #: Members that wait for a slot, and what ends that.
+        self._waiting: dict[LiveMember, trio.CancelScope] = {}
         if limits.concurrent_turns is not None:
             self._slots = trio.CapacityLimiter(limits.concurrent_turns)
 
@@ -117,14 +119,17 @@ class Limits:
     async def work(self, live: LiveMember, job: Job) -> None:
         """Do the job once there is a slot for its turn. Slots are given in the order in which
         members come for them, one turn each, so nobody is passed over."""
-        if self._slots is None or job.nested:
+        if self._slots is None or _is_asked(live):
             return await self._activations._work(live, job)
         with trio.CancelScope() as live.backoff:
+            self._waiting[live] = live.backoff
+            self._realm.decisions.stir()
             await self._slots.acquire_on_behalf_of(live)
         taken = not live.backoff.cancelled_caught
         live.backoff = None
+        del self._waiting[live]
         if not taken:
-            return None  # it leaves, or the mob stops
+            return None  # it leaves, the mob stops, or somebody who has a slot waits for it
         try:
             if self._activations._next(live) is job:
                 await self._activations._work(live, job)
@@ -132,10 +137,27 @@ class Limits:
             self.rest(live)
         return None
 
+    def hasten(self, live: LiveMember) -> None:
+        """Something was queued for the member: let it go on without a slot if the turn of somebody
+        else waits for that."""
+        waiting = self._waiting.get(live)
+        if waiting is not None and _is_asked(live):
+            waiting.cancel()
+
+    def waits(self, live: LiveMember) -> bool:
+        """Whether the member waits for a slot, which others have."""
+        slots = self._slots
+        return live in self._waiting and slots is not None and not slots.available_tokens
+
     def rest(self, live: LiveMember) -> None:
         """Give the slot back, if it has one: its turn is over, or waits to be restarted."""
         if self._slots is not None and live in self._slots.statistics().borrowers:
             self._slots.release_on_behalf_of(live)
+
+
+def _is_asked(live: LiveMember) -> bool:
+    """Whether a turn waits for the member's answer: what is queued before that holds it up too."""
+    return any(job.nested for job in live.jobs)
 
 
 def _exceeded(limit: str, allowed: int, found: str) -> LimitExceeded:

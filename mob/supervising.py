@@ -7,6 +7,7 @@ activation does).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -46,6 +47,9 @@ class Failure:
 
 NO_FAILURE: Final = Failure()
 
+#: The cause of an exit that is no failure of the member's own: it was cut off with its group.
+_TOGETHER: Final = re.compile("group '.*' restarts: '")
+
 
 class Supervisors:
     """The supervisors of one mob's groups."""
@@ -78,7 +82,7 @@ class Supervisors:
             live = self._activations.live(row)
             live.recent = tuple(sorted((*live.recent, at_s)))
             group = self._tree.of(each.name)
-            if group is not None:
+            if group is not None and not _TOGETHER.match(each.cause):
                 groups.setdefault(group.name, []).append(at_s)
         self._recent = {name: tuple(sorted(times)) for name, times in groups.items()}
 
@@ -93,7 +97,7 @@ class Supervisors:
             return NO_FAILURE
         (action,) = decision.actions
         if isinstance(action, RestartThese):
-            why = f"group {action.group!r} restarts: {name!r} has failed: {cause}"
+            why = f"group '{action.group}' restarts: {name!r} has failed: {cause}"
             members = action.members
             return Failure(carry_out=lambda: self._restart(members, why))
         if isinstance(action, TellMember):

@@ -377,3 +377,18 @@ async def test_ensure_makes_the_roster_what_is_declared_and_then_does_nothing(
                 await mob.ensure(bad)
         assert mob.realm.journal.last == last
     assert len(records(store, MemberSpawned)) == 5
+
+
+async def test_a_prompt_that_waits_goes_on_as_one(autojump_clock: object) -> None:
+    """CONTRACTS 6.4, 6.8: which prompt in a row it is stands in its id, in the new session too."""
+    store = MemoryStore()
+    restart = {"policy": "always", "max": 1, "backoff_s": 50, "max_backoff_s": 50}
+    alone = {"mode": "autonomous", "max_turns": 1}
+    async with opened(define("a", restart=restart, profile=alone), store=store) as mob:
+        await mob.ask("a", "go")
+        await trio.sleep(10)  # it has come to rest, and waits to begin again
+        await mob.respawn("a")
+        await mob.wait_idle()
+        assert mob.realm.state.head(mob.session_of("a")).turns > 0
+        assert [each.cause for each in mob.exits() if "Error" in each.cause] == []
+    check_inputs(store)

@@ -107,6 +107,28 @@ async def test_a_question_needs_no_slot_of_its_own(autojump_clock: Clock) -> Non
             assert (await mob.ask("a", "go")).text == "heard"
 
 
+async def test_what_is_queued_before_a_question_needs_no_slot_either(
+    autojump_clock: Clock,
+) -> None:
+    """CONTRACTS 6.15: whoever asks holds the slot, and what came before its question goes first."""
+
+    async def first(request: ModelRequest) -> Any:
+        if len(request.messages) == 1:
+            await trio.sleep(5)
+            return calling(("ask_pb", {"message": "well?"}))
+        return "heard"
+
+    async with opened(
+        pair(limits={"concurrent_turns": 1}), a=first, b=lambda request: "well"
+    ) as mob:
+        await mob.send("a", "go")
+        await trio.sleep(1)
+        await mob.send("b", "and you")  # it waits for the slot
+        with trio.fail_after(100):
+            await mob.wait_idle()
+        assert mob.realm.state.head(mob.session_of("b")).turns == 2
+
+
 async def test_a_slot_is_given_back_while_a_member_waits_to_be_restarted(
     autojump_clock: Clock,
 ) -> None:
