@@ -90,7 +90,9 @@ def hosted_sessions_are_saved(ledger: Ledger, _: object) -> str | None:
         record = written.record
         if not (isinstance(record, SessionCreated) and record.spec.host_mode):
             continue
-        session = ledger.sessions[record.session_id]
+        session = ledger.sessions.get(record.session_id)
+        if session is None:
+            continue  # it is in a branch that was left behind
         process, turn = session.driven
         if session.deleted or session.archived or process != last:
             continue
