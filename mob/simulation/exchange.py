@@ -262,6 +262,8 @@ class Exchange:
         """What the turn should have taken in and did not, if anything."""
         if record.outcome is not TurnOutcome.COMPLETED or not record.input_ids:
             return None
+        if not record.usage.model_calls:  # an immediate run, which comes by no boundary
+            return None
         known = self.waiting.get(record.session_id, {})
         late = (key for key, each in known.items() if each.ready and key not in record.input_ids)
         return next(late, None)
