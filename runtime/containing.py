@@ -64,6 +64,8 @@ def abandon(realm: Realm, session_id: SessionId) -> None:
     realm._held.discard(session_id)
     if live is not None:
         live.abandoned = True
+        if live.interrupted is not None:
+            realm.decisions.keep(session_id, live.interrupted)
         del realm._live[session_id]
 
 

@@ -187,6 +187,10 @@ class Decisions:
         self.wake(session_id)
         return True
 
+    def keep(self, session_id: SessionId, reason: str) -> None:
+        """Have whoever takes the turn up interrupt it: its driver was told so, and is given up on."""
+        self._interrupted.setdefault(session_id, reason)
+
     def interrupted(self, session_id: SessionId) -> str | None:
         """Why the turn that is being taken up is to be interrupted. Forgets it."""
         if not self._interrupted:

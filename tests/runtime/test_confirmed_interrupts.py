@@ -8,6 +8,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from runtime.containing import abandon
 from runtime.ids import SessionId
 from runtime.live import Doing as At
 from runtime.realm import Realm
@@ -131,3 +132,19 @@ async def test_one_for_a_turn_that_never_began_is_forgotten() -> None:
     with realm.hold(session):
         assert realm.interrupt(session, "enough") is True
     assert (await realm.runner.send_message(session, "go")).text == "one"
+
+
+async def test_it_holds_though_its_driver_is_given_up_on() -> None:
+    """CONTRACTS 4.3, 5.11: found by simulation. A stop gives up on a turn that waits for a slow
+    disk; whoever takes it up ends it as it was said to end."""
+    realm = make_realm(MemoryStore(), [lambda _: FOREVER(), "next"])
+    session = await new_session(realm)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(realm.runner.send_message, session, "first")
+        await wait_all_tasks_blocked()
+        assert realm.interrupt(session, "enough") is True
+        abandon(realm, session)
+        nursery.cancel_scope.cancel()
+    inputs = tuple((realm.state.head(session).inputs or {}).values())
+    record = await realm.driver(session, inputs).run(inputs)
+    assert (record.outcome, record.error) == (TurnOutcome.INTERRUPTED, "enough")
