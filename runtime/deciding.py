@@ -188,7 +188,7 @@ class Decisions:
         return True
 
     def keep(self, session_id: SessionId, reason: str) -> None:
-        """Have whoever takes the turn up interrupt it: its driver was told so, and is given up on."""
+        """Have whoever takes the turn up interrupt it: its driver, which was to, is given up on."""
         self._interrupted.setdefault(session_id, reason)
 
     def interrupted(self, session_id: SessionId) -> str | None:

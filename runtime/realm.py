@@ -305,8 +305,9 @@ class Realm:
         try:
             yield
         finally:
-            self._held.discard(session_id)
-            self.decisions.left(session_id)
+            if session_id in self._held:  # else somebody has given up on this one
+                self._held.remove(session_id)
+                self.decisions.left(session_id)
 
     async def change(self, session_ids: Sequence[SessionId], ticket: Callable[[], Ticket]) -> None:
         """Rearrange the histories of sessions at rest: submit `ticket` and wait for it with turns

@@ -9,6 +9,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from runtime.containing import abandon
+from runtime.driver import TurnAborted
 from runtime.ids import SessionId
 from runtime.live import Doing as At
 from runtime.realm import Realm
@@ -139,12 +140,16 @@ async def test_it_holds_though_its_driver_is_given_up_on() -> None:
     disk; whoever takes it up ends it as it was said to end."""
     realm = make_realm(MemoryStore(), [lambda _: FOREVER(), "next"])
     session = await new_session(realm)
+
+    async def send() -> None:
+        with pytest.raises(TurnAborted):
+            await realm.runner.send_message(session, "first")
+
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(realm.runner.send_message, session, "first")
+        nursery.start_soon(send)
         await wait_all_tasks_blocked()
         assert realm.interrupt(session, "enough") is True
         abandon(realm, session)
-        nursery.cancel_scope.cancel()
     inputs = tuple((realm.state.head(session).inputs or {}).values())
     record = await realm.driver(session, inputs).run(inputs)
     assert (record.outcome, record.error) == (TurnOutcome.INTERRUPTED, "enough")
