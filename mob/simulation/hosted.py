@@ -85,7 +85,7 @@ def works(head: SessionHead) -> bool:
 def hosted_sessions_are_saved(ledger: Ledger, _: object) -> str | None:
     """CONTRACTS 4.10: a hosted session is checkpointed after each interaction: once all has healed
     there is a snapshot of it with the last turn that the process at hand ran."""
-    last = ledger.written[-1].commit.process if ledger.written else 0
+    last = max(ledger.opened_s, default=0)
     for written in ledger.written:
         record = written.record
         if not (isinstance(record, SessionCreated) and record.spec.host_mode):
