@@ -308,6 +308,7 @@ class Ledger(Parts):
             self._count(session, -1, 0)
         session.archived = True
         session.partial = None
+        self.given_up.pop(record.session_id, None)
         if session.stands == "running":
             session.stands, session.reason = "cancelled", record.reason
         for known in list(session.pending.values()):
