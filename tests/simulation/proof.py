@@ -24,6 +24,14 @@ from mob.simulation.seeds import Job, Outcome, run_seeds
 from tests.simulation.everything import BRANCHES
 from tests.simulation.rotation import PLANS, plan_of, say
 
+#: Seeds that are known to fail, and by what: they are said, and count as failed once they fail by
+#: something else or hold. Each is a bug, of the mob or of its oracle, that nobody has mended yet.
+OPEN: Final = {
+    8185: "budgets_add_up_over_trees",
+    9071: "one_turn_is_in_flight",
+    9292: "a_search_shows_what_may_be_read",
+}
+
 TARGET: Final = f"{Path(__file__).with_name('everything.py')}:everything"
 
 
@@ -86,6 +94,14 @@ def figures(found: Mapping[int, Outcome], wall_s: float) -> str:
     return "\n".join(lines)
 
 
+def _as_expected(outcome: Outcome) -> bool:
+    """Whether the seed holds, or fails by what it is known to fail by."""
+    known = OPEN.get(outcome.seed)
+    if known is None or outcome.failure is None:
+        return known is None and outcome.failure is None
+    return known in str(outcome.failure)
+
+
 def _counterexample(outcome: Outcome) -> str:
     plan = plan_of(outcome.seed)
     return (
@@ -109,11 +125,13 @@ def main() -> int:
     wall_s = time.perf_counter() - began
     again = outcomes(seeds[: options.again], options.workers, "2")
     say(figures(found, wall_s))
-    failed = [each.seed for each in found.values() if each.failure is not None]
+    failed = [each.seed for each in found.values() if not _as_expected(each)]
+    still = [seed for seed in found if seed in OPEN]
     wrong = [*differing(found, again), *missing(found)]
     for complaint in wrong:
         say(complaint)
-    say(f"\n{len(failed)} seeds failed {failed[:20]}; {len(again)} were run twice")
+    say(f"\n{len(still)} seeds are known to fail {still}")
+    say(f"{len(failed)} others failed {failed[:20]}; {len(again)} were run twice")
     return 1 if failed or wrong else 0
 
 
