@@ -112,7 +112,9 @@ def _play(world: World, client: Client, machine: Machine) -> Player:
             FaultKind.WIRING_STORM: board.wiring_storm,
             FaultKind.FULL_MAILBOX: board.full_mailbox,
             FaultKind.CRASH_WHILE_SENDING: board.crash_while_sending,
-        },
+        }
+        if machine.is_default
+        else {},
     )
 
 

@@ -21,6 +21,9 @@ from mob.simulation.steps import SPAN_S, Step, default_table
 from mob.simulation.streams import Streams
 from runtime.budget import Budget
 
+#: Where the default mob is from.
+OWN: Final = "the simulation's own definition"
+
 #: Chance of each in a run.
 _BUDGETS: Final = 0.35
 _HOOKS: Final = 0.35
@@ -92,7 +95,7 @@ def drawn_definition(streams: Streams) -> MobDefinition:
             profiles["clerk"]["memory"] = True
     for addition in ADDITIONS:
         addition.vary(table, streams.stream(f"variant/{addition.name}"))
-    return MobDefinition.from_table(table, source="the simulation's own definition")
+    return MobDefinition.from_table(table, source=OWN)
 
 
 def _budget(random: Random, times: int) -> dict[str, Any]:

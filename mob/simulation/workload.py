@@ -35,7 +35,7 @@ from mob.simulation.steps import Step, drawn_steps
 from mob.simulation.storms import Storms
 from mob.simulation.tools import Effects, sim_tools
 from mob.simulation.trace import SPEAKING
-from mob.simulation.variants import drawn_definition, more_steps, raised
+from mob.simulation.variants import OWN, drawn_definition, more_steps, raised
 from mob.simulation.world import World
 from runtime.errors import MobError
 from runtime.hookbodies import python_body
@@ -120,6 +120,8 @@ class Machine:
     ) -> None:
         self._world = world
         self.definition: Final = definition
+        #: Whether it is the workload's own mob: of another one the wiring is its author's.
+        self.is_default: Final = definition.source == OWN
         #: What members that come and go may be of.
         self.profiles: Final = tuple(definition.profiles)
         effects = Effects(self._tool_began, self._tool_returned)
