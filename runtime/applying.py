@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -20,15 +21,19 @@ import msgpack
 from runtime.asking import TurnWaits
 from runtime.driver import TurnAborted, TurnDriver, to_give_up
 from runtime.errors import (
+    AgentError,
     InputRefused,
+    RecordUnreadable,
     SessionBusy,
     SessionNotFound,
     SessionQuarantined,
+    TurnFailed,
     describe,
 )
 from runtime.ids import InputId, RunId, SessionId
 from runtime.ledger import (
     MAX_ATTEMPTS,
+    FailedRun,
     InputsRequeued,
     InputState,
     RunApplied,
@@ -40,7 +45,7 @@ from runtime.messages import pack_message
 from runtime.records import InputAbandoned, TurnEnded, TurnOutcome
 from runtime.results import TurnResult, result_of
 from runtime.session import PendingInput, Session
-from stores import StoreError
+from stores import Damaged, StoreError
 
 if TYPE_CHECKING:
     from runtime.realm import Realm
@@ -97,17 +102,23 @@ class _Run:
         others = tuple([each for each in record.input_ids if each not in self.input_ids])
         reason = record.error or "no reason was recorded"
         runs = self.realm.state.runs
-        also: list[Any] = []
+        queued: list[InputsRequeued] = []
+        given_up: list[InputAbandoned] = []
         for input_id in self.input_ids:
             attempt = runs.failed(self.session_id, input_id) + 1
             if attempt >= MAX_ATTEMPTS:
                 why = f"failed {attempt} times, at last: {reason}"
-                also.append(InputAbandoned(self.session_id, input_id, why, now))
+                given_up.append(InputAbandoned(self.session_id, input_id, why, now))
             else:
-                also.append(
-                    InputsRequeued(self.session_id, self.run_id, (input_id,), attempt, reason, now)
-                )
+                queued.append(self._again((input_id,), attempt, reason, now))
+        # One comes behind the turn in any case: it says that the run has ended.
+        also = [*(queued or [self._again((), MAX_ATTEMPTS, reason, now)]), *given_up]
         return attrs.evolve(record, input_ids=others), also
+
+    def _again(
+        self, input_ids: tuple[InputId, ...], attempt: int, reason: str, now: int
+    ) -> InputsRequeued:
+        return InputsRequeued(self.session_id, self.run_id, input_ids, attempt, reason, now)
 
 
 class RuntimeTurns:
@@ -125,13 +136,15 @@ class RuntimeTurns:
         input_ids: Sequence[InputId],
     ) -> CoreApplyOutput:
         """Run a turn on these inputs as `run_id`. Its message is `prompt`, or what the inputs say
-        if that is empty. A run that was applied before answers what it did then.
+        if that is empty. A run that was applied before answers what it did then; one that failed
+        raises that again.
 
         Raises:
             SessionNotFound, SessionBusy: nothing was done; another run may be in flight on disk.
             InputRefused: an input is not queued, or the run was applied to others.
             AgentError: the turn ended without an answer. If it failed its inputs are queued again,
-                or given up after `MAX_ATTEMPTS`; otherwise there is a receipt.
+                for a run with another id, or given up after `MAX_ATTEMPTS`; otherwise there is a
+                receipt.
         """
         realm = self._realm
         ids = tuple(input_ids)
@@ -173,17 +186,32 @@ class RuntimeTurns:
     def _known(
         self, session_id: SessionId, run_id: RunId, ids: tuple[InputId, ...]
     ) -> CoreApplyOutput | None:
-        receipt = self._realm.state.runs.receipt(run_id)
-        if receipt is None:
+        ended, turn = self._realm.state.runs.ended(run_id) or (None, 0)
+        if ended is None:
             return None
-        if (receipt.session_id, receipt.input_ids) != (session_id, ids):
+        failed = isinstance(ended, FailedRun)
+        same = set(ended.input_ids) <= set(ids) if failed else ended.input_ids == ids
+        if ended.session_id != session_id or not same:
             raise InputRefused(
-                f"run {run_id} was applied to session {receipt.session_id} on the inputs"
-                f" {', '.join(receipt.input_ids)}; give another run another id",
+                f"run {run_id} was applied to session {ended.session_id} on the inputs"
+                f" {', '.join(ended.input_ids)}; give another run another id",
                 session_id,
             )
-        result = result_of(self._realm.turn(receipt.turn))
-        return CoreApplyOutput(receipt.applied, result, self._realm.snapshot(session_id))
+        if isinstance(ended, FailedRun):
+            raise self._failure(ended, turn)
+        result = result_of(self._realm.turn(turn))
+        return CoreApplyOutput(ended, result, self._realm.snapshot(session_id))
+
+    def _failure(self, failed: FailedRun, turn: int) -> AgentError:
+        """What whoever applied the run was told, or would have been."""
+        with suppress(RecordUnreadable, Damaged):  # then the reason is known without it
+            record = self._realm.turn(turn)
+            if record.run_id == failed.run_id:
+                try:
+                    result_of(record)
+                except AgentError as error:
+                    return error
+        return TurnFailed(failed.reason, failed.session_id)
 
     def _staged(
         self, session_id: SessionId, run_id: RunId, ids: tuple[InputId, ...], prompt: str

@@ -128,7 +128,7 @@ class RunApplied:
 @attrs.frozen
 class InputsRequeued:
     """A run on these inputs failed, in one commit with its turn: they are queued again.
-    `attempt` counts the failed ones."""
+    `attempt` counts the failed ones. Of a run whose inputs were all given up there are none."""
 
     session_id: SessionId
     run_id: RunId
@@ -162,18 +162,29 @@ class Receipt:
     applied: RunApplied
 
 
+@attrs.frozen
+class FailedRun:
+    """A run that failed, and the inputs that it left queued. It has ended as one that was applied
+    has, and is not run again."""
+
+    session_id: SessionId
+    run_id: RunId
+    input_ids: tuple[InputId, ...]
+    reason: str
+
+
 class RunBook:
-    """Receipts by run and failed attempts by input: a part of the fold.
+    """How runs ended, by run, and failed attempts by input: a part of the fold.
 
     Receipts are kept in memory until the next checkpoint and are read from their rows after that.
     """
 
     def __init__(self, state: RealmState) -> None:
         self._state = state
-        self._receipts: dict[RunId, tuple[RunApplied, int]] = {}
+        self._receipts: dict[RunId, tuple[RunApplied | FailedRun, int]] = {}
         #: By era: what is on its way to the disk, and what earlier eras have left to be written.
-        self._writing: dict[tuple[int, RunId], tuple[RunApplied, int]] = {}
-        self._before: dict[tuple[int, RunId], tuple[RunApplied, int]] = {}
+        self._writing: dict[tuple[int, RunId], tuple[RunApplied | FailedRun, int]] = {}
+        self._before: dict[tuple[int, RunId], tuple[RunApplied | FailedRun, int]] = {}
         #: Failed attempts of inputs that are queued, by session.
         self.attempts: dict[SessionId, dict[InputId, int]] = {}
         self._changed: set[SessionId] = set()
@@ -183,20 +194,26 @@ class RunBook:
 
     def receipt(self, run_id: RunId) -> Receipt | None:
         """The receipt of a run, if it was applied."""
-        known = self._known(run_id, self._state.eras(self.realm))
-        if known is None:
+        applied, turn = self.ended(run_id) or (None, 0)
+        if not isinstance(applied, RunApplied):
             return None
-        applied, turn = known
         return Receipt(applied.session_id, applied.input_ids, turn, applied)
 
-    def _known(self, run_id: RunId, eras: Iterable[Era]) -> tuple[RunApplied, int] | None:
+    def ended(self, run_id: RunId) -> tuple[RunApplied | FailedRun, int] | None:
+        """How a run that a caller applied has ended, with the number of its turn's record; None if
+        it has not."""
+        return self._known(run_id, self._state.eras(self.realm))
+
+    def _known(
+        self, run_id: RunId, eras: Iterable[Era]
+    ) -> tuple[RunApplied | FailedRun, int] | None:
         for era in eras:
             known = self._of_era(era, run_id)
             if known is not None and known[1] < era.until:
                 return known
         return None
 
-    def _of_era(self, era: Era, run_id: RunId) -> tuple[RunApplied, int] | None:
+    def _of_era(self, era: Era, run_id: RunId) -> tuple[RunApplied | FailedRun, int] | None:
         if era.realm == self.realm:
             at = (era.number, run_id)
             known = self._before.get(at) or self._writing.get(at)
@@ -235,10 +252,19 @@ class RunBook:
 
     def _requeued(self, seq: int, record: InputsRequeued) -> None:
         if seq > self._state.folded:
-            counts = self.attempts.setdefault(record.session_id, {})
-            counts.update(dict.fromkeys(record.input_ids, record.attempt))
-            self._changed.add(record.session_id)
+            self._failed(seq, record)
+            if record.input_ids:
+                counts = self.attempts.setdefault(record.session_id, {})
+                counts.update(dict.fromkeys(record.input_ids, record.attempt))
+                self._changed.add(record.session_id)
         self._state.touch(seq, record.session_id)
+
+    def _failed(self, seq: int, record: InputsRequeued) -> None:
+        """The first record of a run that failed comes behind its turn, those after it say more."""
+        first, turn = self._receipts.get(record.run_id, (None, seq - 1))
+        ids = (*(() if first is None else first.input_ids), *record.input_ids)
+        failed = FailedRun(record.session_id, record.run_id, ids, record.reason)
+        self._receipts[record.run_id] = (failed, turn)
 
     def _settle(self, session_id: SessionId, input_ids: tuple[InputId, ...]) -> None:
         counts = self.attempts.get(session_id)
@@ -291,21 +317,32 @@ class RunBook:
         ]
 
 
-def _packed(applied: RunApplied, turn: int) -> bytes:
+#: Stands in the place of the boundary in the row of a run that failed.
+_FAILED: Final = "failed"
+
+
+def _packed(ended: RunApplied | FailedRun, turn: int) -> bytes:
+    if isinstance(ended, FailedRun):
+        return pack_row(
+            _FAILED, turn, ended.session_id, ended.run_id, ended.input_ids, ended.reason
+        )
     return pack_row(
-        applied.boundary.value,
+        ended.boundary.value,
         turn,
-        applied.session_id,
-        applied.run_id,
-        applied.input_ids,
-        applied.digest,
-        applied.messages,
-        applied.total,
-        applied.sequence,
-        applied.at_ns,
+        ended.session_id,
+        ended.run_id,
+        ended.input_ids,
+        ended.digest,
+        ended.messages,
+        ended.total,
+        ended.sequence,
+        ended.at_ns,
     )
 
 
-def _unpacked(row: bytes) -> tuple[RunApplied, int]:
-    boundary, turn, session_id, run_id, *rest = unpack_row(row)
-    return RunApplied(session_id, run_id, RunApplyBoundary(boundary), *rest), turn
+def _unpacked(row: bytes) -> tuple[RunApplied | FailedRun, int]:
+    boundary, turn, session_id, run_id, input_ids, *rest = unpack_row(row)
+    if boundary == _FAILED:
+        return FailedRun(session_id, run_id, input_ids, *rest), turn
+    applied = RunApplied(session_id, run_id, RunApplyBoundary(boundary), input_ids, *rest)
+    return applied, turn

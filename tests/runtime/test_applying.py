@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from runtime.applying import CoreApplyOutput, RuntimeTurns
-from runtime.errors import InputRefused, SessionBusy, TurnFailed
+from runtime.errors import InputRefused, OutputInvalid, SessionBusy, TurnFailed
 from runtime.ids import InputId, RunId, SessionId
 from runtime.ledger import (
     MAX_ATTEMPTS,
@@ -21,6 +21,7 @@ from runtime.ledger import (
 )
 from runtime.realm import Realm
 from runtime.records import TurnEnded
+from runtime.turn import TurnRules
 from stores import MemoryDisk, MemoryStore, open_memory
 from tests.runtime.fakes import Doing, asking, call, make_realm, new_session, open_lagging
 
@@ -166,6 +167,75 @@ async def test_an_input_is_tried_so_often_and_blocks_nothing() -> None:
         assert "failed 3 times" in (view.reason or "")
         assert (await apply(realm, session_id, "r9", good)).result.text == "good"
         assert realm.state.runs.attempts == {}
+
+
+async def test_a_run_that_failed_is_not_run_again() -> None:
+    """CONTRACTS 4.2, 5.8: a run ends once. Who applies it again, having missed its end, is told
+    of the failure, by every later process too; the inputs go on as another run."""
+    disk, asked = MemoryDisk(), []
+
+    def says(request: Any) -> str:
+        asked.append(request.messages[-1].text)
+        if request.messages[-1].text.startswith("bad"):
+            raise RuntimeError("boom")
+        return "good"
+
+    async with open_memory(disk) as store:
+        realm = make_realm(store, says)
+        session_id = await new_session(realm)
+        texts = ("bad 1", "bad 2", "good")
+        one, two, good = [await accept(realm, session_id, text) for text in texts]
+        for run in ("r1", "r2"):
+            with pytest.raises(TurnFailed, match="boom"):
+                await apply(realm, session_id, run, one)
+        with pytest.raises(TurnFailed, match="boom"):  # the first is given up, the other is not
+            await apply(realm, session_id, "r3", one, two)
+    for _ in range(3):  # from the tail of the journal, from memory, from a row
+        async with open_memory(disk) as store:
+            realm = make_realm(store, says)
+            before = realm.journal.last, len(asked)
+            for run, ids in (("r1", [one]), ("r3", [one, two])):
+                with pytest.raises(TurnFailed, match="boom"):
+                    await apply(realm, session_id, run, *ids)
+            with pytest.raises(InputRefused, match="another id"):
+                await apply(realm, session_id, "r3", good)
+            assert (realm.journal.last, len(asked)) == before
+            await realm.checkpoint()
+    async with open_memory(disk) as store:
+        realm = make_realm(store, says)
+        assert (await apply(realm, session_id, "r4", good)).result.text == "good"
+
+
+async def test_a_failed_run_is_known_by_all_its_inputs_and_says_how_it_failed() -> None:
+    """CONTRACTS 4.2, 5.8."""
+    async with open_memory(MemoryDisk()) as store:
+        rules = TurnRules(output_schema={"type": "integer"}, output_retries=0)
+        realm = make_realm(store, lambda _: "no number", rules=rules)
+        session_id = await new_session(realm)
+        one, two = [await accept(realm, session_id, text) for text in ("one", "two")]
+        for _ in range(2):
+            with pytest.raises(OutputInvalid, match="does not fit") as told:
+                await apply(realm, session_id, "r1", one, two)
+            assert told.value.text == "no number"
+        for ids in ([one], [two]):
+            with pytest.raises(InputRefused, match="another id"):
+                await apply(realm, session_id, "r1", *ids)
+        assert realm.state.head(session_id).turns == 1
+
+
+async def test_a_run_whose_inputs_were_all_given_up_is_not_run_again_on_others() -> None:
+    """CONTRACTS 4.2, 5.8."""
+    async with open_memory(MemoryDisk()) as store:
+        realm = make_realm(store, lambda _: 1 / 0)
+        session_id = await new_session(realm)
+        one, two = [await accept(realm, session_id, text) for text in ("one", "two")]
+        for run in ("r1", "r2", "r3", "r3"):
+            with pytest.raises(TurnFailed, match="division"):
+                await apply(realm, session_id, run, one)
+        turns = realm.state.head(session_id).turns
+        with pytest.raises(TurnFailed, match="division"):
+            await apply(realm, session_id, "r3", two)
+        assert realm.state.head(session_id).turns == turns == MAX_ATTEMPTS
 
 
 async def test_an_immediate_run_calls_no_model() -> None:

@@ -109,7 +109,7 @@ def _count_guests(count: Counter[str], ledger: Ledger) -> None:
             count["run.applied"] += 1
             count["run.continued_elsewhere"] += begun.get(record.run_id, process) != process
         elif isinstance(record, InputsRequeued):
-            count["run.queued_again"] += 1
+            count["run.queued_again"] += bool(record.input_ids)
         elif isinstance(record, InputAbandoned):
             count["run.given_up"] += record.reason.startswith("failed ")
     for known in ledger.inputs.values():
