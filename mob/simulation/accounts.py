@@ -22,6 +22,8 @@ from mob.simulation.facts import ToolRan
 from runtime.contexts import CompactionFailed, ContextCompacted
 from runtime.messages import Usage
 from runtime.records import (
+    InputAbandoned,
+    InputAccepted,
     SessionArchived,
     SessionCreated,
     SessionDeleted,
@@ -87,6 +89,8 @@ class Accounts:
         self._root: dict[str, str] = {}
         self._profile: dict[str, str] = {}
         self._archived: set[str] = set()
+        #: What each session has been asked and has not ended: a turn on it may be in flight.
+        self._asked: defaultdict[str, set[str]] = defaultdict(set)
         #: Tool calls that ran, of each session, by their keys.
         self._ran: defaultdict[str, set[str]] = defaultdict(set)
         #: When the newest process made its first attempt at each call.
@@ -178,12 +182,23 @@ class Accounts:
         if record.session_id in self._archived:
             return
         self._archived.add(record.session_id)
+        if self._asked.pop(record.session_id, None):
+            # A turn that is cut off now may have made calls that no record tells of. The process
+            # that paid for them counts them.
+            self.loose.update(self.scopes(record.session_id))
         dropped = self.open.pop(record.session_id, Usage())
         if dropped != Usage():  # what the turn had spent is told by its end alone, if it has one
             began = self._ran.pop(record.session_id, set())
             for scope in self.scopes(record.session_id):
                 self.of[scope].began -= len(began)
             self._charge(record.session_id, _minus(Usage(), dropped), at_s, loose=True)
+
+    def _accepted(self, record: InputAccepted, _: float) -> None:
+        if record.session_id not in self._archived:
+            self._asked[record.session_id].add(record.input_id)
+
+    def _abandoned(self, record: InputAbandoned, _: float) -> None:
+        self._asked[record.session_id].discard(record.input_id)
 
     def _progressed(self, record: TurnProgressed, at_s: float) -> None:
         if record.session_id not in self._archived:
@@ -192,6 +207,7 @@ class Accounts:
             self._charge(record.session_id, more, at_s)
 
     def _ended(self, record: TurnEnded, at_s: float) -> None:
+        self._asked[record.session_id].difference_update(record.input_ids)
         more = _minus(record.usage, self.open.pop(record.session_id, Usage()))
         self.own[record.session_id] = self.own[record.session_id] + record.usage
         active_ns = max(record.ended_at_ns - record.started_at_ns, 0)
@@ -268,6 +284,8 @@ _TELL: Final[dict[type, Any]] = {
     SessionForked: Accounts._forked,
     SessionDeleted: Accounts._deleted,
     SessionArchived: Accounts._archived_,
+    InputAccepted: Accounts._accepted,
+    InputAbandoned: Accounts._abandoned,
     TurnProgressed: Accounts._progressed,
     TurnEnded: Accounts._ended,
     ContextCompacted: Accounts._summed_up,

@@ -275,8 +275,8 @@ _WORK: Final = (
 )
 
 
-#: What may be done to a mob at rest that its members are told of.
-_OF_PEERS: Final = (MembersWired, MembersUnwired, MemberRetired)
+#: What may be done to a mob at rest that members, or sessions that are no member's, are told of.
+_OF_PEERS: Final = (MembersWired, MembersUnwired, MemberRetired, SessionArchived)
 
 
 def a_stopped_mob_does_nothing(ledger: Ledger, batch: Batch) -> str | None:
@@ -302,7 +302,7 @@ def a_stopped_mob_does_nothing(ledger: Ledger, batch: Batch) -> str | None:
 
 
 def _is_notice(record: object, batch: Batch) -> bool:
-    """Whether members are told who their peers are, in the commit that made them others."""
+    """Whether sessions are told who their peers are, in the commit that made them others."""
     return (
         isinstance(record, InputAccepted)
         and record.sender == f"{CONTEXT}: {SOURCE}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,7 +16,7 @@ import attrs
 
 from runtime.memory import SEARCH_MEMORY, Recollection
 from runtime.messages import AssistantMessage, ToolOutcome, ToolResult, UserMessage
-from runtime.records import TurnEnded, TurnProgressed
+from runtime.records import SessionRewound, TurnEnded, TurnProgressed
 
 if TYPE_CHECKING:
     from mob.simulation.facts import KnownTurn, Written
@@ -72,16 +73,21 @@ def a_search_shows_what_may_be_read(ledger: Ledger, promise: object) -> str | No
     if not isinstance(promise, Searched):
         return None
     readable = set(_readable(ledger, promise.session_id))
+    moved = _moved(ledger, promise.known)
     shown: set[int] = set()
     for each in promise.found:
         if each.session_id not in readable:
             return f"{promise.session_id} is shown a turn of {each.session_id}"
-        seq = ledger.turn_at(ledger.sessions[each.session_id].head, each.turn)
-        turn = ledger.turns[seq]
+        session = ledger.sessions[each.session_id]
+        heads = [session.head, *session.branches[-moved[each.session_id] :]]
+        if not moved[each.session_id]:
+            heads = heads[:1]
         part = each.text.removeprefix(f"{_CUT} ").removesuffix(f" {_CUT}")
-        if not seq or part not in _said(turn):
+        seqs = [ledger.turn_at(head, each.turn) for head in heads]
+        fits = [seq for seq in seqs if seq and part in _said(ledger.turns[seq])]
+        if not fits:
             return f"turn {each.turn} of {each.session_id} is shown as {each.text!r:.80}"
-        shown.add(seq)
+        shown.update(fits)
     if len(promise.found) >= LIMIT:
         return None
     for session_id in readable:
@@ -89,6 +95,13 @@ def a_search_shows_what_may_be_read(ledger: Ledger, promise: object) -> str | No
         if missed:
             return f"a search for {promise.query!r} by {promise.session_id} misses turn {missed}"
     return None
+
+
+def _moved(ledger: Ledger, known: int) -> Counter[str]:
+    """How often each session was rewound, or brought back, since the record `known`: who has not
+    heard of that yet may show what was left behind."""
+    late = (each.record for each in ledger.written[known:])
+    return Counter(record.session_id for record in late if isinstance(record, SessionRewound))
 
 
 def _missed(ledger: Ledger, session_id: str, promise: Searched, shown: set[int]) -> int:

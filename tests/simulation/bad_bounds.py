@@ -14,7 +14,7 @@ from mob.simulation.rounds import HookAnswered, HookAsked
 from runtime.ids import RunId, SessionId
 from runtime.memory import Recollection
 from runtime.messages import AssistantMessage, ToolCall, ToolOutcome, ToolResult, Usage, UserMessage
-from runtime.records import HookReported, TurnOutcome
+from runtime.records import HookReported, SessionRewound, TurnOutcome
 from tests.simulation.cases import a_turn, called, case, result
 from tests.simulation.tape import ONE, Tape, accepted, archived, created, ended, progressed
 
@@ -249,8 +249,8 @@ def a_denial_that_nobody_reports(tape: Tape) -> None:
 # -- memory ----------------------------------------------------------------------------------
 
 
-def shows(*found: Recollection, word: str = "nothing") -> Searched:
-    return Searched("s", word, found, 99)
+def shows(*found: Recollection, word: str = "nothing", known: int = 99) -> Searched:
+    return Searched("s", word, found, known)
 
 
 @case("a_search_shows_what_may_be_read")
@@ -286,3 +286,19 @@ def a_model_is_told_of_somebody_else(tape: Tape) -> None:
     told = '[{"session_id": "k", "turn": 1, "text": "x"}, {"session_id": "nobody"}]'
     answer = ToolResult(call.id, call.name, told, ToolOutcome.OK)
     tape.commit(progressed(*said, answer, usage=Usage(1, 1, 1, 1)))
+
+
+LEFT_BEHIND = Recollection(SessionId("s"), 1, "yes")
+
+
+def with_a_turn_left_behind(tape: Tape | None = None) -> Tape:
+    tape = running(tape or Tape(), memory=True)
+    a_turn(tape)  # records 5 and 6
+    tape.commit(SessionRewound(SessionId("s"), 0, 0, 0, (), None, 3))  # record 7
+    return tape
+
+
+@case("a_search_shows_what_may_be_read")
+def a_turn_that_was_left_behind(tape: Tape) -> None:
+    with_a_turn_left_behind(tape)
+    tape.oracle.promised(shows(LEFT_BEHIND, known=7))

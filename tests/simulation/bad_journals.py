@@ -125,6 +125,22 @@ def takes_an_input(tape: Tape) -> None:
     tape.commit(accepted())
 
 
+TOLD: Any = {"session": "q", "sender": "system context: peers"}
+
+
+def tells_of_an_archive(tape: Tape) -> None:
+    """A session is archived while the mob is stopped, and its peer is told in that commit."""
+    tape.commit(created("p", None), created("q", None))
+    tape.commit(MobStateChanged("stopped", "", 1))
+    tape.commit(archived("p"), accepted("left", **TOLD))
+
+
+@case("a_stopped_mob_does_nothing")
+def is_told_of_peers_for_nothing(tape: Tape) -> None:
+    tells_of_an_archive(tape)
+    tape.commit(accepted("again", **TOLD))
+
+
 @case("a_stopped_mob_does_nothing")
 def writes_a_snapshot(tape: Tape) -> None:
     tape.commit(MobStateChanged("stopped", "", 1))

@@ -36,6 +36,18 @@ def test_the_oracle_names_what_is_wrong(name: str, play: Callable[[Tape], None])
     assert tape.oracle.violation in (None, caught.value)
 
 
+def test_a_search_may_show_what_its_process_has_not_heard_is_left_behind() -> None:
+    """Sound journals and promises, as the first steps of cases are, but asserted to be."""
+    tape = bad_bounds.with_a_turn_left_behind()
+    tape.oracle.promised(bad_bounds.shows(bad_bounds.LEFT_BEHIND, known=6))
+
+
+def test_a_session_that_is_archived_at_rest_is_told_of() -> None:
+    tape = Tape()
+    bad_journals.tells_of_an_archive(tape)
+    assert tape.oracle.ledger.state == "stopped"
+
+
 def test_every_invariant_is_violated_by_some_case() -> None:
     """Those of what a process recovers are in test_recovered.py."""
     shown = {param.values[0] for param in CASES}

@@ -9,6 +9,7 @@ import pytest
 from trio.testing import MockClock
 
 from mob.mob import Mob
+from mob.simulation.accounts import budgets_add_up_over_trees
 from mob.simulation.families import no_slot_is_leaked
 from mob.simulation.ledger import Ledger
 from mob.simulation.oracle import Oracle, Violation
@@ -23,12 +24,13 @@ from mob.simulation.recovered import (
     usage_adds_up_over_the_tree,
 )
 from mob.simulation.voyages import keys_of_what_was_left_are_free
+from runtime import budget
 from runtime.ids import InputId, SessionId
 from runtime.keyed import KeyedInput
 from runtime.messages import Usage
 from runtime.models.scripted import ScriptedModel
 from stores import Put
-from tests.simulation.tape import Tape, accepted, created, ended, said
+from tests.simulation.tape import Tape, accepted, archived, created, ended, said
 from tests.simulation.test_honest import Script, definition
 from tests.simulation.watched import Watched
 
@@ -197,3 +199,20 @@ def test_a_key_of_a_branch_that_was_left_behind_joins_nothing() -> None:
     assert keys_of_what_was_left_are_free(ledger, recovered) is None
     recovered.state.keyed["once"] = KeyedInput(S, InputId("i"))
     assert "of another branch" in (keys_of_what_was_left_are_free(ledger, recovered) or "")
+
+
+@pytest.mark.parametrize(("asked", "right"), [(True, True), (False, False)])
+def test_only_a_turn_that_an_archive_cut_off_may_have_cost_what_no_record_tells(
+    asked: bool, right: bool
+) -> None:
+    """CONTRACTS 6.9: the process that paid for a call counts it; the journal has no turn of it."""
+    tape = Tape()
+    if asked:
+        tape.commit(accepted("i"))
+    tape.commit(archived())
+    recovered = bent(tape, lambda _: None)
+    counted = recovered.state.ledger = budget.Ledger(recovered.state.heads)
+    assert budgets_add_up_over_trees(tape.oracle.ledger, recovered) is None
+    counted.progressed(S, Usage(1, 1, 1))
+    complaint = budgets_add_up_over_trees(tape.oracle.ledger, recovered)
+    assert (complaint is None) is right
