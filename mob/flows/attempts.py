@@ -40,8 +40,9 @@ if TYPE_CHECKING:
 _NANO: Final = 1_000_000_000
 
 Wait: TypeAlias = Callable[[], Awaitable[TurnResult]]
-#: Puts a question to a member under a key; returns its answer-to-be. Raises `MobError`.
-AskMember: TypeAlias = Callable[[str, str, str], Wait]
+#: Puts a question to a member under a key, at once or when there is room for it and it is wanted
+#: still, as the last argument says; returns its answer-to-be. Raises `MobError`.
+AskMember: TypeAlias = Callable[[str, str, str, Callable[[], bool]], Wait]
 
 
 class Attempt:
@@ -105,6 +106,9 @@ class Attempt:
             return TooFew(f"timed out after {self._step.timeout_s:g} s")
         return verdict
 
+    def _wanted(self) -> bool:
+        return not self.withdrawn
+
     def _left_s(self) -> float:
         deadline_ns = self._run.steps[self._name].deadline_ns
         timeout_s = self._step.timeout_s
@@ -117,7 +121,7 @@ class Attempt:
         waits: list[tuple[Ask, Wait]] = []
         for ask in asks:
             try:
-                waits.append((ask, self._ask(ask.member, ask.text, ask.key)))
+                waits.append((ask, self._ask(ask.member, ask.text, ask.key, self._wanted)))
             except MobError as error:
                 collection.add(ask.index, NoAnswer(str(error)))
         if collection.verdict() is not None:

@@ -25,7 +25,7 @@ from mob.flows.runner import FlowRunner
 from mob.messaging import MessageVerbs
 from mob.roster import Member
 from mob.tables import nearest
-from runtime.errors import encodable
+from runtime.errors import SessionError, encodable
 from runtime.results import TurnResult
 from runtime.structured import mistakes_in
 
@@ -156,12 +156,15 @@ class FlowVerbs(MessageVerbs):
         return FlowRun(self, known[0], name)
 
     def _ask_for_flow(
-        self, member: str, text: str, key: str
+        self, member: str, text: str, key: str, wanted: Callable[[], bool]
     ) -> Callable[[], Awaitable[TurnResult]]:
         """Ask for a step; if the member's mailbox is full, the step waits for room in line."""
         row = self._row(member)
 
         def put(row: Member, *, granted: bool) -> Callable[[], Awaitable[TurnResult]]:
+            # The end of a run makes room by what it withdraws, and may be on its way by now.
+            if not wanted():
+                raise SessionError("the run has ended, nothing was sent", row.session_id)
             return self._question(row, text, None, key, nested=False, granted=granted)
 
         try:

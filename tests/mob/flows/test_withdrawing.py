@@ -180,6 +180,27 @@ async def test_a_run_that_is_cancelled_as_a_step_begins_asks_nobody(tmp_path: Pa
             assert now == [*asked, None]
 
 
+async def test_a_question_in_line_for_room_that_its_run_gives_back_is_not_asked() -> None:
+    """CONTRACTS 6.9, 6.10: what a cancelled run withdraws makes room, and it has a question that
+    stands in line for it."""
+    stuck = Stuck()
+    flows = flow(
+        one={"member": "a", "message": "one"},
+        two={"member": "a", "message": "two"},
+    )
+    async with a_mob(flows, stuck, grace_s=0.0, parts={"mailbox": {"max_messages": 2}}) as mob:
+        await mob.send("a", "first")
+        await stuck.entered.wait()
+        run = await mob.run_flow("f")
+        await wait_all_tasks_blocked()
+        assert len(records(mob.realm.store, InputAccepted)) == 2
+        assert await run.cancel()
+        await wait_all_tasks_blocked()
+        assert len(records(mob.realm.store, InputAccepted)) == 2
+        stuck.gate.set()
+        assert (await mob.ask("a", "free")).text == "done free"
+
+
 async def test_a_clock_that_is_set_back_prolongs_neither_a_backoff_nor_a_deadline(
     autojump_clock: object,
 ) -> None:
