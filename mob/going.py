@@ -55,6 +55,7 @@ class GoingOn:
     def __attrs_post_init__(self) -> None:
         self.run_id = RunId(self.realm.ports.ids.new())
         self.input_ids = (self.job.pending.input_id,)
+        self.job.prompt = None
 
     def settled(self, record: TurnEnded) -> tuple[TurnEnded, Sequence[Any]]:
         """What is committed with the end of the turn."""
@@ -87,6 +88,7 @@ class GoingOn:
     def _prompt(self, text: str, count: int) -> InputAccepted:
         ports = self.realm.ports
         self.pending = PendingInput(prompt_id(ports.ids.new(), count), text, SELF, None)
+        self.job.prompt = self.pending
         return InputAccepted(
             self.live.row.session_id,
             self.pending.input_id,

@@ -23,13 +23,15 @@ class Job:
     `nested` marks a question asked from inside another member's turn: it is still worked on while
     the mob drains, because the turn that asked cannot end without it. `withdrawn` says why nobody
     wants the answer any more of a job whose turn has begun; None if somebody does. `then` is called
-    once when it is settled.
+    once when it is settled. `prompt` is what is queued for the member in the commit that ends the
+    turn, None if nothing is.
     """
 
-    __slots__ = ("done", "error", "nested", "pending", "record", "then", "withdrawn")
+    __slots__ = ("done", "error", "nested", "pending", "prompt", "record", "then", "withdrawn")
 
     def __init__(self, pending: PendingInput, nested: bool) -> None:
         self.pending = pending
+        self.prompt: PendingInput | None = None
         self.nested = nested
         self.record: TurnEnded | None = None
         self.error: Exception | None = None

@@ -96,17 +96,26 @@ class Limits:
         if most is not None:
             head = self._realm.state.heads.get(row.session_id)
             live = members.get(row.name)
-            count = (0 if head is None else head.turns) + (0 if live is None else len(live.jobs))
+            count = (0 if head is None else head.turns) + (0 if live is None else self._ahead(live))
             if count >= most:
                 done = f"{row.name!r} has had, or has still to do, {count}"
                 raise _exceeded("turns_per_member", most, done)
         most = self._limits.turns
         if most is not None:
-            count = self._turns + sum(len(live.jobs) for live in members.values())
+            count = self._turns + sum(self._ahead(live) for live in members.values())
             if count >= most:
                 raise _exceeded(
                     "turns", most, f"the members have had, or have still to do, {count}"
                 )
+
+    def _ahead(self, live: LiveMember) -> int:
+        """The turns that the member has still to do, that of a prompt on its way included: until
+        the turn before it is on disk it is in no queue."""
+        prompt = None if live.current is None else live.current.prompt
+        if prompt is None:
+            return len(live.jobs)
+        there = self._realm.state.heads[live.row.session_id].inputs or ()
+        return len(live.jobs) + (prompt.input_id not in there)
 
     def spent(self, row: Member) -> bool:
         """Whether the member may begin no further turn after the one that ends now."""

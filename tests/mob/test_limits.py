@@ -129,6 +129,27 @@ async def test_what_is_queued_before_a_question_needs_no_slot_either(
         assert mob.realm.state.head(mob.session_of("b")).turns == 2
 
 
+@pytest.mark.parametrize("limit", ["turns", "turns_per_member"])
+async def test_a_prompt_on_its_way_to_the_disk_counts(autojump_clock: Clock, limit: str) -> None:
+    """CONTRACTS 6.15: a member that goes on by itself is asked for no turn beside that one."""
+    store = HeldStore()
+
+    async def answer(request: ModelRequest) -> str:
+        await trio.sleep(5)
+        return "more"
+
+    definition = define("a", profile={"mode": "autonomous"}, limits={limit: 2})
+    async with opened(definition, answer, store=store) as mob:
+        await mob.send("a", "begin")
+        store.hold()
+        await store.wait_held()
+        with pytest.raises(LimitExceeded, match="s limit of 2 turns"):
+            await mob.send("a", "and this")
+        store.release()
+        await mob.wait_idle()
+        assert mob.realm.state.head(mob.session_of("a")).turns == 2
+
+
 async def test_a_slot_is_given_back_while_a_member_waits_to_be_restarted(
     autojump_clock: Clock,
 ) -> None:
