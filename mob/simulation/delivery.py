@@ -7,12 +7,14 @@ asked before the ledger takes the record in.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from mob.records import MemberExited
+from mob.records import MemberExited, MobStateChanged
 from mob.simulation.facts import (
     BEGINNING,
+    Batch,
     KnownExit,
     KnownInput,
     KnownSession,
@@ -38,6 +40,8 @@ OWN_FAILURES: Final = (
     "the call of ",
     "denied by hook ",
 )
+#: How a member is given up by its own policy, not by its group's.
+_TOO_OFTEN: Final = re.compile(r"\(restarted \d+ times within ")
 
 
 def a_key_means_one_input(ledger: Ledger, written: Written) -> str | None:
@@ -238,7 +242,7 @@ def giving_up_is_deserved(ledger: Ledger, written: Written) -> str | None:
     that long is not given up for having been restarted too often."""
     record: TurnEnded = written.record
     given_up = _of_this_process(ledger, written, record.session_id)
-    if given_up is None or "which is the limit" not in (record.error or ""):
+    if given_up is None or not _TOO_OFTEN.search(record.error or ""):
         return None
     policy = _policy(ledger, given_up.record)
     if policy is None:
@@ -285,7 +289,17 @@ def _of_earlier(ledger: Ledger, written: Written) -> int:
 def nothing_is_left_behind(ledger: Ledger, _: object) -> str | None:
     """CONTRACTS 5.6, 6.7: once the mob has healed and is idle, no input waits and no turn is in
     flight, but in children whose tool call was given up: those wait to be asked again."""
-    for session in ledger.living():
+    if ledger.state == "completed":
+        return _left_of_members(ledger)
+    return _left_behind(ledger, ledger.living())
+
+
+def _left_of_members(ledger: Ledger) -> str | None:
+    return _left_behind(ledger, (e for e in ledger.living() if not _is_guest(ledger, e)))
+
+
+def _left_behind(ledger: Ledger, sessions: Iterable[KnownSession]) -> str | None:
+    for session in sessions:
         if session.archived or _given_up(ledger, session):
             continue
         for known in session.pending.values():
@@ -298,6 +312,24 @@ def nothing_is_left_behind(ledger: Ledger, _: object) -> str | None:
         if session.partial is not None:
             return f"a turn is still in flight in session {session.session_id}"
     return None
+
+
+def a_completed_mob_has_nothing_left(ledger: Ledger, batch: Batch) -> str | None:
+    """CONTRACTS 5.9, 6.1: a mob is completed once all that its members and their children were
+    asked has been worked off. Of other sessions their applications run the turns."""
+    for written in batch.written:
+        record = written.record
+        if isinstance(record, MobStateChanged) and record.state == "completed":
+            left = _left_of_members(ledger)
+            return None if left is None else f"the mob is completed, and {left}"
+    return None
+
+
+def _is_guest(ledger: Ledger, session: KnownSession) -> bool:
+    """Whether a session, or the one above all that it is below, is an application's."""
+    while session.parent is not None:
+        session = ledger.sessions[session.parent]
+    return session.harness == HARNESS
 
 
 def _given_up(ledger: Ledger, session: KnownSession) -> bool:

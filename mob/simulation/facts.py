@@ -168,6 +168,8 @@ class KnownSession:
     branch: int = 0
     tags: tuple[str, ...] = ()
     external_id: str | None = None
+    #: The inputs of the turn that was in flight when it was archived.
+    cut: tuple[str, ...] = ()
     #: Every turn that its history ever ended with.
     heads: set[int] = attrs.field(factory=lambda: {0})
     #: Of a background child: whether it outlives its parent, how it stands, and the turn and the
@@ -230,5 +232,5 @@ UNTOLD: Final = (
     SessionMended,
     ModelRetried,
     HookReported,
-    *(each.cls for each in MOB_RECORDS if each.kind > 38),
+    *(each.cls for each in MOB_RECORDS if each.kind > 39),
 )

@@ -25,12 +25,20 @@ from typing import Any, Final, Literal, overload
 import attrs
 
 from mob.comms.records import RequestSent, RequestSettled
-from mob.records import MOB_RECORDS, MemberExited, MemberRetired, MemberSpawned, MobStateChanged
+from mob.records import (
+    MOB_RECORDS,
+    MemberExited,
+    MemberRespawned,
+    MemberRetired,
+    MemberSpawned,
+    MobStateChanged,
+)
 from mob.simulation import (
     accounts,
     contexts,
     decisions,
     delivery,
+    failures,
     families,
     histories,
     hosted,
@@ -43,6 +51,7 @@ from mob.simulation import (
     shadow,
     snapshots,
     staged,
+    tenures,
     voyages,
 )
 from mob.simulation.ledger import Ledger
@@ -161,6 +170,14 @@ INVARIANTS: Final[dict[str, Invariant]] = {
     "a_failure_surfaces_once": _of(delivery.a_failure_surfaces_once, MemberExited, TurnEnded),
     "restart_intensity_holds": _of(delivery.restart_intensity_holds, MemberExited),
     "restarts_back_off": _of(delivery.restarts_back_off, MemberExited),
+    "a_group_cuts_whom_it_may": _of(failures.a_group_cuts_whom_it_may, MemberExited),
+    "escalations_are_deserved": _of(
+        failures.escalations_are_deserved, InputAccepted, MobStateChanged, TurnEnded
+    ),
+    "generations_rise_by_one": _of(tenures.generations_rise_by_one, MemberRespawned),
+    "the_old_generation_rests": _of(tenures.the_old_generation_rests, InputAccepted, TurnEnded),
+    "limits_are_kept": _of(tenures.limits_are_kept, MemberSpawned, InputAccepted),
+    "a_member_goes_on_as_it_may": _of(tenures.a_member_goes_on_as_it_may, InputAccepted),
     "forks_share_what_was_there": _of(histories.forks_share_what_was_there, SessionForked),
     "rewinds_keep_the_tail": _of(histories.rewinds_keep_the_tail, SessionRewound),
     "compactions_sum_up_what_was_said": _of(
@@ -192,6 +209,13 @@ INVARIANTS: Final[dict[str, Invariant]] = {
     "members_and_sessions_come_and_go_together": Invariant(
         Moment.COMMIT, families.members_and_sessions_come_and_go_together
     ),
+    "a_respawn_is_one_commit": Invariant(Moment.COMMIT, tenures.a_respawn_is_one_commit),
+    "groups_keep_to_their_intensity": Invariant(
+        Moment.COMMIT, failures.groups_keep_to_their_intensity
+    ),
+    "a_completed_mob_has_nothing_left": Invariant(
+        Moment.COMMIT, delivery.a_completed_mob_has_nothing_left
+    ),
     "a_stopped_mob_does_nothing": Invariant(Moment.COMMIT, families.a_stopped_mob_does_nothing),
     "acknowledged_means_durable": Invariant(Moment.PROMISE, promises.acknowledged_means_durable),
     "subscribers_see_everything": Invariant(Moment.PROMISE, promises.subscribers_see_everything),
@@ -221,6 +245,10 @@ INVARIANTS: Final[dict[str, Invariant]] = {
     "travellers_were_told_the_truth": Invariant(
         Moment.PROMISE, voyages.travellers_were_told_the_truth
     ),
+    "what_staff_was_told_is_on_disk": Invariant(
+        Moment.PROMISE, tenures.what_staff_was_told_is_on_disk
+    ),
+    "turns_keep_to_their_slots": Invariant(Moment.PROMISE, tenures.turns_keep_to_their_slots),
     "snapshots_never_go_back": Invariant(Moment.COMMIT, snapshots.snapshots_never_go_back),
     "a_mob_that_stops_is_saved": Invariant(Moment.COMMIT, snapshots.a_mob_that_stops_is_saved),
     "nothing_needed_is_erased": Invariant(Moment.RECOVERED, recovered.nothing_needed_is_erased),

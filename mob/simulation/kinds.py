@@ -128,6 +128,10 @@ class FaultKind(enum.Enum):
     INTERRUPT_STORM = "control.interrupt_storm"
     #: Every member's activation is killed, again and again.
     KILL_STORM = "control.kill_storm"
+    #: One member is respawned by many at once, some with the same fence.
+    RESPAWN_STORM = "control.respawn_storm"
+    #: Everybody crashes at once, and the process perhaps between what is decided about it.
+    GROUP_CRASH = "control.group_crash"
     #: Several people decide about the same calls at once, each otherwise.
     DECISION_STORM = "control.decision_storm"
     #: Decisions come while the mob is stopped, perhaps to another process than that which asked.
@@ -183,6 +187,12 @@ CRASH_POINTS: Final[Mapping[str, str]] = {
     "resume.done": "`resume` has returned",
     "spawn.begun": "`spawn` was called",
     "retire.begun": "`retire` was called",
+    "respawn.begun": "`respawn` was called",
+    "respawn.done": "`respawn` has returned",
+    "ensure.begun": "`ensure` was called",
+    "ensure.done": "`ensure` has returned",
+    "complete.begun": "`complete` was called",
+    "complete.done": "`complete` has returned",
     "decision.begun": "`approve` or `deny` was called",
     "decision.done": "`approve` or `deny` has returned",
     "apply.begun": "`apply_runtime_turn` was called",

@@ -40,6 +40,7 @@ from mob.simulation.facts import (
     Written,
     absolute,
 )
+from mob.simulation.failures import comes_to_rest, spare_what_stopped
 from mob.simulation.parts import Parts
 from runtime.approvals import ApprovalAsked, ApprovalDecided, ApprovalUsed
 from runtime.contexts import CompactionFailed, ContextCompacted
@@ -193,9 +194,8 @@ class Ledger(Parts):
             MobCreated: self._adopted,
             BlueprintAdopted: self._adopted,
             MobStateChanged: self._state_changed,
-            MemberSpawned: self._member_spawned,
+            **dict.fromkeys((MemberSpawned, MemberRespawned), self._member_spawned),
             MemberRetired: self._member_retired,
-            MemberRespawned: self._member_respawned,
             MemberExited: self._member_exited,
             RunReported: lambda _, record: self.reported.add(record.key),
             SessionCreated: self._session_created,
@@ -239,8 +239,12 @@ class Ledger(Parts):
     def _state_changed(self, written: Written, record: MobStateChanged) -> None:
         self.state = record.state
         self.states.append((written.seq, record.state))
+        if record.state == "stopped":
+            spare_what_stopped(self)
 
     def _member_spawned(self, _: Written, record: MemberSpawned | MemberRespawned) -> None:
+        if isinstance(record, MemberRespawned):
+            self.succeeded[self.members[record.name].session_id] = record.session_id
         self.members[record.name] = KnownMember(
             record.name, record.profile, record.session_id, record.generation
         )
@@ -248,21 +252,16 @@ class Ledger(Parts):
     def _member_retired(self, _: Written, record: MemberRetired) -> None:
         self.retired[record.name] = self.members.pop(record.name).session_id
 
-    def _member_respawned(self, _: Written, record: MemberRespawned) -> None:
-        self.succeeded[self.members[record.name].session_id] = record.session_id
-        self._member_spawned(_, record)
-
     def _member_exited(self, written: Written, record: MemberExited) -> None:
         exits = self.exits[record.session_id]
         process = written.commit.process
         same = bool(exits) and exits[-1].commit.process == process
         if not same:
             self.given_up.pop(record.session_id, None)
-        earliest_s = self.opened_s.get(process, 0.0)
-        if same:
-            earliest_s = exits[-1].commit.at_s  # not later: a stop cuts the backoff short
+        # Not later than the one before: a stop cuts the backoff short.
+        earliest_s = exits[-1].commit.at_s if same else self.opened_s.get(process, 0.0)
         exits.append(KnownExit(record, written.commit, earliest_s))
-        if record.restart_in_s is None:
+        if record.restart_in_s is None and not comes_to_rest(self, written):
             self.given_up[record.session_id] = exits[-1]
         row = self.members.get(record.name)
         if row is not None and row.session_id == record.session_id:
@@ -307,7 +306,8 @@ class Ledger(Parts):
         if not session.archived:
             self._count(session, -1, 0)
         session.archived = True
-        session.partial = None
+        if session.partial is not None:
+            session.cut, session.partial = session.partial.inputs, None
         self.given_up.pop(record.session_id, None)
         if session.stands == "running":
             session.stands, session.reason = "cancelled", record.reason

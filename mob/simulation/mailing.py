@@ -114,6 +114,8 @@ def messages_go_along_edges(ledger: Ledger, written: Written) -> str | None:
     to = _member_of(ledger, record.session_id)
     if to is None or record.sender not in ledger.exchange.ever:
         return None
+    if ledger.tenures.was_let_in(record.input_id):
+        return None  # it waited through a respawn
     assert record.sender is not None
     if ledger.exchange.allowed(record.sender, to):
         return None
@@ -124,8 +126,8 @@ def mailboxes_are_bounded(ledger: Ledger, written: Written) -> str | None:
     """CONTRACTS 6.6, 6.15: never more than `max_messages` messages and `max_bytes` bytes wait for a
     member, from acceptance until their turn is on disk."""
     record: InputAccepted = written.record
-    if waits(record.sender):
-        return None
+    if waits(record.sender) or ledger.tenures.was_let_in(record.input_id):
+        return None  # it waited through a respawn, perhaps to a profile with less room
     to = _member_of(ledger, record.session_id)
     bounds = None if to is None else ledger.exchange.bounds(to)
     if bounds is None:

@@ -260,6 +260,7 @@ def _opened(ledger: Ledger, *, process: int, at_s: float, definition: MobDefinit
         ledger.accounts.opening(ledger, definition, at_s)
         ledger.rounds.opening(definition)
         ledger.exchange.opening(definition)
+        ledger.tenures.opening(definition)
 
 
 def _told_again(written: Written, ledger: Ledger) -> None:

@@ -11,9 +11,11 @@ from typing import Any
 from mob.simulation.accounts import Accounts
 from mob.simulation.exchange import Exchange
 from mob.simulation.facts import Written
+from mob.simulation.failures import Failures
 from mob.simulation.questions import Questions
 from mob.simulation.receipts import Receipts
 from mob.simulation.rounds import Rounds
+from mob.simulation.tenures import Tenures
 from mob.simulation.voyages import Voyages
 
 
@@ -30,8 +32,12 @@ class Parts:
         self.exchange = Exchange()
         #: Points, and what rewinds left behind.
         self.voyages = Voyages()
+        #: Members that come, begin anew and are limited, and how they failed.
+        self.tenures, self.failures = Tenures(), Failures()
         #: Which record is told to which parts, beside what the ledger itself makes of it.
         self.listeners: tuple[Mapping[type, Callable[[Written, Any], None]], ...] = (
             self.exchange.table,
             self.voyages.table(),
+            self.tenures.table(),
+            self.failures.table(),
         )

@@ -26,6 +26,7 @@ from mob.simulation.recall import Searched
 from mob.simulation.receipts import Applied, GivenUp, Queued
 from mob.simulation.rounds import HookAnswered, HookAsked
 from mob.simulation.staged import Archived, Conflicting, Staged, ToldPeer
+from mob.simulation.tenures import AtWork, Completed, Ensured, Fenced, Hired, Respawned
 from mob.simulation.voyages import Parted, Snapped, WentBack
 from runtime.errors import BudgetExceeded, TurnInterrupted
 from runtime.journal import Event
@@ -240,6 +241,12 @@ Promise: TypeAlias = (
     | Snapped
     | WentBack
     | Parted
+    | Respawned
+    | Fenced
+    | Hired
+    | Ensured
+    | Completed
+    | AtWork
 )
 
 
@@ -261,7 +268,7 @@ def _sent(ledger: Ledger, promise: Sent) -> str | None:
 def _input(ledger: Ledger, known: KnownInput, text: str | None, key: str | None) -> str | None:
     if known.key != key:
         return f"input {known.input_id} has the key {known.key!r}, not {key!r}"
-    if key is not None and ledger.keys[key] is not known:
+    if key is not None and ledger.keys[key].input_id != ledger.tenures.latest(known.input_id):
         return f"key {key!r} stands for input {ledger.keys[key].input_id}, not {known.input_id}"
     if text is not None and known.text != text:
         return f"input {known.input_id} says {known.text!r:.80}, and {text!r:.80} was sent"
@@ -324,6 +331,12 @@ def _failed(ledger: Ledger, promise: Failed) -> str | None:
             return None
     if not isinstance(error, MemberFailed | TurnInterrupted) and promise.member in ledger.retired:
         return None
+    if any(
+        f"was used for an input of session {each.session_id};" in str(error)
+        for each in ledger.sessions.values()
+        if each.agent == promise.member
+    ):
+        return None  # a key of a generation before, or of one that is just being replaced
     return (
         f"{promise.member!r} was said to have failed over {promise.text!r:.80}: {error!r:.160};"
         " no turn on disk says so"

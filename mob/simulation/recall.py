@@ -70,8 +70,8 @@ def _said(turn: KnownTurn) -> str:
 def a_search_shows_what_may_be_read(ledger: Ledger, promise: object) -> str | None:
     """CONTRACTS 4.9, memory: only turns of histories that the asker may read, as they are on disk;
     and of those that have the word, all there is room for."""
-    if not isinstance(promise, Searched):
-        return None
+    if not isinstance(promise, Searched) or promise.session_id not in ledger.sessions:
+        return None  # a member that is being respawned has its session before the disk has it
     readable = set(_readable(ledger, promise.session_id))
     moved = _moved(ledger, promise.known)
     shown: set[int] = set()

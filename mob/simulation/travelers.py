@@ -3,8 +3,8 @@
 Owns: the verbs of a workload about time, the fault that is about them, and having a fork open for a
 while. Must not: judge (`mob.simulation.voyages` does).
 
-A quarter of the runs without wiring have them: a rewind takes work back, and what work meets would
-be met less.
+A quarter of the runs without wiring and groups have them: a rewind takes work back, and what work
+meets would be met less.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from mob.simulation import voyages
 from mob.simulation.additions import Addition, Player
 from mob.simulation.client import Client
 from mob.simulation.kinds import FaultKind
+from mob.simulation.staff import has_staff
 from mob.simulation.steps import Step
 
 if TYPE_CHECKING:
@@ -189,9 +190,9 @@ async def _ask(mob: Mob, name: str, text: str) -> None:
 
 
 def _travels(definition: MobDefinition, random: Random) -> bool:
-    # What members write to each other is judged in runs without.
+    # What members write to each other, and who supervises them, is judged in runs without.
     writes = any(each.comms.tools for each in definition.profiles.values())
-    return random.random() < _TRAVELS and not writes
+    return random.random() < _TRAVELS and not writes and not has_staff(definition)
 
 
 def _steps(definition: MobDefinition, random: Random) -> list[str]:

@@ -334,9 +334,9 @@ class World:
 
 async def _finished(world: World, process: Process) -> None:
     mob = process.mob
-    if mob.state is MobState.STOPPED:
-        await mob.resume()
     while True:
+        if mob.state is MobState.STOPPED:
+            await mob.resume()
         async with trio.open_nursery() as nursery:
             # A call that waits for approval waits for ever if nobody decides.
             nursery.start_soon(decide_all, world, process)
@@ -345,9 +345,11 @@ async def _finished(world: World, process: Process) -> None:
             await mob.wait_idle()
             nursery.cancel_scope.cancel()
         found = await decide_now(world, mob)
-        for tidy in world.caretakers:
+        for tidy in () if mob.state is MobState.COMPLETED else world.caretakers:
             found = await tidy(mob) or found
-        if not found:
+        if mob._changing is not None:  # a failure that went up stops the mob
+            await trio.sleep(0.1)
+        elif not found and mob.state is not MobState.STOPPED:
             break
     # Nothing to write: it raises if the store does not write any more, and the mob was idle because
     # of that. One that goes down for another reason is idle as well: see `Process.leaving`.

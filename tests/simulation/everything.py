@@ -276,7 +276,7 @@ class _Notes:
     def restores(self, *_: Any) -> None:
         self.count["member.work_restored"] += 1
 
-    def stops(self, mob: Mob, *_: Any) -> Any:
+    def stops(self, mob: Mob, *_: Any, **_options: Any) -> Any:
         async def then(stopping: Any) -> Any:
             begun = mob._changing is None
             try:

@@ -20,6 +20,7 @@ from tests.simulation import (  # noqa: F401 they register their cases
     bad_journals,
     bad_mailing,
     bad_promises,
+    bad_staff,
     bad_voyages,
 )
 from tests.simulation.cases import CASES
