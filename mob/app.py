@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 import trio
@@ -16,6 +17,7 @@ import trio
 from mob.budgets import open_budgets
 from mob.definition import MobDefinition, changed_parts
 from mob.errors import DefinitionChanged, DefinitionInvalid, Mistake, MobNotFound
+from mob.export.source import Source
 from mob.folds import MobFolds
 from mob.handles import sole_handle
 from mob.harness import Harnesses, load_tools
@@ -23,6 +25,7 @@ from mob.mob import Mob
 from mob.models import open_models
 from mob.records import MOB_RECORDS, BlueprintAdopted
 from mob.roster import Roster
+from mob.secrecy import learn_secrets, redactor_here
 from mob.servers import open_mcp
 from mob.service import check_durable
 from mob.watchdog import watched
@@ -51,6 +54,9 @@ from runtime.store import SessionStore, StoredSessions
 from runtime.tools.base import Tool
 from runtime.tools.source import ToolSource
 from stores import Store, open_memory
+
+if TYPE_CHECKING:
+    import pyarrow
 
 #: Seconds that leaving `open_mob` lets turns in flight finish. What is cut off is continued when
 #: the mob is next opened, so waiting long only delays the program that wants to end.
@@ -99,6 +105,7 @@ async def open_mob(
         stores.StoreError: the store cannot be read or written.
     """
     definition.check()
+    learn_secrets(definition)
     loaded = load_tools(definition, tools or {})
     async with AsyncExitStack() as stack:
         store = await _opened(store, stack, definition.id, durable=durable)
@@ -242,6 +249,17 @@ class StoredMob:
     @property
     def roster(self) -> Roster:
         return self.folds.roster
+
+    def source(self, secrets: Iterable[str] = ()) -> Source:
+        """The mob to look back on, as exports and reports do. `secrets` are environment variables
+        whose values are to be taken out, beside those that are anyway."""
+        return Source(self.mob_id, self.state, self.folds, self.journal, redactor_here(secrets))
+
+    def frame(self, table: str) -> pyarrow.Table:
+        """As `Mob.frame`, of a mob that need not be open anywhere."""
+        from mob.export.frame import frame
+
+        return frame(self.source(), table)
 
 
 def stored_realm(store: Store, mob_id: str) -> tuple[Realm, Roster]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Collection
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -18,6 +18,7 @@ from mob.comms.linking import WireVerbs
 from mob.comms.records import MembersUnwired, MembersWired
 from mob.comms.requesting import RequestVerbs
 from mob.definition import MobDefinition
+from mob.export.source import Source
 from mob.flows.records import FlowEnded, FlowStarted
 from mob.flows.runner import FlowRunner
 from mob.flows.verbs import FlowVerbs
@@ -25,6 +26,7 @@ from mob.folds import MobFolds
 from mob.harness import Harnesses
 from mob.life import LifeVerbs
 from mob.records import MemberExited, MemberRespawned, MemberRetired, MemberSpawned
+from mob.secrecy import redactor_here
 from mob.sessions import mob_sessions
 from mob.supervising import exits_of
 from mob.watchdog import Blocked
@@ -40,6 +42,9 @@ from runtime.session import SessionHead
 from runtime.store import SessionStore
 from runtime.subscribing import BACKLOG, Feed, StreamTruncated
 from runtime.watching import Watch
+
+if TYPE_CHECKING:
+    import pyarrow
 
 
 class Mob(FlowVerbs, RequestVerbs, WireVerbs, LifeVerbs):
@@ -98,6 +103,25 @@ class Mob(FlowVerbs, RequestVerbs, WireVerbs, LifeVerbs):
         """The latest bad exits of members with their causes, oldest first, of one member (also of
         one that has left) or of all: at most `mob.roster.EXITS`, also of earlier processes."""
         return exits_of(self.roster, member)
+
+    def source(self) -> Source:
+        """The mob to look back on, as exports and reports do."""
+        return Source(self.id, self.realm.state, self.folds, self.realm.journal, redactor_here())
+
+    def frame(self, table: str) -> pyarrow.Table:
+        """``turns``, ``events``, ``messages`` or ``members`` as a table of Arrow, for pandas,
+        Polars and whoever else reads Arrow's C interface; without secrets. The columns and their
+        units are in docs/export.md and in the schema. It shows what is committed, reads the journal
+        from its beginning and does not let go of the event loop meanwhile: of a large mob at work
+        take `stored_mob(store, id).frame` in another process.
+
+        Raises:
+            mob.export.columns.NoSuchTable: there is no such table.
+            mob.export.errors.ExtraMissing: pyarrow is not installed.
+        """
+        from mob.export.frame import frame
+
+        return frame(self.source(), table)
 
     @property
     def blocked(self) -> tuple[Blocked, ...]:

@@ -30,6 +30,7 @@ VERBS: Final = {
     "ls": "List the mobs of a store.",
     "show": "Show a mob, or one member with its transcript.",
     "tree": "Show a mob's members and child sessions with what they spent.",
+    "export": "Write a mob's turns, events, messages and members for other programs.",
     "sim": "Simulate a mob under faults: run seeds, replay one, shrink a failing one.",
     "models": "List the model providers, what each needs, and whether it is usable here.",
     "snapshot": "Make a point of a mob to go back to and to fork from; list its points.",

@@ -43,6 +43,16 @@ Budgets: TypeAlias = Annotated[
         " May be repeated.",
     ),
 ]
+SecretEnv: TypeAlias = Annotated[
+    list[str] | None,
+    Parameter(
+        name="--secret-env",
+        negative=(),
+        show_default=False,
+        help="Take the value of this environment variable out, too. Variables with names of secrets"
+        " and values that look like keys are taken out anyway. May be repeated.",
+    ),
+]
 Models: TypeAlias = Annotated[
     list[str] | None,
     Parameter(

@@ -1,7 +1,8 @@
 """What is a secret, and a text without any. Pure.
 
-Owns: which names and texts look like keys, and the words put in their place. Must not: read the
-environment (known secrets are handed in).
+Owns: which names and texts look like keys, the words put in their place, and the secrets that this
+process is known to hold (they are its own as its environment is, so there is one set of them).
+Must not: read the environment (known secrets are handed in).
 
 What looks like a key is taken for one: a redacted word too many costs a reader a glance, one too
 few costs somebody a key. What does not look like one (a password in a sentence) is not found.
@@ -9,6 +10,7 @@ few costs somebody a key. What does not look like one (a password in a sentence)
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
@@ -33,6 +35,20 @@ _TEXTS: Final = re.compile(
     r"|(?i:\bbearer\s+)[A-Za-z0-9._~+/=-]{8,}",
     re.DOTALL,
 )
+
+#: A value that nobody would choose as a word: long, of one piece, with letters and digits.
+_RANDOM: Final = re.compile(r"(?=[^0-9]*[0-9])(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9_+=.~-]{20,}")
+_KNOWN: Final[set[str]] = set()
+
+
+def remember(secrets: Iterable[str]) -> None:
+    """Take these out of everything that this process exports or shows from here on."""
+    _KNOWN.update(each for each in secrets if len(each) >= _SHORTEST)
+
+
+def remembered() -> Redactor:
+    """A redactor of all that this process is known to hold by now."""
+    return Redactor(_KNOWN)
 
 
 def is_secret_name(name: str) -> bool:
@@ -63,6 +79,18 @@ class Redactor:
             return [self.value(each) for each in value]
         return value if isinstance(value, int | float | None) else self.text(str(value))
 
+    def written(self, text: str) -> str:
+        """As `text`; and if it is JSON, as `options` says too (arguments of tools, answers)."""
+        if text[:1] in ("{", "["):
+            try:
+                value = json.loads(text)
+                told = self.options(value)
+            except (ValueError, RecursionError):
+                return self.text(text)
+            # The model's own spelling is kept wherever there is nothing to take out.
+            return text if told == value else json.dumps(told, ensure_ascii=False)
+        return self.text(text)
+
     def options(self, value: Any) -> Any:
         """As `value`, and whatever a name says is secret is not looked at: it is left out."""
         if isinstance(value, Mapping):
@@ -75,6 +103,17 @@ class Redactor:
         return self.value(value)
 
 
-def secrets_among(environment: Mapping[str, str]) -> list[str]:
-    """The values of the variables whose names say that they are secret."""
-    return [value.strip() for name, value in environment.items() if is_secret_name(name)]
+def secrets_among(environment: Mapping[str, str], named: Iterable[str] = ()) -> list[str]:
+    """The values of the variables whose names say that they are secret, or that are `named`."""
+    names = set(named)
+    return [
+        value.strip()
+        for name, value in environment.items()
+        if name in names or is_secret_name(name)
+    ]
+
+
+def random_among(environment: Mapping[str, str]) -> list[str]:
+    """The values that look random whatever their variables are called: whoever exports may not know
+    which of them hold keys."""
+    return [value for value in map(str.strip, environment.values()) if _RANDOM.fullmatch(value)]

@@ -22,6 +22,7 @@ from runtime.errors import ModelError, ModelRefused, ModelUnavailable
 from runtime.messages import ToolCall, Usage
 from runtime.models.base import ModelReply, ModelRequest, StopReason
 from runtime.models.guard import check_real_models_allowed
+from runtime.models.redaction import remember
 from runtime.models.wire import Keepsakes, NotAChunk, estimated_usage
 
 C = TypeVar("C")
@@ -122,6 +123,7 @@ class RemoteModel(abc.ABC, Generic[C]):
                 f"needs a base_url that starts with http:// or https://, not {base_url!r}"
             )
         self._api_key = api_key or self._key_from(api_key_env)
+        remember(filter(None, (self._api_key,)))
         #: What the provider wants back with the results of tool calls.
         self._kept: Keepsakes[Any] = Keepsakes()
         self._client: C | None = None

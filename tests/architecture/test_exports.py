@@ -14,7 +14,7 @@ PACKAGES = [module for module in sources().modules.values() if module.is_package
 #: What `import mob` must not load: extras, test tools and the command line's own libraries.
 HEAVY = (
     "anthropic", "cyclopts", "google", "httpx2", "hypothesis", "mcp", "openai", "opentelemetry",
-    "pydantic", "pytest", "rich", "starlette", "xllamacpp",
+    "pyarrow", "pydantic", "pytest", "rich", "starlette", "xllamacpp",
 )  # fmt: skip
 
 

@@ -1,0 +1,59 @@
+"""`mob export`, as users type it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.cli.commands import finish_team, mob, refused
+
+
+@pytest.fixture(scope="module")
+def done_team(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the team has answered once."""
+    folder = tmp_path_factory.mktemp("team")
+    assert finish_team(folder).returncode == 0
+    return folder
+
+
+def test_lines_go_to_stdout_and_tables_to_a_folder(done_team: Path) -> None:
+    done = mob("export", "team", "--table", "turns", "--table", "members", cwd=done_team)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {each["table"] for each in rows} == {"turns", "members"}
+    told = mob("export", "team", "--format", "parquet", "-o", "out", "--json", cwd=done_team)
+    counts = json.loads(told.stdout)["counts"]
+    assert counts["turns"] == sum(each["table"] == "turns" for each in rows)
+    assert pq.read_table(done_team / "out" / "messages.parquet").num_rows == counts["messages"]
+
+
+def test_otlp_is_one_trace_that_hangs_together(done_team: Path) -> None:
+    done = mob("export", "team", "--format", "otlp", "-o", "t.otlp.jsonl", cwd=done_team)
+    assert done.stdout == "t.otlp.jsonl\n"
+    text = (done_team / "t.otlp.jsonl").read_text()
+    again = mob("export", "team", "--format", "otlp", cwd=done_team)
+    assert again.stdout == text
+    spans = [
+        span
+        for line in text.splitlines()
+        for resource in json.loads(line)["resourceSpans"]
+        for scope in resource["scopeSpans"]
+        for span in scope["spans"]
+    ]
+    ids = {span["spanId"] for span in spans}
+    assert len(ids) == len(spans)
+    assert len({span["traceId"] for span in spans}) == 1
+    roots = [span["name"] for span in spans if span.get("parentSpanId") not in ids]
+    assert roots == ["invoke_workflow team"]
+    for span in spans:
+        assert int(span["startTimeUnixNano"]) <= int(span["endTimeUnixNano"])
+
+
+def test_what_cannot_be_is_said(done_team: Path) -> None:
+    refused(2, "turn", "turns", done=mob("export", "team", "--table", "turn", cwd=done_team))
+    refused(2, "-o", done=mob("export", "team", "--format", "parquet", cwd=done_team))
+    spans = ("export", "team", "--format", "otlp", "--table", "turns")
+    refused(2, "no tables", done=mob(*spans, cwd=done_team))
+    refused(4, "nobody", done=mob("export", "nobody", cwd=done_team))
