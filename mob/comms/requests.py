@@ -59,6 +59,8 @@ class RequestBook:
     def __init__(self, state: RealmState) -> None:
         #: By id, in the order in which they were sent.
         self.open: dict[InputId, OpenRequest] = {}
+        #: Numbers of the open ones that rise in this order; their ids, made of keys, do not.
+        self._places: dict[InputId, int] = {}
         #: The open ones that a member sent or is to answer.
         self._of: dict[str, dict[InputId, None]] = {}
         self._ends: dict[InputId, RequestEnd] = {}
@@ -84,12 +86,14 @@ class RequestBook:
 
     def _sent(self, record: RequestSent) -> None:
         request = OpenRequest(record.request_id, record.sender, record.to, record.deadline_ns)
-        self._enter(request)
+        last = self._places[next(reversed(self.open))] if self.open else 0
+        self._enter(request, last + 1)
         self._changed.add(request.request_id)
         self.heard(request)
 
-    def _enter(self, request: OpenRequest) -> None:
+    def _enter(self, request: OpenRequest, place: int) -> None:
         self.open[request.request_id] = request
+        self._places[request.request_id] = place
         for name in _parties(request):
             self._of.setdefault(name, {})[request.request_id] = None
 
@@ -116,6 +120,7 @@ class RequestBook:
 
     def _close(self, request_id: InputId, how: Settled, text: str) -> None:
         request = self.open.pop(request_id)
+        del self._places[request_id]
         for name in _parties(request):
             del self._of[name][request_id]
             if not self._of[name]:
@@ -130,16 +135,27 @@ class RequestBook:
         """The rows of open requests to write."""
         changed, self._changed = self._changed, set()
         for request_id in sorted(changed):
-            request = self.open.get(request_id)
-            yield request_id.encode(), None if request is None else pack_row(*_fields(request))
+            request, row = self.open.get(request_id), None
+            if request is not None:
+                row = pack_row(*_fields(request), self._places[request_id])
+            yield request_id.encode(), row
 
     def load(self, _name: bytes, row: bytes) -> None:
-        """Take the row of an open request back; they come in the order of their ids, which rise."""
-        self._enter(OpenRequest(*unpack_row(row)))
+        """Take the row of an open request back; they come in the order of their ids."""
+        request_id, sender, to, deadline_ns, *place = unpack_row(row)  # rows of old have no place
+        self._enter(OpenRequest(request_id, sender, to, deadline_ns), place[0] if place else 0)
+
+    def loaded(self) -> None:
+        """All rows are there: put them in the order in which they were sent."""
+        here = sorted(self.open.values(), key=lambda each: self._places[each.request_id])
+        self.open.clear()
+        self._of.clear()
+        for request in here:
+            self._enter(request, self._places[request.request_id])
 
     def clear(self) -> None:
         """Forget everything: other rows are loaded next."""
-        for known in (self.open, self._of, self._ends, self._writing, self._changed):
+        for known in (self.open, self._places, self._of, self._ends, self._writing, self._changed):
             known.clear()
 
     def stale(self, name: bytes) -> None:
