@@ -418,6 +418,7 @@ def run_flow(number: int) -> Verb:
 
     def apply(plain: Plain) -> None:
         there = all(name in plain.members for name in ("a", "b"))
+        there = there and any(profile == "p" for profile, _ in plain.members.values())
         plain.runs.setdefault(key, "succeeded" if there else None)
 
     return Verb(
