@@ -127,8 +127,7 @@ class GeminiModel(RemoteModel["Client"]):
         emit: Emit | None,
     ) -> None:
         """Read the whole answer into `answer`."""
-        # What it may be depends on whether Pillow is there too.
-        said: Any = contents(self._model, request, self._kept)
+        said = contents(self._model, request, self._kept)
         failure: Exception | None = None
         with trio.CancelScope() as scope:
             stream = await client.aio.models.generate_content_stream(
