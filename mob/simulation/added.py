@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Final
 
 from mob.simulation.additions import Addition
+from mob.simulation.leavers import LEAVERS
 from mob.simulation.staff import STAFF
 from mob.simulation.switchboard import COMMS
 from mob.simulation.travelers import TRAVELLERS
 
-ADDITIONS: Final[tuple[Addition, ...]] = (COMMS, TRAVELLERS, STAFF)
+ADDITIONS: Final[tuple[Addition, ...]] = (COMMS, TRAVELLERS, STAFF, LEAVERS)

@@ -420,7 +420,7 @@ def saved_under_a_turn_that_lands() -> Iterator[None]:
 @planted(
     "snapshots_equal_the_fold",
     "snapshots_never_go_back",
-    within=4000,
+    within=300,
     mended="Keep a session busy while the end of a turn that was cut off is on its way, and delete"
     " none while it is being saved",
 )
