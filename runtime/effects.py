@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-import attrs
-
 from runtime.messages import Message, ToolCall, Usage
 from runtime.models.base import ToolChoice
 from runtime.records import TurnOutcome
+from stores.values import value
 
 
-@attrs.frozen
+@value
 class CallModel:
     """Call the model with the history and the turn's messages. `step` counts from 1."""
 
@@ -22,14 +21,14 @@ class CallModel:
     tool_choice: ToolChoice
 
 
-@attrs.frozen
+@value
 class RunTools:
     """Run these calls at the same time; answer with one result each, in the same order."""
 
     calls: tuple[ToolCall, ...]
 
 
-@attrs.frozen
+@value
 class SaveProgress:
     """Journal these messages, the turn's newest, as part of the turn in flight.
 
@@ -43,7 +42,7 @@ class SaveProgress:
     durable: bool
 
 
-@attrs.frozen
+@value
 class EndTurn:
     """Commit the whole turn: all of its messages, its usage and its outcome, in one record."""
 

@@ -33,12 +33,13 @@ from runtime.results import TurnResult, result_of
 from runtime.session import PendingInput
 from runtime.state import RealmState
 from stores import Ticket
+from stores.values import value
 
 #: Admissions with a key that are remembered before those that the fold knows by now are dropped.
 _REMEMBERED = 64
 
 
-@attrs.frozen
+@value
 class Admission:
     """An input that was let in, or the earlier one with the same key that it joined.
 

@@ -42,6 +42,7 @@ from runtime.messages import (
 from runtime.particulars import SessionRespecified, SessionTracked
 from runtime.points import POINT_KINDS
 from runtime.session import Compaction, Lifetime, Lineage, SessionSpec, TaskState
+from stores.values import value
 
 
 class TurnOutcome(enum.Enum):
@@ -80,7 +81,7 @@ class SessionArchived:
     at_ns: int
 
 
-@attrs.frozen
+@value
 class InputAccepted:
     """An input is on disk and will be worked on. `sender` is a member's name, None for a caller;
     `skills` are those that are added to the prompt of its turn. One to `steer` is taken in by the
@@ -106,7 +107,7 @@ class InputAbandoned:
     at_ns: int
 
 
-@attrs.frozen
+@value
 class TurnProgressed:
     """Part of a turn in flight: the messages since the last such record, oldest first.
 
@@ -122,7 +123,7 @@ class TurnProgressed:
     at_ns: int
 
 
-@attrs.frozen
+@value
 class TurnEnded:
     """A whole turn: its messages, usage, receipt and the inputs it consumed, in one record.
 
@@ -315,9 +316,7 @@ _OUTCOMES: Final = {outcome.value: outcome for outcome in TurnOutcome}
 
 _TEXT: Final = (str,)
 _OPTIONAL: Final = (str, type(None))
-_NUMBER: Final = (int,)
-_TUPLE: Final = (tuple,)
-_FLAG: Final = (bool,)
+_NUMBER, _TUPLE, _FLAG = (int,), (tuple,), (bool,)
 
 
 def _unpackb(payload: bytes) -> Any:
@@ -399,7 +398,7 @@ def _pack_turn(record: TurnEnded) -> bytes:
             record.session_id,
             record.run_id,
             record.prev,
-            record.outcome.value,
+            record.outcome._value_,  # `value` is a property written in Python
             [pack_message(message) for message in record.messages],
             pack_usage(record.usage),
             record.input_ids,

@@ -55,6 +55,7 @@ from runtime.messages import (
 from runtime.models.base import ModelReply, Schema, StopReason, ToolChoice
 from runtime.records import TurnOutcome
 from runtime.structured import Invalid, parse_output
+from stores.values import value
 
 #: Model calls in one turn before it is given up: a loop of tool calls must end somewhere. The
 #: agents of the deep-research scenario need 10 to 15; peers default to 10 to 25.
@@ -94,7 +95,7 @@ class TurnRules:
 PLAIN_RULES: Final = TurnRules()
 
 
-@attrs.frozen
+@value
 class TurnState:
     """A turn as far as it has come. `saved` of its `messages` are journalled as progress."""
 
@@ -108,14 +109,14 @@ class TurnState:
     continued: int = 0
 
 
-@attrs.frozen
+@value
 class Began:
     """A fresh turn on these inputs."""
 
     messages: tuple[UserMessage, ...]
 
 
-@attrs.frozen
+@value
 class Resumed:
     """A turn that was in flight when its process or its activation ended."""
 
@@ -124,28 +125,28 @@ class Resumed:
     step: int
 
 
-@attrs.frozen
+@value
 class ModelReplied:
     """The model call ended with a reply."""
 
     reply: ModelReply
 
 
-@attrs.frozen
+@value
 class ToolsFinished:
     """Every open call has its result, in the order of the calls."""
 
     results: tuple[ToolResult, ...]
 
 
-@attrs.frozen
+@value
 class ToolsCut:
     """The batch ends early; these of its calls had finished. A resumed turn runs the rest."""
 
     results: tuple[ToolResult, ...]
 
 
-@attrs.frozen
+@value
 class ContextGiven:
     """This is said to the model before the call that is about to be made: by the application, or by
     whoever steers the turn."""
@@ -153,7 +154,7 @@ class ContextGiven:
     messages: tuple[SystemMessage | UserMessage, ...]
 
 
-@attrs.frozen
+@value
 class GaveUp:
     """The turn will not be answered: `outcome` is not COMPLETED, `reason` says why in words and
     `detail`, where the outcome has one, as JSON."""
@@ -179,6 +180,14 @@ ALLOWED: Final[dict[tuple[Phase, type], frozenset[Phase]]] = {
     (Phase.MODEL, GaveUp): frozenset({Phase.ENDED}),
     (Phase.TOOLS, GaveUp): frozenset({Phase.ENDED}),
 }
+
+
+#: Looking a member up in its enumeration takes 0.1 us, and every turn comes through here.
+_MODEL: Final = Phase.MODEL
+_TOOLS: Final = Phase.TOOLS
+_ENDED: Final = Phase.ENDED
+_COMPLETED: Final = TurnOutcome.COMPLETED
+_LENGTH: Final = StopReason.LENGTH
 
 
 class TurnMisuse(Exception):
@@ -211,7 +220,7 @@ def _resumed(state: TurnState, event: Resumed) -> Step:
     if calls:
         after = TurnState(
             state.rules,
-            Phase.TOOLS,
+            _TOOLS,
             messages,
             event.usage,
             event.step,
@@ -250,7 +259,7 @@ def _replied(state: TurnState, event: ModelReplied) -> Step:
     reply = event.reply
     usage = state.usage + reply.usage
     calls = reply.tool_calls
-    cut = reply.stop is StopReason.LENGTH
+    cut = reply.stop is _LENGTH
     dropped: str | None = None
     if calls:
         if cut and not _is_whole(calls[-1]):
@@ -271,10 +280,8 @@ def _replied(state: TurnState, event: ModelReplied) -> Step:
             return _reject(state, messages, usage, parsed.reason)
         output = _as_json(parsed.value)
     # Written out: `attrs.evolve` costs three times as much, and every turn comes through here.
-    after = TurnState(
-        state.rules, Phase.ENDED, messages, usage, state.step, state.rejected, state.saved
-    )
-    return after, (EndTurn(TurnOutcome.COMPLETED, output=output),)
+    after = TurnState(state.rules, _ENDED, messages, usage, state.step, state.rejected, state.saved)
+    return after, (EndTurn(_COMPLETED, output=output),)
 
 
 def _is_whole(call: ToolCall) -> bool:
@@ -297,8 +304,8 @@ def _cut_off(
         if dropped is not None:
             reason = f"the call of {dropped!r} was cut off at the length limit and could not be run"
             return _end(state, TurnOutcome.FAILED, reason)
-        after = attrs.evolve(state, phase=Phase.ENDED)
-        return after, (EndTurn(TurnOutcome.COMPLETED, error=TRUNCATED),)
+        after = attrs.evolve(state, phase=_ENDED)
+        return after, (EndTurn(_COMPLETED, error=TRUNCATED),)
     if dropped is not None:
         told = (
             f"Your call of {dropped} was cut off at the length limit and was not run. Make it again"
@@ -349,9 +356,7 @@ def _run_tools(state: TurnState, messages: tuple[Message, ...], usage: Usage) ->
     message = messages[-1]
     assert isinstance(message, AssistantMessage)
     usage = usage + Usage(tool_calls=len(message.tool_calls))
-    after = attrs.evolve(
-        state, phase=Phase.TOOLS, messages=messages, usage=usage, saved=len(messages)
-    )
+    after = attrs.evolve(state, phase=_TOOLS, messages=messages, usage=usage, saved=len(messages))
     fresh = messages[state.saved :]
     return after, (
         SaveProgress(fresh, usage, state.step, durable=True),
@@ -419,7 +424,7 @@ def _ask(
     continued: int = 0,
 ) -> Step:
     """Ask the model, or end the turn if it has asked too often."""
-    state = TurnState(rules, Phase.MODEL, messages, usage, step + 1, rejected, saved, continued)
+    state = TurnState(rules, _MODEL, messages, usage, step + 1, rejected, saved, continued)
     if step >= rules.max_steps:
         reason = f"the turn made {step} model calls without an answer (max_steps)"
         return _end(state, TurnOutcome.FAILED, reason)
@@ -433,7 +438,7 @@ def _end(state: TurnState, outcome: TurnOutcome, reason: str, detail: str | None
         ToolResult(call.id, call.name, reason, ToolOutcome.INTERRUPTED)
         for call in open_calls(state.messages)
     )
-    after = attrs.evolve(state, phase=Phase.ENDED, messages=state.messages + closed)
+    after = attrs.evolve(state, phase=_ENDED, messages=state.messages + closed)
     return after, (EndTurn(outcome, output=detail, error=reason),)
 
 

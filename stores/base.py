@@ -19,6 +19,8 @@ from typing import Protocol, TypeAlias
 
 import attrs
 
+from stores.values import value
+
 #: Bytes of a stream name or of a key: LMDB's default limit is 511, of which 16 are ours.
 MAX_KEY_BYTES = 480
 
@@ -28,7 +30,7 @@ MAX_KEY_BYTES = 480
 Committed: TypeAlias = Callable[[tuple[int, ...]], None]
 
 
-@attrs.frozen
+@value
 class Append:
     """Append `payload` to `stream`; the engine gives it the next sequence number.
 
@@ -42,7 +44,7 @@ class Append:
     version: int = 1
 
 
-@attrs.frozen
+@value
 class Put:
     """Set `key` to `value`, replacing what was there."""
 
@@ -50,14 +52,14 @@ class Put:
     value: bytes
 
 
-@attrs.frozen
+@value
 class Delete:
     """Remove `key`; removing an absent key is not an error."""
 
     key: bytes
 
 
-@attrs.frozen
+@value
 class Expect:
     """The batch applies only if `key` holds exactly `value` (None: is absent).
 
@@ -68,7 +70,7 @@ class Expect:
     value: bytes | None
 
 
-@attrs.frozen
+@value
 class Erase:
     """Forget what record `seq` of `stream` says; its place stays, and reads as kind and version 0
     with an empty payload.

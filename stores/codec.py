@@ -282,13 +282,17 @@ def check_batch(batch: Batch) -> None:
     """
     for operation in batch:
         if isinstance(operation, Append):
-            check_key(operation.stream)
+            # Written out: every turn comes through here twice.
+            stream, payload = operation.stream, operation.payload
+            if type(stream) is not bytes or not 0 < len(stream) <= MAX_KEY_BYTES:
+                check_key(stream)
             if not (0 <= operation.kind <= 0xFF and 0 <= operation.version <= 0xFFFF):
                 raise StoreMisuse(
                     f"append to {operation.stream!r} has kind {operation.kind} and version"
                     f" {operation.version}; kinds are 0 to 255 and versions 0 to 65535"
                 )
-            _check_bytes(operation.payload)
+            if type(payload) is not bytes:
+                _check_bytes(payload)
         elif isinstance(operation, Erase):
             check_key(operation.stream)
             if type(operation.seq) is not int or operation.seq < 1:

@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeAlias
 import attrs
 
 from runtime.messages import NO_USAGE, Message, ToolCall, Usage
+from stores.values import value
 
 #: A JSON Schema as parsed JSON.
 Schema: TypeAlias = Mapping[str, Any]
@@ -45,7 +46,7 @@ class StopReason(enum.Enum):
 ToolChoice: TypeAlias = str
 
 
-@attrs.frozen
+@value
 class ModelRequest:
     """One model call.
 
@@ -66,7 +67,7 @@ class ModelRequest:
     key: str = ""
 
 
-@attrs.frozen
+@value
 class ModelReply:
     """What the model said. `model` is the id the provider reports; usage counts one model call."""
 

@@ -87,6 +87,7 @@ PURE = (
     "stores.codec",
     "stores.errors",
     "stores.migrations",
+    "stores.values",
 )
 
 #: Top-level modules a pure module never imports.
