@@ -360,28 +360,33 @@ class Activations:
             self._quiet = None
         self._realm.decisions.stir()
 
-    async def _work(self, live: LiveMember, job: Job) -> None:
+    async def _settled(self, live: LiveMember, job: Job) -> bool:
+        """Park until the history is what the disk says; whether the job is the next one then."""
         await self._realm.trailing.landed(live.row.session_id)
         await self._realm.unchanging(live.row.session_id)
-        if self._next(live) is not job:
+        return self._next(live) is job
+
+    async def _work(self, live: LiveMember, job: Job) -> None:
+        realm, session_id = self._realm, live.row.session_id
+        unsettled = session_id in realm.trailing or realm.changing(session_id)
+        if unsettled and not await self._settled(live, job):
             return
-        live.current = job
-        live.together = False
+        live.current, live.together = job, False
         inputs = (job.pending,)
         run = None
         try:
             if self.profile(live.row.profile).autonomy is not None and not is_helper(live.row.name):
-                run = GoingOn(self, live, job, self._realm)
-            driver = self._realm.driver(live.row.session_id, inputs, run)
+                run = GoingOn(self, live, job, realm)
+            driver = realm.driver(session_id, inputs, run)
             if job.withdrawn is not None:  # nobody was at the turn when it was cut off
-                self._realm.interrupt(live.row.session_id, job.withdrawn)
+                realm.interrupt(session_id, job.withdrawn)
             record = await driver.run(inputs)
         except StoreError:
             raise
         except SessionQuarantined as error:  # nothing to continue, and trying again cannot help
             self._tell_all(live, error)
         except TurnWaits:  # no checkpoint may come between this and the end of the activation
-            live.parked = self._realm.decisions.parked(live.row.session_id)
+            live.parked = realm.decisions.parked(session_id)
         except TurnAborted as aborted:
             if not self.halted:
                 together, live.together = live.together, False
@@ -438,7 +443,7 @@ class Activations:
         cut off for the sake of its group (`together`) is no failure that the group counts.
         """
         await self._realm.store.barrier()
-        if _leaves(live):
+        if live.leaves():
             return None
         if job.pending.input_id not in (self._realm.state.head(live.row.session_id).inputs or ()):
             return self._settle_from_disk(live, job)
@@ -461,10 +466,10 @@ class Activations:
             await self._realm.append(record, *told).wait()
             live.failed = above.stops
             above.carry_out()
-            if not (_leaves(live) or above.stops) and isinstance(decision, GiveUp):
+            if not (live.leaves() or above.stops) and isinstance(decision, GiveUp):
                 await self._give_up(live, job, decision.reason)
             live.exits = False
-            if _leaves(live) or above.stops or isinstance(decision, GiveUp):
+            if live.leaves() or above.stops or isinstance(decision, GiveUp):
                 return None
         live.recent = decision.recent
         self._realm.live(live.row.session_id).now_doing(Doing.RESTARTING, cause)
@@ -475,7 +480,7 @@ class Activations:
         if self.limits is not None:
             self.limits.rest(live)
         with trio.CancelScope() as live.backoff:
-            if not self.halted and not _leaves(live):
+            if not self.halted and not live.leaves():
                 await trio.sleep(delay_s)
         live.backoff = None
 
@@ -493,8 +498,3 @@ class Activations:
             self._finish(live, job, record)
         else:
             self._finish(live, job, None, SessionError("the input was abandoned", head.session_id))
-
-
-def _leaves(live: LiveMember) -> bool:
-    """`live.gone`, read again: it may have changed while a record was on its way to the disk."""
-    return live.gone

@@ -81,6 +81,8 @@ class MobCore:
         self.mailboxes = Mailboxes(boxes.__getitem__, self._activations.queue)
         self._boxes = boxes
         self._asides = Asides()
+        #: What is called after which records are folded, in order.
+        self._following: dict[type, list[Callable[[Any], None]]] = {}
         self._silent = {
             name: frozenset(each.comms.silent_intents) for name, each in definition.profiles.items()
         }
@@ -206,10 +208,16 @@ class MobCore:
 
     def _after_fold(self, kind: type, then: Callable[[Any], None]) -> None:
         """Call `then` with every record of `kind` that is committed from now on."""
+        known = self._following.get(kind)
+        if known is not None:
+            known.append(then)
+            return
         fold = self.realm.state.transitions[kind]
+        following = self._following[kind] = [then]
 
-        def both(seq: int, record: Any) -> None:
+        def all_of_them(seq: int, record: Any) -> None:
             fold(seq, record)
-            then(record)
+            for each in following:
+                each(record)
 
-        self.realm.state.transitions[kind] = both
+        self.realm.state.transitions[kind] = all_of_them

@@ -74,7 +74,7 @@ class Jobs(deque[Job]):
         self.freed: Callable[[], None] | None = None
 
     def append(self, job: Job) -> None:
-        super().append(job)
+        deque.append(self, job)
         self.size += size_of(job.pending.text)
 
     def extend(self, jobs: Iterable[Job]) -> None:
@@ -82,11 +82,11 @@ class Jobs(deque[Job]):
             self.append(job)
 
     def remove(self, job: Job) -> None:
-        super().remove(job)
+        deque.remove(self, job)
         self._less(job)
 
     def popleft(self) -> Job:
-        job = super().popleft()
+        job = deque.popleft(self)
         self._less(job)
         return job
 
@@ -160,6 +160,10 @@ class LiveMember:
         self.steered = False
         #: How many answers of which members this one's turn waits for.
         self.waiting_for: Counter[str] = Counter()
+
+    def leaves(self) -> bool:
+        """`gone`, read again: it may have changed while a record was on its way to the disk."""
+        return self.gone
 
     def succeed(self, row: Member, jobs: list[Job]) -> LiveMember:
         """The next generation of the member, with these jobs of this one's; it begins nothing while

@@ -8,8 +8,8 @@ kept (`runtime.inputs` does). The other verbs about messages are in `mob.comms.s
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from typing import Any, Final, TypeVar
+from contextlib import ExitStack, contextmanager
+from typing import Any, TypeVar
 
 import trio
 
@@ -26,9 +26,6 @@ from runtime.inputs import Admission
 from runtime.results import TurnResult
 
 T = TypeVar("T")
-
-#: Around what is let in for members that are there.
-_NOBODY: Final[AbstractContextManager[tuple[Any, ...]]] = nullcontext(())
 
 
 class MessageVerbs(Joining):
@@ -66,7 +63,11 @@ class MessageVerbs(Joining):
                 row, text, None, idempotency_key, nested=False, granted=granted, skills=named
             )
 
-        return await (await self._when_room("ask", row, text, put, fence=fence))()
+        try:
+            answer = put(row, granted=False)
+        except MailboxFull as full:
+            answer = await self._in_line(full, "ask", row, text, put, fence=fence)
+        return await answer()
 
     def question(
         self, asker: str, names: Sequence[str], text: str, key: str
@@ -183,11 +184,28 @@ class MessageVerbs(Joining):
         for room first, unless that is not asked for. No checkpoint if there is room."""
         try:
             return put(row, granted=False)
-        except MailboxFull:
-            wait = self.mailboxes.waits(row) if when_full is None else when_full == WAIT
-            size = size_of(text)
-            if not wait or not self.mailboxes.fits_ever(row, size):
-                raise
+        except MailboxFull as full:
+            return await self._in_line(
+                full, verb, row, text, put, sender=sender, when_full=when_full, fence=fence
+            )
+
+    async def _in_line(
+        self,
+        full: MailboxFull,
+        verb: str,
+        row: Member,
+        text: str,
+        put: Callable[..., T],
+        *,
+        sender: str | None = None,
+        when_full: str | None = None,
+        fence: MemberHandle | None = None,
+    ) -> T:
+        """As `_when_room`, whose mailbox was found `full`."""
+        wait = self.mailboxes.waits(row) if when_full is None else when_full == WAIT
+        size = size_of(text)
+        if not wait or not self.mailboxes.fits_ever(row, size):
+            raise full
         name = row.name
         with ExitStack() as stack:
             if sender is not None and self.realm.running(self._row(sender).session_id):
@@ -221,8 +239,9 @@ class MessageVerbs(Joining):
             key is None or not self.realm.inputs.known(row.session_id, key)
         ):
             self._limits.check_turn(row)
-        with self._entering((row,)) if isinstance(row, Newcomer) else _NOBODY as before:
-            admission = self.realm.inputs.accept(
+
+        def accept(before: Sequence[Any] = ()) -> Admission:
+            return self.realm.inputs.accept(
                 row.session_id,
                 text,
                 sender=sender,
@@ -232,6 +251,12 @@ class MessageVerbs(Joining):
                 also=also,
                 before=before,
             )
+
+        if isinstance(row, Newcomer):
+            with self._entering((row,)) as before:
+                admission = accept(before)
+        else:
+            admission = accept()
         return admission, self._queued(row, admission, nested=nested)
 
     def _queued(self, row: Member, admission: Admission, *, nested: bool) -> Job | None:

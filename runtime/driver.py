@@ -97,6 +97,9 @@ class SessionConfig:
 #: For giving a turn up, which calls no model.
 _NO_CONFIG: Final = SessionConfig(cast(Model, None))
 
+#: Looking a member up in its enumeration takes 0.1 us.
+_IDLE, _MODEL, _SAVING, _COMPLETED = Doing.IDLE, Doing.MODEL, Doing.SAVING, TurnOutcome.COMPLETED
+
 
 def to_give_up(realm: Realm, head: SessionHead) -> SessionConfig:
     """What a turn is given up with: the session's own configuration, for its hooks alone, unless
@@ -166,8 +169,8 @@ class TurnDriver:
             self._run_id = RunId(realm.ports.ids.new()) if applied is None else applied.run_id
             if live.head.inputs is not None:
                 self._notices = realm.state.notices(live.head)
-            told = self._told(inputs)
-            self._input_ids: tuple[InputId, ...] = tuple([item.input_id for item in told])
+            self._input_ids: tuple[InputId, ...]
+            self._input_ids = tuple([item.input_id for item in self._told(inputs)])
             if applied is not None:
                 told_too = [each for each in self._input_ids if each not in applied.input_ids]
                 self._input_ids = (*told_too, *applied.input_ids)
@@ -273,7 +276,7 @@ class TurnDriver:
     def _leave(self) -> None:
         live = self._live
         del live.history[live.base :]
-        live.doing = Doing.IDLE
+        live.doing = _IDLE
         self._realm.trailing.note(live.head.session_id, self._ticket)
 
     def _queue(self, *records: Any) -> Ticket:
@@ -289,14 +292,11 @@ class TurnDriver:
         if partial is not None:
             return Resumed(tuple(partial.messages), partial.usage, partial.step)
         brief = f"\n\n{self._config.brief}" if self._config.brief else ""
-        return Began(
-            tuple(
-                [
-                    UserMessage(item.text if is_notice(item) else item.text + brief, item.sender)
-                    for item in self._told(inputs)
-                ]
-            )
-        )
+        told = [
+            UserMessage(item.text if is_notice(item) else item.text + brief, item.sender)
+            for item in self._told(inputs)
+        ]
+        return Began(tuple(told))
 
     def _told(self, inputs: Sequence[PendingInput]) -> Sequence[PendingInput]:
         """The inputs behind the notices, among which some of them may be."""
@@ -356,8 +356,8 @@ class TurnDriver:
             return barred
         if live.head.inputs is not None:
             self._take_context()
-        live.now_doing(Doing.MODEL)
-        offer = await config.toolbox.offer()
+        live.now_doing(_MODEL)
+        offer = config.toolbox.fixed or await config.toolbox.offer()
         request = ModelRequest(
             Context(live.first, live.history) if live.first else live.history,
             f"{config.instructions}\n\n{offer.missing}" if offer.missing else config.instructions,
@@ -459,7 +459,7 @@ class TurnDriver:
 
     async def _commit(self, ending: EndTurn) -> TurnEnded:
         live, state = self._live, self._state
-        live.doing = Doing.SAVING
+        live.doing = _SAVING
         head = live.head
         turn = head.turns + 1
         skip, skip_turn = next_skip(head.links, turn)
@@ -483,7 +483,7 @@ class TurnDriver:
         also: Sequence[Any] = ()
         if self._applied is not None:
             record, also = self._applied.settled(record)
-        if ending.outcome is TurnOutcome.COMPLETED:
+        if ending.outcome is _COMPLETED:
             ticket = self._queue(record, *also)
         else:  # what is below ends before this turn is said to have ended (CONTRACTS 1.10)
             reason = ending.error or "its parent's turn ended"

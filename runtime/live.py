@@ -135,6 +135,8 @@ class Trailing:
             self._latest[session_id] = ticket
 
     def __contains__(self, session_id: SessionId) -> bool:
+        if not self._latest:
+            return False
         ticket = self._latest.get(session_id)
         return ticket is not None and not ticket.done
 

@@ -19,6 +19,7 @@ import attrs
 _HEX: Final = frozenset("0123456789abcdef")
 #: Milliseconds from the epoch to the year 10000.
 _LATEST: Final = 253_402_300_800_000
+_LAST: Final = 0xFFFF_FFFF
 
 
 class Clock(Protocol):
@@ -63,18 +64,24 @@ class SystemIds:
         self._millis = 0
         # The top bit is left clear so that counting up cannot overflow into the milliseconds.
         self._tail = int.from_bytes(os.urandom(10), "big") >> 1
+        #: The digits of the milliseconds and of all but the last 32 bits of the tail, which are the
+        #: same for thousands of ids: two are made in every turn. Empty when they are not any more.
+        self._prefix = ""
 
     def new(self) -> str:
         millis = self._clock.now_ns() // 1_000_000
-        if millis > self._millis:
-            self._millis = millis
         self._tail += 1
-        return f"{self._millis:012x}{self._tail:020x}"
+        last = self._tail & _LAST
+        if millis > self._millis or not last or not self._prefix:
+            self._millis = max(millis, self._millis)
+            self._prefix = f"{self._millis:012x}{self._tail >> 32:012x}"
+        return self._prefix + format(last, "08x")
 
     def rise_above(self, ids: Iterable[str]) -> None:
         # A whole millisecond above: behind the newest of them its process made others, of inputs
         # and runs, and none of those may be made again.
         self._millis = max(self._millis, newest_millis(ids) + 1)
+        self._prefix = ""
 
 
 def newest_millis(ids: Iterable[str]) -> int:

@@ -153,11 +153,12 @@ class Mailboxes:
     def _fits(self, row: Member, size: int) -> bool:
         bounds = self._bounds(row.profile)
         jobs = self._queue(row.name)
-        count, used = (0, 0) if jobs is None else (len(jobs), jobs.size)
         most, most_bytes = bounds.max_messages, bounds.max_bytes
         assert most is not None
         assert most_bytes is not None
-        return count < most and used + size <= most_bytes
+        if not jobs:
+            return most > 0 and size <= most_bytes
+        return len(jobs) < most and jobs.size + size <= most_bytes
 
     def _full(self, row: Member, size: int) -> MailboxFull:
         bounds = self._bounds(row.profile)

@@ -133,6 +133,8 @@ class Toolbox:
         self._own = Offer(
             tuple([t.spec for name, t in self._tools.items() if policy.permits(name)])
         )
+        #: What `offer` returns, if that never changes: one wait less in every turn without sources.
+        self.fixed = None if self._sources else self._own
 
     @property
     def specs(self) -> tuple[ToolSpec, ...]:

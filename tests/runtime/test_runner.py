@@ -437,6 +437,19 @@ def test_ids_rise_and_never_repeat_also_when_the_clock_steps_back() -> None:
     assert SystemIds().new() != SystemIds().new()
 
 
+def test_ids_count_over_the_end_of_their_last_digits_and_go_on_above_others() -> None:
+    """The digits that are kept from one id to the next are made anew where they change."""
+    ids = SystemIds()
+    ids._tail = (ids._tail | 0xFFFF_FFFF) - 2
+    made = [ids.new() for _ in range(4)]
+    tails = [int(each[12:], 16) for each in made]
+    assert tails == list(range(tails[0], tails[0] + 4))
+    assert made == sorted(made)
+    ahead = f"{int(made[-1][:12], 16) + 10_000:012x}{'0' * 20}"
+    ids.rise_above([ahead])
+    assert ids.new()[:12] > ahead[:12]
+
+
 def test_ids_rise_above_those_of_the_process_before() -> None:
     """Also if the clock was set back; what is no id of ours, or of no year of ours, counts not."""
     now = SystemIds().new()
