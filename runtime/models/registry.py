@@ -55,9 +55,17 @@ Client: TypeAlias = "functools.partial[Any]"
 
 
 def _sim(ref: ModelRef) -> Client:
+    from runtime.models.flaky import FlakyModel
     from runtime.models.sim import AgentModel, EchoModel
+    from runtime.models.solver import SolverModel
 
-    return functools.partial(EchoModel if ref.id == "echo" else AgentModel)
+    clients: Mapping[str, Callable[..., Model]] = {
+        "echo": EchoModel,
+        "agent": AgentModel,
+        "solver": SolverModel,
+        "flaky": FlakyModel,
+    }
+    return functools.partial(clients[ref.id])
 
 
 def _local(ref: ModelRef) -> Client:
@@ -122,8 +130,9 @@ KNOWN_PROVIDERS: Final[Mapping[str, Provider]] = {
     for provider in (
         Provider(
             "sim",
-            ("echo", "agent"),
-            "simulated, without key or network: echo repeats, agent acts like an agent",
+            ("echo", "agent", "solver", "flaky"),
+            "simulated, without key or network: echo repeats, agent acts like an agent, solver is"
+            " right as often as told, flaky fails",
             _sim,
         ),
         Provider(

@@ -1,6 +1,8 @@
 """Simulated models: no key, no network, and the same answer every time.
 
 Owns: ``sim:echo`` and ``sim:agent``. Must not: draw on anything but the seed and the request.
+(``sim:solver``, whose answers are right as often as it is told, and ``sim:flaky``, which fails, are
+in files of their own.)
 
 `EchoModel` answers at once with the last message: it costs one checkpoint and two objects, so that
 a benchmark measures the runtime and not its model. `AgentModel` acts like an agent: it takes its
@@ -106,20 +108,20 @@ class AgentModel:
 
     def plan(self, request: ModelRequest) -> tuple[ModelReply, float]:
         """The whole reply and how many seconds it takes: a pure function of seed and request."""
-        draws = _Draws(request.options.get("seed", self._seed), request.key)
+        draws = Draws(request.options.get("seed", self._seed), request.key)
         mean_s = float(request.options.get("latency_s", self._latency_s))
         latency_s = mean_s * (50 + draws.below(101)) / 100
-        user = _last_user_text(request.messages)
+        user = last_user_text(request.messages)
         subject = Subject(user, draws.below)
         stop = StopReason.END
         text, calls = "", self._calls(request, subject, draws)
         if calls:
             stop = StopReason.TOOL_CALLS
         elif request.output_schema is not None:
-            schema = quoting(request.output_schema, told(_results(request.messages)))
-            text = json.dumps(_fitting(schema, subject, draws, optional=True))
+            schema = quoting(request.output_schema, told(results_of(request.messages)))
+            text = json.dumps(fitting(schema, subject, draws, optional=True))
         else:
-            text = _answer(_results(request.messages), subject)
+            text = _answer(results_of(request.messages), subject)
             most = request.options.get("max_tokens")
             if most is not None and len(text) > int(most) * CHARS_PER_TOKEN:
                 text, stop = text[: int(most) * CHARS_PER_TOKEN], StopReason.LENGTH
@@ -128,13 +130,11 @@ class AgentModel:
         usage = Usage(heard // CHARS_PER_TOKEN, said // CHARS_PER_TOKEN, model_calls=1)
         return ModelReply(text, calls, stop, usage, self.name), latency_s
 
-    def _calls(
-        self, request: ModelRequest, subject: Subject, draws: _Draws
-    ) -> tuple[ToolCall, ...]:
+    def _calls(self, request: ModelRequest, subject: Subject, draws: Draws) -> tuple[ToolCall, ...]:
         chosen = _chosen_tools(request, draws)
         made = []
         for index, tool in enumerate(chosen):
-            arguments = _fitting(tool.parameters, subject, draws, optional=False)
+            arguments = fitting(tool.parameters, subject, draws, optional=False)
             call_id = ToolCallId(f"{request.key}#{index}")
             made.append(ToolCall(call_id, tool.name, json.dumps(arguments)))
         return tuple(made)
@@ -143,7 +143,7 @@ class AgentModel:
         await trio.lowlevel.checkpoint()
 
 
-class _Draws:
+class Draws:
     """Numbers from a seed and a key: the same in every process and Python version."""
 
     def __init__(self, seed: object, key: str) -> None:
@@ -156,7 +156,7 @@ class _Draws:
         return int.from_bytes(digest, "big") % bound
 
 
-def _chosen_tools(request: ModelRequest, draws: _Draws) -> list[ToolSpec]:
+def _chosen_tools(request: ModelRequest, draws: Draws) -> list[ToolSpec]:
     choice = request.tool_choice
     if choice == "none" or (choice == "auto" and not request.tools):
         return []
@@ -167,14 +167,14 @@ def _chosen_tools(request: ModelRequest, draws: _Draws) -> list[ToolSpec]:
         return named[:1]
     if not request.tools:
         raise _error("tool_choice is 'required' but no tools are offered")
-    if choice == "auto" and _results(request.messages):
+    if choice == "auto" and results_of(request.messages):
         return []
     left = list(request.tools)
     count = 1 + draws.below(min(_MAX_CALLS, len(left)))
     return [left.pop(draws.below(len(left))) for _ in range(count)]
 
 
-def _fitting(schema: Schema, subject: Subject, draws: _Draws, *, optional: bool) -> Any:
+def fitting(schema: Schema, subject: Subject, draws: Draws, *, optional: bool) -> Any:
     reason: str | None = "no value was found"
     for _ in range(_TRIES):
         try:
@@ -191,14 +191,14 @@ def _error(message: str) -> ModelError:
     return ModelError(f"sim:agent: {message}", provider="sim", retryable=False)
 
 
-def _last_user_text(messages: Sequence[Message]) -> str:
+def last_user_text(messages: Sequence[Message]) -> str:
     for message in reversed(messages):
         if isinstance(message, UserMessage) and message.sender not in (CONTINUED, CALL_CUT):
             return message.text
     return ""
 
 
-def _results(messages: Sequence[Message]) -> list[ToolResult]:
+def results_of(messages: Sequence[Message]) -> list[ToolResult]:
     """The tool results of this turn, oldest first."""
     found: list[ToolResult] = []
     for message in reversed(messages):

@@ -67,7 +67,7 @@ def test_any_provider_with_a_base_url_is_a_compatible_server() -> None:
             "known providers: sim, local, openai, anthropic, gemini (an OpenAI-compatible",
         ),
         ("sim:ecko", {}, "no model 'ecko'; did you mean 'echo'?"),
-        ("sim:gpt", {}, "no model 'gpt'; known models: echo, agent"),
+        ("sim:gpt", {}, "no model 'gpt'; known models: echo, agent, solver, flaky"),
         ("sim:agent", {"latency": 1}, "no setting 'latency'; did you mean 'latency_s'?"),
         ("sim:echo", {"seed": 1}, "no setting 'seed'; it has no settings"),
         ("sim:agent", {"latency_s": -1}, "latency_s must not be negative"),
