@@ -32,6 +32,7 @@ VERBS: Final = {
     "tree": "Show a mob's members and child sessions with what they spent.",
     "export": "Write a mob's turns, events, messages and members for other programs.",
     "sim": "Simulate a mob under faults: run seeds, replay one, shrink a failing one.",
+    "bench": "Run benchmark scenarios, list them, compare two sets of results.",
     "models": "List the model providers, what each needs, and whether it is usable here.",
     "snapshot": "Make a point of a mob to go back to and to fork from; list its points.",
     "fork": "Make another mob that is what one is, or was.",
@@ -49,8 +50,8 @@ _EPILOGUE = """Begin with:
     mob init team && mob run team/mob.toml --prompt "What is a swarm?"
 
 Exit codes: 0 done, 1 run failed, 2 usage, 3 definition invalid, 4 not found, 5 budget spent,
-6 waiting for approval, 7 conflict, 8 provider failure, 10 counterexample found, 75 store in use,
-130 interrupted."""
+6 waiting for approval, 7 conflict, 8 provider failure, 9 assertion failed or regression,
+10 counterexample found, 75 store in use, 130 interrupted."""
 
 
 def build(verb: str | None = None) -> App:

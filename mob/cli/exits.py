@@ -57,6 +57,7 @@ BUDGET: Final = 5
 WAITING: Final = 6
 CONFLICT: Final = 7
 PROVIDER: Final = 8
+REGRESSION: Final = 9
 COUNTEREXAMPLE: Final = 10
 IN_USE: Final = 75
 INTERRUPTED: Final = 130

@@ -13,8 +13,8 @@ PACKAGES = [module for module in sources().modules.values() if module.is_package
 
 #: What `import mob` must not load: extras, test tools and the command line's own libraries.
 HEAVY = (
-    "anthropic", "cyclopts", "google", "httpx2", "hypothesis", "mcp", "openai", "opentelemetry",
-    "pyarrow", "pydantic", "pytest", "rich", "starlette", "xllamacpp",
+    "anthropic", "cyclopts", "google", "httpx2", "hypothesis", "matplotlib", "mcp", "openai",
+    "opentelemetry", "pyarrow", "pydantic", "pytest", "rich", "starlette", "xllamacpp",
 )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ STORE_PORT = ("stores.base", "stores.errors", "stores.guest")
 #: Who may choose an engine, and why.
 COMPOSITION_ROOTS = {
     "mob.app": "puts the parts of a mob together for users of the library",
+    "mob.bench.*": "opens the store that a scenario names",
     "mob.cli.*": "opens the store that the command line names",
     "mob.simulation.*": "plugs a simulated disk under the writer of the real engine",
 }
@@ -44,6 +45,13 @@ def test_nothing_depends_on_the_simulation_but_the_command_line_and_pytests_plug
         name: module for name, module in sources().modules.items() if not name.startswith(edges)
     }
     assert rules.stays_private(Sources(ROOT, library), "mob.simulation") == []
+
+
+def test_nothing_depends_on_the_benchmarks_but_the_command_line() -> None:
+    library = {
+        name: module for name, module in sources().modules.items() if not name.startswith("mob.cli")
+    }
+    assert rules.stays_private(Sources(ROOT, library), "mob.bench") == []
 
 
 def test_no_modules_import_each_other() -> None:

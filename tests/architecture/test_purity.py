@@ -11,6 +11,10 @@ from tests.architecture import rules
 from tests.architecture.repository import sources
 
 PURE = (
+    "mob.bench.closed",
+    "mob.bench.comparing",
+    "mob.bench.plan",
+    "mob.bench.results",
     "mob.board",
     "mob.comms.graph",
     "mob.comms.records",
