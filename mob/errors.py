@@ -28,6 +28,14 @@ MobError (runtime.errors)
 +-- FlowRunNotFound         there is no such run of a flow
 +-- FlowParamsInvalid       a flow was given other parameters than it takes
 +-- FlowKeyUsed             the idempotency key was used for another run
++-- AddressInvalid          a name of a mob, member or session cannot be read
++-- AddressUnknown          nothing has this name
++-- AddressAmbiguous        several have names that begin so, and one is needed
++-- RequestInvalid          what was asked over the socket of a mob does not fit the protocol
++-- FolderUnsafe            others could use the folder for sockets
++-- NotServed               no process can be reached that runs the mob
++-- ServerMissing           the packages that serve a mob, or reach one, are not installed
++-- ServerFailed            the process that runs the mob failed at what was asked of it
 +-- VerbRefused             (mob.lifecycle) the mob's state does not allow it
 """
 
@@ -341,3 +349,76 @@ class MobRewound(MobError):
     def __init__(self, mob_id: str, why: str) -> None:
         super().__init__(f"mob {mob_id!r}: {why}, and what was waited for is left behind")
         self.mob_id = mob_id
+
+
+class RequestInvalid(MobError):
+    """A request over the socket of a mob does not fit the protocol; nothing was done."""
+
+
+class NotServed(MobError):
+    """No process can be reached that runs the mob, or the one that did has gone. `mob_id` is the
+    mob; what had been accepted is on disk."""
+
+    def __init__(self, mob_id: str, why: str) -> None:
+        super().__init__(f"mob {mob_id!r} cannot be reached: {why}")
+        self.mob_id = mob_id
+
+
+class ServerFailed(MobError):
+    """The process that runs the mob failed at what was asked of it, in a way that is a bug."""
+
+
+class ServerMissing(MobError):
+    """The packages that serve a mob, or reach one, are not installed; `package` is the first."""
+
+    def __init__(self, package: str) -> None:
+        super().__init__(
+            f"other terminals reach a running mob with the package {package!r}, which is not"
+            " installed: pip install 'trio-mob[server]', also where the mob runs"
+        )
+        self.package = package
+
+
+class FolderUnsafe(MobError):
+    """The folder for sockets could be used by others than its user; nothing was done."""
+
+    def __init__(self, folder: str, why: str) -> None:
+        super().__init__(
+            f"{folder} is no safe place for sockets: {why}; set XDG_RUNTIME_DIR to a folder that"
+            " only you can use"
+        )
+        self.folder = folder
+
+
+class AddressInvalid(MobError):
+    """What was typed as the name of a mob, member or session cannot be read."""
+
+    def __init__(
+        self, text: str, why: str = "write MOB[/MEMBER[/SESSION]][@RECORD|@LABEL]"
+    ) -> None:
+        super().__init__(f"{text!r} names nothing: {why}")
+        self.text = text
+
+
+class AddressUnknown(MobError):
+    """Nothing of this name is there; `known` is what is."""
+
+    def __init__(self, wanted: str, what: str, known: tuple[str, ...]) -> None:
+        super().__init__(f"no {what} {wanted!r}; there are: {_listed(known)}")
+        self.wanted = wanted
+        self.known = known
+
+
+class AddressAmbiguous(MobError):
+    """Several fit where one is needed; nothing was done. `candidates` are those."""
+
+    def __init__(self, wanted: str, what: str, candidates: tuple[str, ...]) -> None:
+        named = f"{wanted!r} is the beginning of several" if wanted else "several fit"
+        super().__init__(f"which {what}? {named}: {_listed(candidates)}; give more of the name")
+        self.wanted = wanted
+        self.candidates = candidates
+
+
+def _listed(names: tuple[str, ...], most: int = 20) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return (", ".join(names[:most]) or "none") + more

@@ -19,9 +19,10 @@ from mob.app import stored_mob, stored_mobs
 from mob.cli.display import Display
 from mob.cli.narrator import path_of
 from mob.cli.options import DEFAULT_STATE, Json, State, existing_store
-from mob.cli.output import jsonable, narrate, result, result_json
+from mob.cli.output import narrate, result, result_json
 from mob.cli.stored import looking_into, when
 from mob.mob import Mob
+from mob.shapes import jsonable
 from runtime.approvals import Approval
 from runtime.errors import ApprovalNotFound, ApprovalRefused, SessionError
 
@@ -99,11 +100,16 @@ def say_what_waits(mob: Mob, display: Display, state: Path) -> None:
             display.say(line)
 
 
-async def answered(mob: Mob, ask: Callable[[], Awaitable[object]], display: Display) -> bool:
-    """Wait for what `ask` asks for; False if only decisions can bring it.
+async def answered(
+    mob: Mob, ask: Callable[[], Awaitable[object]], display: Display, *, patient: bool = False
+) -> bool:
+    """Wait for what `ask` asks for; False if only decisions can bring it, unless `patient`.
 
     On a terminal each call that waits is asked about. Raises the `SessionError` that `ask` does.
     """
+    if patient and not _on_terminal():
+        await ask()
+        return True
     told: list[bool] = []
     async with trio.open_nursery() as nursery:
 

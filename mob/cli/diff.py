@@ -10,10 +10,11 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from mob.cli.options import DEFAULT_STATE, Json, State
-from mob.cli.output import jsonable, result, result_json
+from mob.cli.output import result, result_json
 from mob.cli.snapshot import MobId, place
 from mob.cli.stored import looking_into
 from mob.elsewhere import diff_mobs
+from mob.shapes import jsonable
 
 EXAMPLES = """    mob diff research --from start                  # to what it is now
     mob diff research --from start --to "before the review"

@@ -13,9 +13,10 @@ from typing import Final, Literal, Protocol, TypeAlias
 import trio
 
 from mob.cli.narrator import Narrator
-from mob.cli.output import age, jsonable, narrate, result_json
+from mob.cli.output import age, narrate, result_json
 from mob.mob import Mob
 from mob.records import MemberExited
+from mob.shapes import event_shape
 from runtime.journal import Event
 from runtime.live import Doing
 
@@ -106,8 +107,7 @@ class JsonLines(_Lines):
 
     def show(self, mob: Mob, event: Event, nursery: trio.Nursery | None) -> None:
         """See `_Lines.show`."""
-        kind = type(event.record).__name__
-        result_json({"type": kind, "seq": event.seq, **jsonable(event.record)}, line=True)
+        result_json(event_shape(event), line=True)
 
 
 class PlainLines(_Lines):

@@ -1,9 +1,7 @@
 """From what went wrong to an exit code and a paragraph.
 
-Owns: the one table of exit codes, the command line's own errors, unwrapping exception groups. Must
-not: print, or decide what is an error.
-
-The codes are promises to scripts; the rows for sessions are `runtime.errors.SURFACES`.
+Owns: the command line's own errors, unwrapping exception groups. Must not: print, or decide what is
+an error. The codes of the library's errors are in `mob.surfaces`.
 """
 
 from __future__ import annotations
@@ -12,55 +10,48 @@ from typing import Final
 
 from cyclopts import CycloptsError
 
-from mob.errors import (
-    AskCycle,
-    BoardMisuse,
-    BoardTaskNotFound,
-    DefinitionChanged,
-    DefinitionInvalid,
-    FlowKeyUsed,
-    FlowNotFound,
-    FlowParamsInvalid,
-    FlowRunNotFound,
-    MemberExists,
-    MemberFailed,
-    MemberNotFound,
-    MobBusy,
-    MobInUse,
-    MobNotFound,
-    StaleFence,
+from mob import surfaces
+from mob.surfaces import (
+    BUDGET,
+    CONFLICT,
+    COUNTEREXAMPLE,
+    DONE,
+    FAILED,
+    IN_USE,
+    INTERRUPTED,
+    INVALID,
+    NOT_FOUND,
+    PROVIDER,
+    REGRESSION,
+    USAGE,
+    WAITING,
 )
-from mob.lifecycle import VerbRefused
-from runtime.errors import (
-    AgentError,
-    ApprovalNotFound,
-    ApprovalRefused,
-    BudgetExceeded,
-    LimitExceeded,
-    MobError,
-    ModelError,
-    ModelRefused,
-    ModelUnavailable,
-    NotRecorded,
-    PointNotFound,
-    SessionError,
-    surface_of,
-)
-from stores import Conflict, StoreError, StoreFull, StoreInUse, StoreLost
+from runtime.errors import MobError
+from stores import StoreError, StoreFull
 
-DONE: Final = 0
-FAILED: Final = 1
-USAGE: Final = 2
-INVALID: Final = 3
-NOT_FOUND: Final = 4
-BUDGET: Final = 5
-WAITING: Final = 6
-CONFLICT: Final = 7
-PROVIDER: Final = 8
-REGRESSION: Final = 9
-COUNTEREXAMPLE: Final = 10
-IN_USE: Final = 75
-INTERRUPTED: Final = 130
+__all__ = [
+    "BUDGET",
+    "CONFLICT",
+    "COUNTEREXAMPLE",
+    "DONE",
+    "EXITS",
+    "FAILED",
+    "INTERRUPTED",
+    "INVALID",
+    "IN_USE",
+    "NOT_FOUND",
+    "PROVIDER",
+    "REGRESSION",
+    "USAGE",
+    "WAITING",
+    "NothingThere",
+    "OutputClosed",
+    "UsageWrong",
+    "WouldOverwrite",
+    "exit_code",
+    "paragraph",
+    "unwrap",
+]
 
 
 class UsageWrong(Exception):
@@ -81,34 +72,11 @@ class OutputClosed(Exception):
 
 #: The exit code of each error that is not a session's, found by walking up its classes.
 EXITS: Final[dict[type[BaseException], int]] = {
+    **surfaces.EXITS,
     UsageWrong: USAGE,
     CycloptsError: USAGE,
     NothingThere: NOT_FOUND,
     WouldOverwrite: CONFLICT,
-    DefinitionInvalid: INVALID,
-    DefinitionChanged: CONFLICT,
-    MobNotFound: NOT_FOUND,
-    MemberNotFound: NOT_FOUND,
-    MemberExists: CONFLICT,
-    AskCycle: CONFLICT,
-    StaleFence: CONFLICT,
-    LimitExceeded: CONFLICT,
-    BoardMisuse: CONFLICT,
-    BoardTaskNotFound: NOT_FOUND,
-    MobBusy: CONFLICT,
-    PointNotFound: NOT_FOUND,
-    ApprovalNotFound: NOT_FOUND,
-    ApprovalRefused: CONFLICT,
-    FlowNotFound: NOT_FOUND,
-    FlowRunNotFound: NOT_FOUND,
-    FlowParamsInvalid: USAGE,
-    FlowKeyUsed: CONFLICT,
-    VerbRefused: CONFLICT,
-    ModelError: PROVIDER,
-    Conflict: CONFLICT,
-    MobInUse: IN_USE,
-    StoreInUse: IN_USE,
-    StoreLost: IN_USE,
     FileNotFoundError: NOT_FOUND,
     KeyboardInterrupt: INTERRUPTED,
 }
@@ -126,24 +94,10 @@ _EXPLAINED: Final = (
     KeyboardInterrupt,
 )
 
-#: How the reason of a turn begins that a provider's failure ended (`mob.activation` writes it).
-_PROVIDER_REASONS: Final = tuple(
-    f"{cls.__name__}: " for cls in (ModelError, ModelUnavailable, ModelRefused, NotRecorded)
-)
-
 
 def exit_code(error: BaseException) -> int:
     """The exit code for an error that ended a command."""
-    if isinstance(error, AgentError) and _reason(error).startswith(_PROVIDER_REASONS):
-        return PROVIDER
-    if isinstance(error, BudgetExceeded):
-        return BUDGET
-    if isinstance(error, SessionError):
-        return surface_of(error).exit
-    for cls in type(error).__mro__:
-        if cls in EXITS:
-            return EXITS[cls]
-    return FAILED
+    return surfaces.exit_code(error, EXITS)
 
 
 def paragraph(error: BaseException) -> str:
@@ -176,7 +130,3 @@ def _leaves(error: BaseException) -> list[BaseException]:
     if isinstance(error, BaseExceptionGroup):
         return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
     return [error]
-
-
-def _reason(error: AgentError) -> str:
-    return error.reason if isinstance(error, MemberFailed) else str(error)

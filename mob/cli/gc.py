@@ -15,9 +15,10 @@ from cyclopts import Parameter
 from mob.app import stored_mobs, stored_realm
 from mob.cli.exits import UsageWrong
 from mob.cli.options import DEFAULT_STATE, Json, State, existing_store
-from mob.cli.output import bytes_text, jsonable, narrate, plural, result, result_json
+from mob.cli.output import bytes_text, narrate, plural, result, result_json
 from mob.cli.stored import looking_into
 from mob.runs import needed_for_report
+from mob.shapes import jsonable
 from runtime.retention import KEEP_EVENTS, Freed, Retention
 from stores import Store, open_lmdb
 

@@ -6,17 +6,15 @@ import rich (verbs that draw do that themselves).
 
 from __future__ import annotations
 
-import enum
 import json
 import os
 import sys
 from typing import Any
 
-import attrs
-
 from mob.cli.exits import OutputClosed
+from mob.shapes import jsonable
 from runtime.messages import Usage
-from runtime.prices import cost_text, cost_usd
+from runtime.prices import cost_text
 
 #: Unprintable characters are shown as this: a model's words must not steer the user's terminal.
 _BLANK = "\N{REPLACEMENT CHARACTER}"
@@ -89,38 +87,6 @@ def one_line(text: str, most: int = 200) -> str:
     line = " ".join(text[: 4 * most].split())
     line = "".join(char if char.isprintable() else _BLANK for char in line)
     return line if len(line) <= most else line[: most - 1] + "…"
-
-
-def jsonable(value: Any) -> Any:
-    """`value` as JSON can hold it: attrs classes become objects, enumerations lower-case words."""
-    if isinstance(value, enum.Enum):
-        return value.name.lower()
-    if isinstance(value, Usage):
-        return _usage(value)
-    if attrs.has(type(value)):
-        return {
-            field.name: jsonable(getattr(value, field.name)) for field in attrs.fields(type(value))
-        }
-    if isinstance(value, dict):
-        return {str(key): jsonable(each) for key, each in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [jsonable(each) for each in value]
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
-
-
-def _usage(usage: Usage) -> dict[str, Any]:
-    """What was spent. The cost is text, because it is exact, and null if nothing had a price."""
-    return {
-        "input_tokens": usage.input_tokens,
-        "cached_input_tokens": usage.cached_input_tokens,
-        "output_tokens": usage.output_tokens,
-        "model_calls": usage.model_calls,
-        "tool_calls": usage.tool_calls,
-        "cost_usd": cost_usd(usage),
-        "unpriced_calls": usage.unpriced_calls,
-    }
 
 
 def spent_text(usage: Usage) -> str:

@@ -13,9 +13,10 @@ from cyclopts import Parameter
 from mob.app import StoredMob, stored_mob
 from mob.cli.exits import NothingThere
 from mob.cli.options import DEFAULT_STATE, Json, State
-from mob.cli.output import jsonable, one_line, plural, result, result_json, spent_text
+from mob.cli.output import one_line, plural, result, result_json, spent_text
 from mob.cli.stored import looking_into, split_name, updated_ns, when
 from mob.errors import MemberNotFound
+from mob.shapes import jsonable
 from runtime.ids import SessionId
 from runtime.messages import AssistantMessage, Message, SystemMessage, ToolResult, UserMessage
 from runtime.session import SessionHead

@@ -45,6 +45,7 @@ PURE = (
     "mob.records",
     "mob.roster",
     "mob.runs",
+    "mob.shapes",
     "mob.simulation.faults",
     "mob.simulation.kinds",
     "mob.supervision",
