@@ -119,7 +119,7 @@ async def open_mob(
         stack.push_async_callback(harnesses.aclose)
         realm, folds = _realm_of(definition, store, ports, harnesses)
         records = realm.recover()
-        await _same_blueprint(definition, realm, folds.roster, adopt=adopt)
+        await same_blueprint(definition, realm, folds.roster, adopt=adopt)
         snapshots = sessions or StoredSessions(store, realm.realm_id)
         gate = CheckpointGate(snapshots, realm.snapshot, definition.checkpoint, realm.recovery)
         realm.checkpoints = gate
@@ -166,7 +166,7 @@ def _realm_of(
     return realm, folds
 
 
-async def _same_blueprint(
+async def same_blueprint(
     definition: MobDefinition, realm: Realm, roster: Roster, *, adopt: bool
 ) -> None:
     """Refuse, or record on request, a definition that is not the one the stored mob runs on."""

@@ -111,6 +111,8 @@ class MobCore:
         #: The verb under way that changes the state; None at rest.
         self._changing: str | None = None
         self._closed = False
+        #: Whether turns are left to a later handle: what this one lets in, it only records.
+        self._rests = False
 
     @property
     def id(self) -> str:

@@ -58,6 +58,12 @@ class LifeVerbs(TravelVerbs, HelperVerbs, ApprovalVerbs):
         """Take up the work the journal says is unfinished; when stopped, only close the gate."""
         await self._take_up()
 
+    async def rest(self) -> None:
+        """As `recover`, but begin nothing as long as this handle is open, also when it is resumed:
+        for verbs over a store that nobody runs (`mob.resting`)."""
+        self._rests = True
+        await self._take_up()
+
     async def _take_up(self) -> None:
         self._activations.supervisors.recall()
         if self._limits is not None:
@@ -69,7 +75,7 @@ class LifeVerbs(TravelVerbs, HelperVerbs, ApprovalVerbs):
                 self._asides.restore(head)
                 inputs = [each for each in head.inputs.values() if not is_context(each)]
                 self._activations.restore(row, head, inputs)
-        if self.state is MobState.RUNNING:
+        if self.state is MobState.RUNNING and not self._rests:
             await self._flows.sweep()
             self._go_on()
         else:
@@ -133,8 +139,9 @@ class LifeVerbs(TravelVerbs, HelperVerbs, ApprovalVerbs):
             self._changing = None
             if self.state is not MobState.RUNNING:
                 await self._close_gates(saved=False)
-        await self._flows.sweep()
-        self._go_on()
+        if not self._rests:
+            await self._flows.sweep()
+            self._go_on()
 
     async def complete(self, reason: str = "its work is done") -> None:
         """End the mob's work for good: refuse new work, wait for all there is, record `completed`.
@@ -256,6 +263,8 @@ class LifeVerbs(TravelVerbs, HelperVerbs, ApprovalVerbs):
 
     def _go_on(self) -> None:
         """Begin, or go on with, all that there is to do."""
+        if self._rests:
+            return
         dependencies = self._activations.supervisors.dependencies
         if not self._closed:
             self._sweep_helpers()

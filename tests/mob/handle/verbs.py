@@ -393,6 +393,6 @@ CASES: tuple[Case, ...] = (
 READS = frozenset(
     {
         *("search", "wait_blocked", "wait_idle", "FlowRun.result"),
-        *("recover", "close", "report_run"),
+        *("recover", "rest", "close", "report_run"),
     }
 )
