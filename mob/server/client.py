@@ -1,0 +1,223 @@
+"""Reaching a running mob from another process.
+
+Owns: `open_client`, `Client`: requests, and streams that go on at their cursor. Must not: open a
+store, decide what to do when nobody runs the mob (the command line does).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+import attrs
+import trio
+
+from mob.errors import NotServed, ServerFailed, ServerMissing
+from mob.server.faults import error_of
+from mob.server.protocol import VERSION, Info, Look, Request, read, to_json
+from mob.server.sockets import socket_of, somebody_listens
+from runtime.errors import MobError
+from runtime.nursery import open_background
+from runtime.watching import Gap, TextDelta
+from stores import StoreError
+
+if TYPE_CHECKING:
+    import httpx2
+
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+@attrs.frozen
+class StreamEvent:
+    """A piece of a stream: its name, what it says, and for a record the number to go on at."""
+
+    name: str
+    data: dict[str, Any]
+    at: int | None
+
+
+class Stream(Generic[T]):
+    """An asynchronous iterator over what a running mob sends. For one reader."""
+
+    def __init__(self, take: trio.MemoryReceiveChannel[T | Exception]) -> None:
+        self._take = take
+
+    def __aiter__(self) -> Stream[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        try:
+            found = await self._take.receive()
+        except trio.EndOfChannel:
+            raise StopAsyncIteration from None
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+class Client:
+    """What another process can do with a running mob. Get one from `open_client`."""
+
+    def __init__(self, mob_id: str, http: httpx2.AsyncClient) -> None:
+        self.mob_id = mob_id
+        self._http = http
+
+    async def call(self, request: Request[R]) -> R:
+        """Have the running mob do what is asked, and return its reply.
+
+        A request that is `patient` (see `mob.server.protocol`) is waited for without a limit;
+        cancelling the wait takes nothing back that was done.
+
+        Raises what the method of the handle raises, and also:
+            NotServed: the process has ended, or ends.
+            ServerFailed: it failed in a way that is a bug.
+        """
+        body = json.dumps(to_json(request), ensure_ascii=False).encode("utf-8", "replace")
+        told = await self._fetch("POST", request.verb, content=body)
+        return cast("R", read(request.reply, told))
+
+    async def info(self) -> Info:
+        """Who serves. Raises as `call`."""
+        return read(Info, await self._fetch("GET", "mob"))
+
+    async def look(self, most: int = 200) -> Look:
+        """The mob as it is now, at most so many members of it. Raises as `call`."""
+        return read(Look, await self._fetch("GET", "look", params={"most": most}))
+
+    def events(
+        self, after: int = 0, *, follow: bool = True
+    ) -> AbstractAsyncContextManager[Stream[dict[str, Any]]]:
+        """In a block: every record above `after` as `mob.shapes.event_shape` says it, with its
+        number ``seq``; with `follow` those to come too, until the process ends.
+
+        Iterating raises as `call`; whoever catches `NotServed` goes on at the last ``seq``.
+        """
+        params = {"after": after, "follow": int(follow)}
+        return self._stream("events", params, lambda event: event.data)
+
+    def looks(
+        self, most: int = 200, every_s: float = 0.25
+    ) -> AbstractAsyncContextManager[Stream[Look]]:
+        """In a block: the mob as it is, now and whenever it is another, at most every `every_s`,
+        until the process ends. Raises as `events`."""
+        params = {"most": most, "every": every_s}
+        return self._stream("looks", params, lambda event: read(Look, event.data))
+
+    def text(
+        self, member: str | None = None
+    ) -> AbstractAsyncContextManager[Stream[TextDelta | Gap]]:
+        """In a block: what the member's model says while it says it, or everybody's, children's
+        too, until the process ends. Raises as `events`."""
+
+        def seen(event: StreamEvent) -> TextDelta | Gap:
+            if event.name == "text":
+                return read(TextDelta, event.data)
+            return read(Gap, event.data)
+
+        return self._stream("text", {} if member is None else {"member": member}, seen)
+
+    # -- inside ----------------------------------------------------------------------------
+
+    async def _fetch(self, method: str, path: str, **more: Any) -> Any:
+        import httpx2
+
+        try:
+            reply = await self._http.request(method, f"/{VERSION}/{path}", **more)
+        except httpx2.TransportError as error:
+            raise self._gone(error) from None
+        try:
+            told = reply.json()
+        except ValueError:
+            raise ServerFailed(f"an answer that is no JSON: {reply.text!r:.200}") from None
+        if reply.status_code != httpx2.codes.OK:
+            raise error_of(told)
+        return told
+
+    @asynccontextmanager
+    async def _stream(
+        self, path: str, params: dict[str, Any], shaped: Callable[[StreamEvent], T]
+    ) -> AsyncIterator[Stream[T]]:
+        """The stream is read by a task, so that leaving the block ends it at once."""
+        put, take = trio.open_memory_channel[T | Exception](0)
+        async with open_background() as nursery:
+            nursery.start_soon(self._feed, path, params, shaped, put)
+            yield Stream(take)
+
+    async def _feed(
+        self,
+        path: str,
+        params: dict[str, Any],
+        shaped: Callable[[StreamEvent], T],
+        put: trio.MemorySendChannel[T | Exception],
+    ) -> None:
+        import httpx2
+
+        async with put:
+            try:
+                async with self._http.stream("GET", f"/{VERSION}/{path}", params=params) as reply:
+                    if reply.status_code != httpx2.codes.OK:
+                        await reply.aread()
+                        raise error_of(reply.json())
+                    ended = False
+                    async for event in _pieces(reply.aiter_lines()):
+                        if event.name == "error":
+                            raise error_of(event.data)
+                        ended = ended or event.name == "end"
+                        if not ended:
+                            await put.send(shaped(event))
+                if not ended:
+                    raise self._gone("the stream broke off")
+            except httpx2.TransportError as error:
+                await put.send(self._gone(error))
+            except (MobError, StoreError, ValueError) as error:
+                await put.send(error)
+
+    def _gone(self, why: object) -> NotServed:
+        return NotServed(self.mob_id, f"the process that runs it has ended ({why})")
+
+
+async def _pieces(lines: AsyncIterator[str]) -> AsyncIterator[StreamEvent]:
+    """The server-sent events in `lines`, of the form that `mob.server.streams.Piece` gives them."""
+    fields: dict[str, str] = {}
+    async for line in lines:
+        if line:
+            name, _, value = line.partition(": ")
+            fields[name] = value
+            continue
+        if "data" in fields:
+            at = int(fields["id"]) if "id" in fields else None
+            yield StreamEvent(fields.get("event", ""), json.loads(fields["data"]), at)
+        fields = {}
+
+
+@asynccontextmanager
+async def open_client(
+    state: str | Path, mob_id: str, *, socket: Path | None = None
+) -> AsyncIterator[Client]:
+    """A client of the process that runs the mob `mob_id` on the store in `state`, for this block.
+
+    The socket of a process that has died is removed. `socket` is one that is somewhere else.
+
+    Raises:
+        NotServed: nobody runs the mob, or whoever does serves no socket.
+        ServerMissing: the package ``httpx2`` is not installed.
+        FolderUnsafe: others could use the folder for sockets.
+    """
+    path = socket_of(state, mob_id) if socket is None else socket
+    if not somebody_listens(path):
+        raise NotServed(mob_id, f"no process serves it at {path}")
+    try:
+        import httpx2
+    except ImportError:
+        raise ServerMissing("httpx2") from None
+    transport = httpx2.AsyncHTTPTransport(uds=str(path))
+    # A reply may take as long as a turn; that somebody is there shows in the connection.
+    patience = httpx2.Timeout(None, connect=5.0)
+    async with httpx2.AsyncClient(
+        transport=transport, base_url="http://mob", timeout=patience, trust_env=False
+    ) as http:
+        yield Client(mob_id, http)
