@@ -25,6 +25,24 @@ Json: TypeAlias = Annotated[
         name="--json", negative=(), show_default=False, help="Print JSON for a program to read."
     ),
 ]
+Labels: TypeAlias = Annotated[
+    list[str] | None,
+    Parameter(
+        name=["--label", "-l"],
+        negative=(),
+        show_default=False,
+        help="Only mobs whose file gives them this label, as KEY=VALUE. May be repeated.",
+    ),
+]
+MobFile: TypeAlias = Annotated[
+    Path | None,
+    Parameter(
+        name="--file",
+        show_default=False,
+        help="The mob's file, for the bounds in it that a store does not know; of use only while"
+        " no process runs the mob.",
+    ),
+]
 Adopt: TypeAlias = Annotated[
     bool,
     Parameter(

@@ -1,0 +1,149 @@
+"""What a verb works on: a mob that a process runs, or one in a store that nobody has open.
+
+Owns: finding the mob that an address means, reaching it. Must not: know what a verb does.
+
+A running mob is reached over its socket. If there is none the store is opened here, for as long as
+the verb takes, and no turn is begun.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import TypeAlias, TypeVar
+
+import attrs
+
+from mob.addresses import LAST, Address, Known, find, find_mob, parse, parse_label
+from mob.app import StoredMob, stored_mob, stored_mobs
+from mob.cli.options import existing_store
+from mob.cli.owner import owner_of
+from mob.cli.stored import looking_into, updated_ns
+from mob.definition import MobDefinition
+from mob.errors import AddressInvalid, NotServed
+from mob.mob import Mob
+from mob.resting import open_resting
+from mob.server.client import Client, open_client
+from mob.server.protocol import Request
+from mob.server.sockets import socket_of, somebody_listens
+from mob.server.verbs import perform
+from stores import Store, StoreInUse, open_lmdb
+
+R = TypeVar("R")
+
+
+@attrs.frozen
+class Resting:
+    """A mob in a store that nobody has open: what begins no turn can be done with it."""
+
+    mob: Mob
+
+    @property
+    def mob_id(self) -> str:
+        return self.mob.id
+
+    async def call(self, request: Request[R]) -> R:
+        """As `Client.call`. Raises `NotServed` for what needs somebody who runs the mob."""
+        if request.patient:
+            raise NotServed(
+                self.mob_id,
+                f"no process runs it, and {request.verb!r} waits for what only a run does: start"
+                " one with `mob run FILE --detach`",
+            )
+        return await perform(self.mob, request)
+
+
+#: A mob that requests can be put to.
+Target: TypeAlias = Client | Resting
+
+
+def known_mobs(store: Store, *, whole: bool) -> list[Known]:
+    """The mobs of a store; with `whole` each with its labels and its age, which reads them all."""
+    if not whole:
+        return [Known(each) for each in stored_mobs(store)]
+    return [_known(stored_mob(store, each)) for each in stored_mobs(store)]
+
+
+def _known(stored: StoredMob) -> Known:
+    blueprint = json.loads(stored.roster.blueprint or "{}")
+    return Known(stored.mob_id, blueprint.get("labels", {}), updated_ns(stored))
+
+
+def chosen_mob(store: Store, wanted: str | None, labels: Sequence[str] = ()) -> str:
+    """The id of the mob that was typed. Raises as `mob.addresses.find_mob`."""
+    pairs = [parse_label(each) for each in labels]
+    known = known_mobs(store, whole=bool(pairs) or wanted == LAST)
+    return find_mob(wanted, known, pairs)
+
+
+def addressed(state: Path, text: str | None, labels: Sequence[str] = ()) -> Address:
+    """The address that was typed, with the whole id of its mob.
+
+    Raises:
+        NothingThere: there is no store.
+        AddressInvalid, AddressUnknown, AddressAmbiguous: as `mob.addresses`.
+    """
+    typed = Address("") if text is None else parse(text)
+    with looking_into(state) as store:
+        return attrs.evolve(typed, mob=chosen_mob(store, typed.mob or None, labels))
+
+
+def chosen_member(state: Path, address: Address, *, lead: bool = False) -> str:
+    """The whole name of the member that was typed; with `lead` that of the lead if none was.
+
+    Raises:
+        AddressInvalid: none was typed, or a session below one.
+        AddressUnknown, AddressAmbiguous: as `mob.addresses.find`.
+    """
+    if address.at is not None or len(address.path) > 1 or not (address.path or lead):
+        typed = "/".join((address.mob, *address.path))
+        raise AddressInvalid(typed, "write MOB/MEMBER")
+    with looking_into(state) as store:
+        roster = stored_mob(store, address.mob).roster
+    if not address.path:
+        return str(json.loads(roster.blueprint or "{}")["lead"])
+    return find(address.path[0], tuple(roster.members), "member")
+
+
+def is_served(state: Path, mob_id: str) -> bool:
+    """Whether a process runs the mob and can be reached."""
+    return somebody_listens(socket_of(state, mob_id))
+
+
+@asynccontextmanager
+async def reaching(
+    state: Path, mob_id: str, definition: MobDefinition | None = None
+) -> AsyncIterator[Target]:
+    """The mob `mob_id`, wherever it is, for this block; `definition` is its mob file's, for bounds
+    that a store does not know.
+
+    Raises:
+        NotServed: a process has the store open, but cannot be reached.
+        MobNotFound, MobError, stores.StoreError: as `open_resting`.
+    """
+    existing_store(state)
+    async with AsyncExitStack() as stack:
+        try:
+            target: Target = await stack.enter_async_context(open_client(state, mob_id))
+        except NotServed:
+            store = await _own(stack, state, mob_id)
+            target = Resting(
+                await stack.enter_async_context(open_resting(store, mob_id, definition))
+            )
+        yield target
+
+
+async def _own(stack: AsyncExitStack, state: Path, mob_id: str) -> Store:
+    """The store, opened for this block. Raises `NotServed` if a process has it."""
+    try:
+        return await stack.enter_async_context(open_lmdb(state))
+    except StoreInUse as error:
+        pid = owner_of(state)
+        who = "another process" if pid is None else f"process {pid}"
+        raise NotServed(
+            mob_id,
+            f"{who} has the store at {state} open and serves no socket for this mob: it runs"
+            " others, or its Python lacks the packages for that (pip install 'trio-mob[server]')",
+        ) from error

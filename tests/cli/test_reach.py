@@ -1,0 +1,115 @@
+"""The verbs on a mob that a process of its own runs, and on one that nobody runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.cli.commands import ECHO, Running, mob, refused
+from tests.cli.inside import Mob, mob_inside
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "mob.toml").write_text(ECHO)
+    return tmp_path
+
+
+@pytest.fixture
+def inside(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Mob:
+    return mob_inside(folder, capsys, monkeypatch)
+
+
+def test_a_detached_mob_is_up_is_worked_with_and_stops(folder: Path, inside: Mob) -> None:
+    launched = mob("run", "mob.toml", "--prompt", "-", "--detach", "--json", cwd=folder, stdin="hi")
+    assert launched.returncode == 0, launched.stderr
+    launch = json.loads(launched.stdout)
+    try:
+        assert (launch["mob"], launch["state"]) == ("echo", str(folder / ".mob"))
+        assert os.path.exists(launch["socket"])
+        os.kill(launch["pid"], 0)
+        answer = inside("ask", "echo", "and you?")
+        assert (answer.returncode, answer.stdout) == (0, "and you?\n"), answer.stderr
+        sent = inside("send", "ec/le", "--key", "k", "-", stdin="again")
+        again = inside("send", "last/lead", "other words", "--key", "k")
+        assert sent.returncode == 0, sent.stderr
+        assert sent.stdout == again.stdout
+        idle = inside("interrupt", "echo/lead", "--json")
+        assert (idle.returncode, json.loads(idle.stdout)["interrupted"]) == (7, False)
+        with Running("events", "echo", "--follow", "--type", "MobStateChanged", cwd=folder) as on:
+            stopped = inside("stop", "echo", "--json")
+            assert stopped.returncode == 0, stopped.stderr
+            code, out, err = on.end()
+        assert code == 0, err
+        assert [json.loads(line)["state"] for line in out.splitlines()] == ["running", "stopped"]
+    finally:
+        try:
+            os.kill(launch["pid"], signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    log = Path(launch["log"]).read_text()
+    assert '"text": "hi"' in log
+    assert "is stopped: not by this command" in log
+    lines = [json.loads(each) for each in inside("events", "echo").stdout.splitlines()]
+    assert [each["seq"] for each in lines] == list(range(1, len(lines) + 1))
+    assert inside("events", "echo", "--after", str(len(lines) - 1)).stdout.count("\n") == 1
+
+
+def test_a_mob_that_nobody_runs_takes_messages_and_answers_with_its_file(
+    folder: Path, inside: Mob
+) -> None:
+    assert inside("run", "mob.toml", "--prompt", "one").returncode == 0
+    sent = inside("send", "echo/lead", "two")
+    assert "works on this when it is next run" in sent.stderr
+    refused(75, "no process runs it", "--detach", done=inside("ask", "echo", "x"))
+    answer = inside("ask", "echo", "three", "--file", "mob.toml", "--json")
+    assert json.loads(answer.stdout)["text"] == "three", answer.stderr
+    followed = inside("events", "echo", "--follow", "--type", "TurnEnded")
+    assert followed.stdout.count("\n") == 3
+    assert "no process runs 'echo'" in followed.stderr
+    assert "would stop 'echo'" in inside("stop", "echo", "--dry-run").stderr
+    assert inside("stop", "echo").stdout == "echo: stopped\n"
+    refused(7, "stopped does not allow 'send'", done=inside("send", "echo/lead", "x"))
+    refused(7, "stopped does not allow 'stop'", done=inside("stop", "echo"))
+
+
+def test_what_was_typed_must_mean_one_thing(folder: Path, inside: Mob) -> None:
+    for name in ("echo-1", "echo-2"):
+        (folder / "other.toml").write_text(ECHO.replace('"echo"', f'"{name}"'))
+        assert inside("run", "other.toml", "--prompt", "x").returncode == 0
+    refused(2, "echo-1, echo-2", done=inside("stop", "ec"))
+    refused(4, "there are: echo-1, echo-2", done=inside("send", "x/lead", "x"))
+    refused(4, "there are: lead", done=inside("send", "echo-1/x", "x"))
+    refused(2, "write MOB/MEMBER", done=inside("send", "echo-1", "x"))
+    refused(2, "the text is empty", done=inside("send", "echo-1/lead", " "))
+    refused(4, "no store", done=inside("stop", "x", "--state", "nowhere"))
+
+
+def test_a_mob_that_does_not_come_up_says_why(folder: Path) -> None:
+    assert mob("run", "mob.toml", "--prompt", "x", cwd=folder).returncode == 0
+    (folder / "mob.toml").write_text(ECHO + '[wiring]\ndefault = "allow"\n')
+    failed = mob("run", "mob.toml", "--detach", cwd=folder)
+    assert failed.returncode == 7
+    assert failed.stdout == ""
+    assert "--adopt" in failed.stderr
+    assert "'echo' did not come up; its log is" in failed.stderr
+
+
+def test_another_terminal_ends_a_run_that_waits_for_its_answer(tmp_path: Path) -> None:
+    (tmp_path / "mob.toml").write_text(
+        ECHO.replace('model = "sim:echo"', 'model = "sim:agent"\noptions = { latency_s = 30 }')
+    )
+    with Running("run", "mob.toml", "--prompt", "x", "--display", "plain", cwd=tmp_path) as run:
+        run.wait_for("is asked")
+        stopped = mob("stop", "echo", "--deadline", "0", cwd=tmp_path)
+        assert "cut off and to be continued: lead" in stopped.stdout, stopped.stderr
+        code, _, told = run.end()
+    assert code == 130
+    assert "is stopped: not by this command" in told
+    assert "continue with: mob run mob.toml" in told
