@@ -11,7 +11,7 @@ nobody has set that; otherwise only from below and from above, and only what is 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -226,25 +226,33 @@ def escalations_are_deserved(ledger: Ledger, written: Written) -> str | None:
         told = f"member:{ledger.sessions[record.session_id].agent}"
         if group.escalate != told:
             return f"group {name!r} tells {told}, and is to escalate to {group.escalate}"
-    possible = sum(_possible(definition, group, name, each, written) for each in _all(ledger))
+    known, process = ledger.failures.known, written.commit.process
+    last_s = min((e.low_s for e in known if e.process == process and _led_to(e, said)), default=0.0)
+    possible = sum(_possible(definition, group, name, e, process, last_s) for e in known)
     if possible > count:
         return None
     return f"group {name!r} gives up after {possible} failures; {count} is its limit"
 
 
-def _all(ledger: Ledger) -> Iterator[Failure]:
-    return iter(ledger.failures.known)
+def _led_to(each: Failure, said: str) -> bool:
+    """Whether it may be this failure that made a group say so."""
+    return each.record.restart_in_s is None and f"{each.record.cause} (group " in said
 
 
 def _possible(
-    definition: MobDefinition, group: GroupDefinition, name: str, each: Failure, now: Written
+    definition: MobDefinition,
+    group: GroupDefinition,
+    name: str,
+    each: Failure,
+    process: int,
+    last_s: float,
 ) -> bool:
-    """Whether a group may have counted a failure."""
+    """Whether a group of this process may have counted a failure by `last_s`."""
     if each.record.name not in _everybody(definition, name):
         return False
-    if each.process != now.commit.process:
+    if each.process != process:
         return each.record.restart_in_s is not None
-    return each.counts
+    return each.counts and each.high_s > last_s - group.within_s - _ROUNDING_S
 
 
 # -- what groups are ---------------------------------------------------------------------------

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
+
 from mob.autonomy import SELF
 from mob.definition import MobDefinition
 from mob.groups import SUPERVISOR
 from mob.receipts import EnsureReport, MemberHandle
 from mob.records import MemberExited, MemberRespawned, MobStateChanged
+from mob.simulation.ports import EPOCH_S
 from mob.simulation.tenures import AtWork, Completed, Ensured, Fenced, Hired, Respawned
 from runtime.ids import SessionId
 from runtime.records import TurnOutcome
@@ -226,6 +229,19 @@ def a_failure_too_many(tape: Tape) -> None:
     both(tape, restart={"max": 1, "within_s": 10.0})
     tape.commit(exited())
     tape.commit(failed("b", "b"))
+
+
+@case("escalations_are_deserved")
+def given_up_for_what_was_long_ago(tape: Tape) -> None:
+    both(tape, restart={"max": 1, "within_s": 10.0})
+    tape.commit(failed("b", "b"))
+    tape.at_s += 20.0
+    tape.commit(failed("b", "b"))
+    tape.at_s += 20.0
+    said = "boom (group 'g' has had 1 failures within 10 s, which is the limit)"
+    at_ns = int((EPOCH_S + tape.at_s) * 1e9)
+    last = attrs.evolve(failed("a", "s", delay=None), at_ns=at_ns)
+    tape.commit(last, accepted("i", said, session="b", sender=SUPERVISOR))
 
 
 @case("escalations_are_deserved")
