@@ -18,9 +18,11 @@ from unittest.mock import patch
 import attrs
 
 from mob.activation import Activations
+from mob.autonomy import SELF
+from mob.groups import SUPERVISOR
 from mob.lifecycle import MobState
 from mob.mob import Mob
-from mob.records import MemberExited
+from mob.records import MemberExited, MemberRespawned, MobStateChanged
 from mob.simulation.facts import is_context
 from mob.simulation.ledger import Ledger
 from mob.simulation.workload import Workload
@@ -34,6 +36,7 @@ from runtime.messages import ToolOutcome, ToolResult
 from runtime.realm import Realm
 from runtime.records import (
     InputAbandoned,
+    InputAccepted,
     ModelRetried,
     SessionCreated,
     TurnEnded,
@@ -67,6 +70,8 @@ BRANCHES: Final = (
     "request.replied", "request.passed", "request.failed", "request.ended_elsewhere",
     "context.said", "guest.turn", "guest.told_by_peer", "guest.archived",
     "guest.hosted",
+    "member.respawned", "member.respawned_with_work", "member.cut_off_with_its_group",
+    "member.goes_on", "group.told_a_member", "group.stopped_the_mob", "mob.completed",
 )  # fmt: skip
 
 
@@ -95,6 +100,24 @@ def _count_journal(world: World) -> None:
         _count_questions(count, ledger)
         _count_guests(count, ledger)
         _count_exchange(count, ledger)
+        _count_staff(count, ledger)
+
+
+def _count_staff(count: Counter[str], ledger: Ledger) -> None:
+    """Members that began anew, went on by themselves and failed in groups, and mobs that ended."""
+    for written in ledger.written:
+        record = written.record
+        if isinstance(record, MemberRespawned):
+            count["member.respawned"] += 1
+        elif isinstance(record, InputAccepted):
+            count["member.goes_on"] += record.sender == SELF
+            count["group.told_a_member"] += record.sender == SUPERVISOR
+        elif isinstance(record, MobStateChanged):
+            count["mob.completed"] += record.state == "completed"
+            count["group.stopped_the_mob"] += "(group " in record.reason
+    count["member.respawned_with_work"] += len(ledger.tenures.carried)
+    failures = ledger.failures.known
+    count["member.cut_off_with_its_group"] += sum(each.together is not None for each in failures)
 
 
 def _count_guests(count: Counter[str], ledger: Ledger) -> None:
