@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import trio
+
 from mob.comms.announcing import Announcing
 from mob.comms.records import MembersUnwired, MembersWired
 from mob.comms.routing import Rule
@@ -66,7 +68,10 @@ class WireVerbs(Announcing):
         if not ticket.done:
             self.wiring.closing.update(gone)
         try:
-            await ticket.wait()
+            with trio.CancelScope(shield=True):
+                # Nothing takes the record back, so whoever is cancelled now must still open the
+                # edges again if it fails. No deadline: the store settles every ticket.
+                await ticket.wait()
         except StoreError:
             self._opened(gone)
             raise
