@@ -13,14 +13,16 @@ import attrs
 import trio
 
 from mob.tables import TableReader
-from runtime.errors import LimitExceeded
+from runtime.errors import LimitExceeded, RecordUnreadable
 from runtime.records import TurnEnded
+from stores import Damaged
 
 if TYPE_CHECKING:
     from mob.activation import Activations
     from mob.jobs import Job, LiveMember
     from mob.roster import Member
     from runtime.realm import Realm
+    from runtime.session import SessionHead
 
 
 @attrs.frozen
@@ -73,9 +75,21 @@ class Limits:
             self._slots = trio.CapacityLimiter(limits.concurrent_turns)
 
     def recall(self) -> None:
-        """Count the turns that the journal knows of."""
+        """Count the turns that the journal knows of: each once, not again for the forks that came
+        with them."""
         heads = self._realm.state.heads.values()
-        self._turns = sum(head.turns for head in heads if head.lineage.parent is None)
+        own = (head for head in heads if head.lineage.parent is None)
+        self._turns = sum(max(head.turns - self._brought(head), 0) for head in own)
+
+    def _brought(self, head: SessionHead) -> int:
+        """How many turns the session began with."""
+        base = head.lineage.fork_seq if head.lineage.forked_from is not None else None
+        if not base:
+            return 0
+        try:
+            return self._realm.turn(base).turn
+        except (Damaged, RecordUnreadable):
+            return 0  # nobody can say; too many are counted rather than too few
 
     def ended(self, record: TurnEnded) -> None:
         """A turn is on disk."""

@@ -221,6 +221,24 @@ async def test_turns_are_counted_with_what_waits_and_over_reopenings(
     assert len(records(store, TurnEnded)) == 3
 
 
+async def test_the_turns_that_a_fork_came_with_are_nobodys_again(autojump_clock: Clock) -> None:
+    """CONTRACTS 6.15: they were had once, by whom it is a fork of."""
+    store = MemoryStore()
+    definition = define("a", "b", limits={"turns": 4})
+    async with opened(definition, store=store) as mob:
+        for text in ("1", "2"):
+            await mob.ask("a", text)
+        fork = await mob.sessions.fork(mob.session_of("a"))
+        assert mob.realm.state.head(fork.session_id).turns == 2
+        again = await mob.sessions.fork(fork.session_id)
+        await mob.sessions.rewind(again.session_id, 0)
+    async with opened(definition, store=store) as mob:
+        for text in ("3", "4"):
+            await mob.ask("a", text)
+        with pytest.raises(LimitExceeded, match="4 turns"):
+            await mob.ask("b", "5")
+
+
 async def test_a_member_that_goes_on_by_itself_rests_at_the_limit(autojump_clock: Clock) -> None:
     """CONTRACTS 6.15."""
     store = MemoryStore()
