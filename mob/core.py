@@ -104,6 +104,7 @@ class MobCore:
         #: when the records are queued. What is sent to them in between goes to the new session.
         self._renewing: dict[str, trio.Event] = {}
         self._coming: dict[str, Member] = {}
+        realm.inputs.renewed = self._renewed
         #: Helpers at work, by the key of their question, or by name.
         self._helping: dict[str, Help] = {}
         #: Hosted sessions that are no member's, at work beside the members.
@@ -193,6 +194,12 @@ class MobCore:
             if verb not in meanwhile:
                 raise VerbRefused(self.state, verb, doing)
         admit(self.state, verb)
+
+    def _renewed(self, old: SessionId, new: SessionId) -> bool:
+        """Whether a member has the second session, and had the first since it joined."""
+        name = self.roster.former.get(old, "")
+        row = self._coming.get(name) or self.roster.members.get(name)
+        return row is not None and row.session_id == new and old >= row.joined
 
     def _row(self, name: str, fence: MemberHandle | None = None) -> Member:
         row = self._coming.get(name) or self.roster.members.get(name)

@@ -12,7 +12,7 @@ member that is asked a million questions does not remember a million keys.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
@@ -70,6 +70,9 @@ class Inputs:
         #: Sessions that are on their way to the disk and take inputs already: batches keep their
         #: order, so such an input is never there without its session.
         self.coming: set[SessionId] = set()
+        #: Whether the second session has taken the place of the first: a key whose fate was decided
+        #: in that means the same here.
+        self.renewed: Callable[[SessionId, SessionId], bool] = lambda _old, _new: False
         recovery.add(WholeRows(b"k/", self._changed))
         state.lookup = self._stored
 
@@ -135,7 +138,7 @@ class Inputs:
         if key is not None:
             known = self._join(key)
             if known is not None:
-                if known.session_id != session_id:
+                if not self._is_of(known, session_id):
                     raise SessionError(
                         f"idempotency key {key!r} was used for an input of session"
                         f" {known.session_id}; use another one here",
@@ -223,7 +226,7 @@ class Inputs:
     def settled(self, session_id: SessionId, key: str) -> KeyedInput | None:
         """The input of the session that came with this idempotency key, if its fate is decided."""
         known = self._join(key)
-        return known.settled if known is not None and known.session_id == session_id else None
+        return known.settled if known is not None and self._is_of(known, session_id) else None
 
     def find(self, key: str) -> Admission | None:
         """The input that came with this idempotency key before, in whatever session."""
@@ -232,7 +235,12 @@ class Inputs:
     def known(self, session_id: SessionId, key: str) -> bool:
         """Whether an input of the session came with this idempotency key before."""
         known = self._join(key)
-        return known is not None and known.session_id == session_id
+        return known is not None and self._is_of(known, session_id)
+
+    def _is_of(self, known: Admission, session_id: SessionId) -> bool:
+        if known.session_id == session_id:
+            return True
+        return known.settled is not None and self.renewed(known.session_id, session_id)
 
     def result(self, keyed: KeyedInput) -> TurnResult:
         """What became of an input whose fate is decided. Raises as `runtime.results.result_of`."""

@@ -182,6 +182,34 @@ async def test_what_waits_goes_with_the_name_and_what_is_in_flight_ends(
     check_inputs(store)
 
 
+async def test_a_key_means_the_same_after_a_respawn(autojump_clock: Clock) -> None:
+    """CONTRACTS 5.7, 6.4: the name stays, and so does what was asked of it under a key, in every
+    process; of a member that is another one by the same name it does not."""
+    store = MemoryStore()
+    async with opened(define("a", "b"), store=store) as mob:
+        first = await mob.ask("a", "one", idempotency_key="k")
+        for _ in range(2):
+            await mob.respawn("a")
+            assert await mob.ask("a", "one", idempotency_key="k") == first
+            await mob.send("a", "one", idempotency_key="k")
+            settled = mob.realm.inputs.settled(mob.session_of("a"), "k")
+            assert settled is not None, "a step of a flow does not ask it again"
+        with pytest.raises(SessionError, match="was used"):
+            await mob.ask("b", "one", idempotency_key="k")
+        await mob.wait_idle()
+    async with opened(define("a", "b"), store=store) as mob:
+        assert await mob.ask("a", "one", idempotency_key="k") == first
+        await mob.realm.checkpoint()
+    async with opened(define("a", "b"), store=store) as mob:
+        assert await mob.ask("a", "one", idempotency_key="k") == first
+        assert len(records(store, TurnEnded)) == 1
+        await mob.retire("a")
+        await mob.spawn("a", profile="p")
+        with pytest.raises(SessionError, match="was used"):
+            await mob.ask("a", "one", idempotency_key="k")
+    check_inputs(store)
+
+
 async def test_what_is_sent_while_a_respawn_is_on_its_way_is_for_the_new_session(
     autojump_clock: Clock,
 ) -> None:
