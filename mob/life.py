@@ -11,6 +11,7 @@ import logging
 from contextlib import suppress
 from typing import Final
 
+import attrs
 import trio
 
 from mob.approvals import ApprovalVerbs
@@ -36,10 +37,20 @@ UNWIND_S: Final = 5.0
 _log: Final = logging.getLogger("mob")
 
 
+@attrs.define(eq=False)
+class Completing:
+    """`complete`, under way: cancelling its scope ends it, `over` is set when it has left."""
+
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    over: trio.Event = attrs.field(factory=trio.Event)
+    done: bool = False
+
+
 class LifeVerbs(TravelVerbs, HelperVerbs, ApprovalVerbs):
     """What `mob.mob.Mob` has of this module."""
 
     _flows: FlowRunner
+    _completing: Completing | None = None
 
     async def create(self) -> None:
         """Record a new mob with the members of its definition, running, in one commit."""
@@ -151,24 +162,29 @@ class LifeVerbs(TravelVerbs, HelperVerbs, ApprovalVerbs):
         running. A completed mob can be read, and `destroy`ed; it is never resumed.
 
         Raises:
-            VerbRefused: the mob is not running.
+            VerbRefused: the mob is not running, or is stopped meanwhile for a failure that no
+                group puts up with.
         """
         self._begin_change("complete")
         activations = self._activations
-        completed = False
+        self._completing = completing = Completing()
         activations.completing = True
         try:
-            await self._worked_off()
-            await self._close_gates(saved=True)
-            await self._record_state("complete", reason)
-            completed = True
+            with completing.scope:
+                await self._worked_off()
+                await self._close_gates(saved=True)
+                await self._record_state("complete", reason)
+                completing.done = True
         finally:
-            self._changing = None
+            self._changing = self._completing = None
             activations.completing = False
-            if completed:
+            if completing.done:
                 activations.halt()
             else:
                 self._open_gates()
+            completing.over.set()
+        if not completing.done:
+            raise VerbRefused(self.state, "complete", UNDER_WAY["stop"][0])
 
     async def destroy(self, reason: str = "asked to destroy") -> None:
         """End the mob for good: all its sessions are archived, in one commit with the state.
@@ -233,6 +249,9 @@ class LifeVerbs(TravelVerbs, HelperVerbs, ApprovalVerbs):
         """A failure that no group puts up with: the mob is stopped for it."""
 
         async def stop() -> None:
+            while self._completing is not None:  # it waits for what has failed, and would for ever
+                self._completing.scope.cancel()
+                await self._completing.over.wait()
             with suppress(VerbRefused, MobClosed):  # it is being stopped, or ended, already
                 await self.stop(reason=reason)
 

@@ -21,7 +21,7 @@ from mob.groups import (
     circles,
     decide_group,
 )
-from mob.lifecycle import MobState
+from mob.lifecycle import MobState, VerbRefused
 from mob.records import MemberExited, MobStateChanged
 from mob.workdefs import group_tree
 from runtime.errors import MobError
@@ -281,6 +281,26 @@ async def test_a_failure_beyond_every_group_stops_the_mob_and_says_why(
         await mob.resume()
         await mob.wait_idle()
         assert model.calls.count("a") == 4
+    check_inputs(store)
+
+
+async def test_a_failure_that_stops_the_mob_ends_its_completing(autojump_clock: Clock) -> None:
+    """CONTRACTS 6.8, 5.11: the mob is stopped with the reason, and whoever waits for it to be
+    completed is told; resumed, it can be."""
+    store = MemoryStore()
+    groups = {"g": {"members": ["a", "b"], "restart": {"max": 1}}}
+    async with opened(define(groups=groups), Failing(a=2), store=store) as mob:
+        await mob.send("a", "go")
+        with trio.fail_after(100), pytest.raises(VerbRefused, match="being stopped") as told:
+            await mob.complete()
+        assert told.value.verb == "complete"
+        await trio.sleep(100)
+        assert mob.state is MobState.STOPPED
+        *_, stopped = records(store, MobStateChanged)
+        assert stopped.reason.startswith("RuntimeError: a broke")
+        await mob.resume()
+        await mob.complete()
+        assert mob.state is MobState.COMPLETED
     check_inputs(store)
 
 
