@@ -1,7 +1,8 @@
 """The verbs of a mob about tool calls that wait for approval.
 
-Owns: `approvals`, `approve`, `deny` on the handle, and knowing when nothing but decisions is waited
-for. Must not: keep anything (`runtime.deciding` and the fold do).
+Owns: `approvals`, `approve`, `deny`, `wait_blocked`, `wait_idle` on the handle: knowing when
+nothing is under way, or nothing but decisions is waited for. Must not: keep anything
+(`runtime.deciding` and the fold do).
 """
 
 from __future__ import annotations
@@ -46,6 +47,16 @@ class ApprovalVerbs(MobCore):
         """Let the call not run; its model reads the reason and goes on. As `approve`."""
         self._admit("decide")
         return await self.realm.decisions.deny(call_key, by=by, reason=reason)
+
+    async def wait_idle(self) -> None:
+        """Park until no member is at work, no child in the background, and no run of a flow does
+        more than wait for members: one between two steps, or two attempts, has something to do."""
+        with self.realm.decisions.watch() as stirred:
+            while True:
+                await self._activations.quiet()
+                if self._flows.only_wait():
+                    return
+                await stirred()
 
     async def wait_blocked(self) -> None:
         """Park until calls wait for approval and nothing else is under way: members, children and

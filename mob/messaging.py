@@ -1,7 +1,7 @@
 """The verbs about messages: asking members, sending to them, cutting their turns off.
 
-Owns: `ask`, `question`, `interrupt`, `kill`, `compact`, `wait_idle` on the handle, and letting an
-input in where there is room for it. Must not: run turns (activations do), know where an input is
+Owns: `ask`, `question`, `interrupt`, `kill`, `compact` on the handle, and letting an input in where
+there is room for it. Must not: run turns (activations do), know where an input is
 kept (`runtime.inputs` does). The other verbs about messages are in `mob.comms.sending`.
 """
 
@@ -138,10 +138,6 @@ class MessageVerbs(Joining):
         self._admit("compact")
         row = self._row(member)
         return await compact_now(self.realm, row.session_id, self._configured(row).compacting)
-
-    async def wait_idle(self) -> None:
-        """Park until no member is at work, and no child in the background."""
-        await self._activations.quiet()
 
     # -- inside ----------------------------------------------------------------------------
 

@@ -266,6 +266,7 @@ class FlowRunner:
         finally:
             del self._active[active.run_id]
             active.done.set()
+            self._realm.decisions.stir()
             if active.scope.cancel_called and active.run_id in self.book.running:
                 self._start(active.run_id)  # unless it is paused still
 

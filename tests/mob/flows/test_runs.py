@@ -14,10 +14,12 @@ from trio.testing import wait_all_tasks_blocked
 from mob.errors import FlowKeyUsed, FlowNotFound, FlowParamsInvalid, FlowRunNotFound
 from mob.flows.records import FlowEnded, RunState, StepState
 from mob.lifecycle import VerbRefused
+from mob.mob import Mob
 from runtime.models.base import ModelRequest
 from runtime.records import InputAbandoned, InputAccepted, TurnEnded, TurnOutcome
 from stores import MemoryDisk, open_memory
 from tests.mob.flows.mobs import TITLE, a_mob, flow
+from tests.mob.held import HeldStore
 from tests.mob.mobs import Stuck, asked, check_inputs, member, records
 
 
@@ -437,3 +439,47 @@ async def test_what_cannot_be_run_is_refused() -> None:
         await mob.stop()
         with pytest.raises(VerbRefused):
             await mob.run_flow("f", {"n": 1})
+
+
+async def test_a_mob_is_not_idle_between_two_steps(autojump_clock: object) -> None:
+    """CONTRACTS 6.10: nobody is at work, and the run is; also while it waits to try again."""
+    store = HeldStore()
+    flows = flow(
+        one={"member": "a", "message": "1"},
+        two={"member": "b", "message": "2", "needs": ["one"], "retries": 1, "backoff_s": 50.0},
+    )
+    failed: list[str] = []
+
+    def says(request: ModelRequest) -> Any:
+        if asked(request) == "2" and not failed:
+            failed.append("2")
+            return ValueError("no")
+        return "yes"
+
+    found: list[RunState] = []
+
+    async def idle(mob: Mob) -> None:
+        await mob.wait_idle()
+        found.append(run.state)
+
+    once = {"max": 0}
+    async with a_mob(flows, says, store=store, parts={"restart": once}) as mob:  # type: ignore[arg-type]
+        store.hold()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(mob.run_flow, "f")
+            await wait_all_tasks_blocked()
+            while not mob.at_work:  # the run, its step and its question go to the disk
+                store.release(1)
+                await wait_all_tasks_blocked()
+            while mob.at_work:  # and then the turn
+                store.release(1)
+                await wait_all_tasks_blocked()
+            (run,) = mob.flow_runs()
+            between = len(store.held)
+            nursery.start_soon(idle, mob)
+            await wait_all_tasks_blocked()
+            store.release()
+        assert between, "what the step has come to is on its way"
+        assert found == [RunState.SUCCEEDED]
+        assert run.now().steps["two"].attempts == 2
+        await mob.wait_idle()
