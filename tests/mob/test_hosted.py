@@ -16,14 +16,16 @@ from mob.mob import Mob
 from mob.service import MobSessions, sessions_of
 from runtime.ids import RunId, SessionId
 from runtime.ledger import RunApplyBoundary
+from runtime.messages import ToolResult
 from runtime.models.base import ModelRequest
 from runtime.models.scripted import ScriptedModel
 from runtime.nursery import open_background
+from runtime.records import TurnEnded, TurnProgressed
 from runtime.service import PeerMessage, StartTurnRequest
 from runtime.session import Session
 from stores import CommitUnknown, MemoryStore
 from tests.mob.held import HeldStore
-from tests.mob.mobs import define
+from tests.mob.mobs import define, records
 from tests.runtime.fakes import Doing, asking, call
 from tests.runtime.serving import made
 from tests.runtime.tasking import Desk, spawn
@@ -236,3 +238,41 @@ async def test_nothing_is_continued_on_a_store_that_has_failed() -> None:
         await run()
     assert len(failed) == 1
     assert len(tool.begun) == 1
+
+
+async def test_a_turn_that_was_cut_off_goes_on_from_what_it_had_queued() -> None:
+    """CONTRACTS 4.2, 4.10: the next one waits until that is known, and is the same run."""
+    store = HeldStore()
+    tool = Doing(lambda _: "worked", "work")
+    calls: list[str] = []
+
+    def says(request: ModelRequest) -> Any:
+        calls.append(request.key.rsplit("/", 1)[-1])
+        if isinstance(request.messages[-1], ToolResult):
+            return "done"
+        store.hold()
+        return asking(call("c", "work"))
+
+    async with hosting(store) as (mob, service):
+        session = await made(
+            service,
+            ScriptedModel(says),
+            comms_name="host",
+            host_mode=True,
+            external_tools=(tool,),
+        )
+        await told(service, "go")
+        await store.wait_held()  # what it is about to do is on its way to the disk
+        assert mob.realm.abort(session, "cut off")
+        await wait_all_tasks_blocked()
+        service.hosts.wake(session)
+        await wait_all_tasks_blocked()
+        store.release()
+        await wait_all_tasks_blocked()
+        service.hosts.wake(session)
+        await wait_all_tasks_blocked()
+        assert (await said(service, session))[-1] == "done"
+    assert calls == ["0.1", "0.2"]
+    runs = {each.run_id for each in records(store.inner, TurnProgressed)}
+    assert runs == {each.run_id for each in records(store.inner, TurnEnded)}
+    assert len(runs) == 1
