@@ -28,6 +28,7 @@ from mob.roster import Roster
 from mob.secrecy import learn_secrets, redactor_here
 from mob.servers import open_mcp
 from mob.service import check_durable
+from mob.view import mob_view
 from mob.watchdog import watched
 from runtime.checkpoint import CheckpointGate
 from runtime.hooks import Body
@@ -254,6 +255,11 @@ class StoredMob:
         """The mob to look back on, as exports and reports do. `secrets` are environment variables
         whose values are to be taken out, beside those that are anyway."""
         return Source(self.mob_id, self.state, self.folds, self.journal, redactor_here(secrets))
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the members and their child sessions."""
+        redactor_here()
+        return mob_view(self.mob_id, self.state, self.roster)._repr_html_()
 
     def frame(self, table: str) -> pyarrow.Table:
         """As `Mob.frame`, of a mob that need not be open anywhere."""

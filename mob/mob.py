@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Collection
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
@@ -29,6 +29,7 @@ from mob.records import MemberExited, MemberRespawned, MemberRetired, MemberSpaw
 from mob.secrecy import redactor_here
 from mob.sessions import mob_sessions
 from mob.supervising import exits_of
+from mob.view import live_view
 from mob.watchdog import Blocked
 from runtime.budget import Budget
 from runtime.checkpoint import CheckpointGate
@@ -45,6 +46,9 @@ from runtime.watching import Watch
 
 if TYPE_CHECKING:
     import pyarrow
+
+#: Members that a notebook shows.
+SHOWN: Final = 100
 
 
 class Mob(FlowVerbs, RequestVerbs, WireVerbs, LifeVerbs):
@@ -103,6 +107,10 @@ class Mob(FlowVerbs, RequestVerbs, WireVerbs, LifeVerbs):
         """The latest bad exits of members with their causes, oldest first, of one member (also of
         one that has left) or of all: at most `mob.roster.EXITS`, also of earlier processes."""
         return exits_of(self.roster, member)
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the members and what they do, those at work first."""
+        return live_view(self, most=SHOWN)._repr_html_()
 
     def source(self) -> Source:
         """The mob to look back on, as exports and reports do."""

@@ -9,7 +9,7 @@ draws subtracts. So two views are equal exactly when nothing but time has passed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import attrs
@@ -17,6 +17,8 @@ import attrs
 from mob.roster import Roster
 from runtime.ids import SessionId
 from runtime.messages import NO_USAGE, AssistantMessage, Message, Usage
+from runtime.notebook import table
+from runtime.prices import cost_text
 from runtime.session import Lifetime, SessionHead, SessionStatus
 from runtime.state import RealmState
 from runtime.tasks import waits
@@ -93,6 +95,25 @@ class MobView:
     sessions: int
     #: Members that are not in `members` because there are too many to show.
     hidden: int = 0
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the tree, a row for each session."""
+        names = ("", "profile", "state", "turns", "tokens", "cost", "")
+        spent = f"{self.usage.total_tokens:,} tokens, {cost_text(self.usage)}"
+        more = f", {self.hidden:,} members not shown" if self.hidden else ""
+        title = f"mob {self.mob_id}: {self.state}, {self.turns:,} turns, {spent}{more}"
+        return table(title, names, _rows(self.members, ""))
+
+
+def _rows(nodes: Iterable[Node], indent: str) -> Iterator[tuple[object, ...]]:
+    for node in nodes:
+        state = f"{node.state} {node.detail}".rstrip()
+        spent = (f"{node.total.total_tokens:,}", cost_text(node.total))
+        note = f"{node.restarts} restarts: {node.last_exit}" if node.restarts else ""
+        yield (f"{indent}{node.name}", node.profile, state, f"{node.turns:,}", *spent, note)
+        yield from _rows(node.children, f"{indent}\N{NO-BREAK SPACE}\N{NO-BREAK SPACE}")
+        if node.hidden:
+            yield (f"{indent}\N{NO-BREAK SPACE}… {node.hidden} more", *[""] * 6)
 
 
 #: What a session is doing now; None if it is at rest.

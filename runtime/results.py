@@ -20,6 +20,8 @@ from runtime.messages import (
     Usage,
     UserMessage,
 )
+from runtime.notebook import told
+from runtime.prices import cost_text
 from runtime.records import TurnEnded, TurnOutcome
 
 
@@ -38,6 +40,13 @@ class TurnResult:
     output: Any = None
     usage: Usage = NO_USAGE
     truncated: bool = False
+
+    def _repr_html_(self) -> str:
+        """For notebooks: what it cost, and the answer."""
+        said = self.text if self.output is None else json.dumps(self.output, ensure_ascii=False)
+        cut = ", cut off at a length limit" if self.truncated else ""
+        spent = f"{self.usage.total_tokens:,} tokens, {cost_text(self.usage)}{cut}"
+        return told(f"turn of session {self.session_id}: {spent}", said)
 
 
 def result_of(record: TurnEnded) -> TurnResult:

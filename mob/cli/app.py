@@ -35,6 +35,7 @@ VERBS: Final = {
     "ls": "List the mobs of a store.",
     "show": "Show a mob, or one member with its transcript.",
     "tree": "Show a mob's members and child sessions with what they spent.",
+    "report": "Write one HTML file to look back on a mob with, offline.",
     "export": "Write a mob's turns, events, messages and members for other programs.",
     "sim": "Simulate a mob under faults: run seeds, replay one, shrink a failing one.",
     "bench": "Run benchmark scenarios, list them, compare two sets of results.",

@@ -5,6 +5,7 @@ Owns: `FlowResult`, `StepResult` and how they are read from a run's state. Must 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ import attrs
 from mob.flows.asks import output_of
 from mob.flows.records import FlowRunId, RunState, StepState
 from mob.flows.state import Run
+from runtime.notebook import table
 
 
 @attrs.frozen
@@ -42,6 +44,16 @@ class FlowResult:
     started_at_ns: int
     ended_at_ns: int
 
+    def _repr_html_(self) -> str:
+        """For notebooks: how it stands, a row for each step."""
+        names = ("step", "state", "attempts", "round", "output or error")
+        rows = (
+            (name, step.state.value, step.attempts, step.round, _said(step))
+            for name, step in self.steps.items()
+        )
+        why = f": {self.error}" if self.error else ""
+        return table(f"run {self.run_id} of flow {self.flow}: {self.state.value}{why}", names, rows)
+
     @property
     def outputs(self) -> dict[str, Any]:
         """The outputs of the steps that succeeded."""
@@ -50,6 +62,14 @@ class FlowResult:
             for name, step in self.steps.items()
             if step.state is StepState.SUCCEEDED
         }
+
+
+def _said(step: StepResult) -> str:
+    if step.error is not None:
+        return step.error
+    if step.output is None or isinstance(step.output, str):
+        return step.output or ""
+    return json.dumps(step.output, ensure_ascii=False)
 
 
 def result_of(run: Run) -> FlowResult:

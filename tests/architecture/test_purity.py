@@ -72,6 +72,7 @@ PURE = (
     "runtime.models.recorded",
     "runtime.models.redaction",
     "runtime.models.wire",
+    "runtime.notebook",
     "runtime.particulars",
     "runtime.parts",
     "runtime.points",

@@ -1,4 +1,4 @@
-"""`mob export`, as users type it."""
+"""`mob export` and `mob report`, as users type them."""
 
 from __future__ import annotations
 
@@ -57,3 +57,16 @@ def test_what_cannot_be_is_said(done_team: Path) -> None:
     spans = ("export", "team", "--format", "otlp", "--table", "turns")
     refused(2, "no tables", done=mob(*spans, cwd=done_team))
     refused(4, "nobody", done=mob("export", "nobody", cwd=done_team))
+
+
+def test_a_report_is_one_file(done_team: Path) -> None:
+    done = mob("report", "team", cwd=done_team)
+    assert done.stdout == "team.html\n"
+    text = (done_team / "team.html").read_text()
+    assert text.startswith("<!DOCTYPE html>")
+    assert "worker-1" in text
+    told = json.loads(mob("report", "team", "-o", "x.html", "--json", cwd=done_team).stdout)
+    assert (done_team / "x.html").read_text() == text
+    assert told["summary"]["members"] == 3
+    assert told["bytes"] == len(text.encode())
+    refused(4, "nobody", done=mob("report", "nobody", cwd=done_team))

@@ -1,0 +1,1 @@
+"""One file of HTML to look back on a mob with, offline."""
