@@ -140,7 +140,8 @@ class Staff:
         await self.take_fence(step.who)
         fence = self._fence(step.who, second)
         profiles = self._machine.profiles
-        profile = profiles[int(third * len(profiles))] if third < 0.3 else None
+        changes = third < 0.3 and self._machine.is_default
+        profile = profiles[int(third * len(profiles))] if changes else None
         if first < 0.7:
             await self._respawn(step.who, fence, profile)
         elif fence is not None:
@@ -229,7 +230,9 @@ class Staff:
         definition = self._machine.definition
         wanted = dict(definition.member_names())
         profiles = self._machine.profiles
-        if first < 0.4:
+        if not self._machine.is_default:
+            pass  # who is there is what its author says
+        elif first < 0.4:
             wanted.pop(step.who, None)
         elif first < 0.8:
             wanted[step.who] = profiles[int(second * len(profiles))]
@@ -243,8 +246,10 @@ class Staff:
         await self._client._call("ensure", call, "ensure.begun", "ensure.done")
 
     async def complete(self, step: Step) -> None:
-        """Complete the mob when most has been done, waiting so long."""
+        """Complete the mob when most has been done, waiting so long; not one that is a user's."""
         first, *_ = step.draws
+        if not self._machine.is_default:
+            return
         await trio.sleep(max(SPAN_S * (0.7 + first / 2) - step.at_s, 0.0))
         since = self._world.oracle.ledger.last
 

@@ -208,7 +208,8 @@ def _play(world: World, client: Client, machine: Machine) -> Player:
     travels = _travels(machine.definition, random)
     random.setstate(state)
     people = Travellers(world, client, machine)
-    storms = {FaultKind.TRAVEL_STORM: people.storm} if travels else {}
+    # Of another mob its author says what may become of it.
+    storms = {FaultKind.TRAVEL_STORM: people.storm} if travels and machine.is_default else {}
     return Player({"travel": people.step}, storms)
 
 

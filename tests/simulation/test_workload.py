@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from random import Random
 
+import attrs
 import pytest
 
 from mob.simulation import FaultKind, FaultPlan, attempt, simulate
@@ -92,6 +93,17 @@ def test_the_faults_that_struck_are_enough_to_make_a_run_again() -> None:
         run = simulate(Workload(), seed, faults="light")
         again = simulate(Workload(), seed, faults=FaultPlan(only=frozenset(run.sites)))
         assert again.digest == run.digest
+
+
+def test_only_the_default_mob_is_thrown_about_in_time() -> None:
+    """Of another one its author says what may become of it."""
+    fired = []
+    for source in (default_definition().source, "mob.toml"):
+        definition = attrs.evolve(default_definition(), source=source)
+        run = simulate(Workload(definition), 9, faults="control.travel_storm=1")
+        fired.append(run.fired[FaultKind.TRAVEL_STORM])
+    assert fired[0]
+    assert not fired[1]
 
 
 _DIGESTS = """
