@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, final
 import trio
 
 from mob.definition import MobDefinition
+from mob.errors import MemberNotFound
 from mob.simulation.additions import Addition, Player
 from mob.simulation.client import Client
 from mob.simulation.steps import Step
@@ -61,7 +62,10 @@ class Leavers:
         process = self._world.process
         if process is None or not process.opened or not process.alive:
             return None
-        return process.mob.session_of(name) if name in process.mob.members else None
+        try:
+            return process.mob.session_of(name)
+        except MemberNotFound:
+            return None  # it was not hired, or leaves by somebody else's hand
 
 
 def _steps(definition: MobDefinition, random: Random) -> list[str]:
