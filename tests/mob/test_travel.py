@@ -368,3 +368,20 @@ async def test_what_is_on_its_way_to_the_disk_belongs_to_what_a_rewind_leaves(
         assert left.at == left.record - 1
         await mob.rewind(left.label)
         assert told.pending.input_id in (mob.realm.state.head(session_id).inputs or {})
+
+
+@ENGINES
+async def test_a_member_that_was_respawned_since_has_its_session_again(
+    engine: Engine, tmp_path: Path
+) -> None:
+    """CONTRACTS 6.12, 6.4: nothing of the generation that is left is at work."""
+    async with engine(tmp_path) as store, opened(team(), working, store=store) as mob:
+        await mob.ask("a", "one")
+        first = mob.fence("a")
+        await mob.snapshot("start")
+        await mob.respawn("a")
+        await mob.ask("a", "two")
+        await mob.rewind("start")
+        assert mob.fence("a") == first
+        await mob.ask("a", "three", fence=first)
+        assert said(mob, "a") == ["one", "one", "three", "three"]
