@@ -19,6 +19,8 @@ import trio
 from mob.export.errors import ExtraMissing
 from mob.export.spans import Span, Spans, Value, named
 from mob.export.who import Who
+from mob.records import MemberRespawned, MemberRetired, MemberSpawned
+from runtime.journal import Event
 from runtime.models.redaction import remembered
 from runtime.session import SessionHead
 
@@ -37,6 +39,9 @@ SCOPE: Final = "trio-mob"
 #: Bounds of histograms, as the conventions advise.
 _SECONDS: Final = tuple(0.01 * 2**power for power in range(14))
 _TOKENS: Final = tuple(4**power for power in range(14))
+
+#: Records behind which sessions are other members'.
+_RENAMING: Final = (MemberSpawned, MemberRetired, MemberRespawned)
 
 #: Attributes of spans that are of metrics too: few values each.
 _DIMENSIONS: Final = (
@@ -86,10 +91,11 @@ class _Teller:
         self._tracer = tracer
         self._measures = measures
         self._told = mob.realm.journal.last
+        self._who: Who | None = None
         self._spans = Spans(
             mob.id,
             mob.realm.state,
-            lambda: Who(mob.realm.state, mob.roster),
+            self._names,
             remembered(),
             self._bound,
             content=content,
@@ -101,26 +107,36 @@ class _Teller:
             start_time=self._began_ns,
         )
 
+    def _names(self) -> Who:
+        """Whose each session is; looked up anew when members have come or gone."""
+        if self._who is None:
+            self._who = Who(self._mob.realm.state, self._mob.roster)
+        return self._who
+
     async def follow(self, after: int) -> None:
         """Tell what ends, until cancelled."""
         async with aclosing(self._mob.events(after)) as events:
             async for event in events:
                 if event.seq <= self._told:
                     continue  # `finish` was quicker
-                self._told = event.seq
-                self._tell(self._spans.feed(event.seq, event.record))
+                self._take(event)
 
     def finish(self) -> None:
         """Tell what is committed and was not read yet, and what has not ended."""
         journal = self._mob.realm.journal
         while page := journal.read(self._told):
             for event in page:
-                self._told = event.seq
-                self._tell(self._spans.feed(event.seq, event.record))
+                self._take(event)
         self._tell(self._spans.rest())
         ended_ns = self._mob.realm.ports.clock.now_ns()
         self._root.end(end_time=ended_ns)
         self._measures.workflow(self._mob.id, (ended_ns - self._began_ns) / 1e9)
+
+    def _take(self, event: Event) -> None:
+        self._told = event.seq
+        if isinstance(event.record, _RENAMING):
+            self._who = None
+        self._tell(self._spans.feed(event.seq, event.record))
 
     def _tell(self, spans: Iterable[Span]) -> None:
         for span in spans:

@@ -174,3 +174,15 @@ async def test_nobody_is_held_up_by_an_exporter_that_fails(
     told.tracer_provider.shutdown()
     async with opened(define("a")) as mob, instrument(mob, **told.how):
         assert (await mob.ask("a", "one")).text == "one"
+
+
+async def test_a_member_that_joins_in_the_block_has_its_name(
+    autojump_clock: trio.testing.MockClock, told: Told
+) -> None:
+    async with opened(define("a")) as mob, instrument(mob, **told.how):
+        await mob.ask("a", "one")
+        await mob.spawn("late", profile="p")
+        await mob.ask("late", "two")
+    assert [
+        attributes(span)["mob.member"] for span in told.spans if "invoke_agent" in span.name
+    ] == [*("a", "late")]
