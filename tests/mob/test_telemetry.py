@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from mob.telemetry import instrument
+from runtime.records import TurnEnded
 from tests.mob.export.planted import leaked, plant, worked
 from tests.mob.export.test_tables import TEAM_FILE
 from tests.mob.mobs import Stuck, define, opened
@@ -186,3 +188,19 @@ async def test_a_member_that_joins_in_the_block_has_its_name(
     assert [
         attributes(span)["mob.member"] for span in told.spans if "invoke_agent" in span.name
     ] == [*("a", "late")]
+
+
+async def test_a_turn_that_ends_as_the_block_is_left_is_told_once(
+    autojump_clock: trio.testing.MockClock, told: Told
+) -> None:
+    """Who of the two comes first, the reader or the end of the block, is Trio's dice."""
+    async with opened(define("a")) as mob:
+        for number in range(1, 25):
+            async with instrument(mob, **told.how):
+                after = mob.realm.journal.last
+                await mob.send("a", "once")
+                async with aclosing(mob.events(after)) as events:
+                    async for event in events:
+                        if isinstance(event.record, TurnEnded):
+                            break
+            assert len(told.named("invoke_agent a")) == number
