@@ -7,10 +7,19 @@ takes it in, those that take a `Batch` after all of its records.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from mob.comms.records import MembersUnwired, MembersWired
+from mob.flows.records import (
+    FlowEnded,
+    FlowRoundEnded,
+    FlowStarted,
+    FlowStepEnded,
+    FlowStepRetried,
+    FlowStepStarted,
+    RunState,
+)
 from mob.mob import Mob
 from mob.records import (
     MemberExited,
@@ -20,6 +29,7 @@ from mob.records import (
     MobStateChanged,
 )
 from mob.simulation.facts import Batch, Written, waits
+from mob.simulation.flowing import place_in
 from mob.simulation.ledger import Ledger
 from runtime.approvals import ApprovalUsed
 from runtime.contexts import CompactionFailed, ContextCompacted
@@ -272,6 +282,11 @@ _WORK: Final = (
     ContextCompacted,
     CompactionFailed,
     ApprovalUsed,
+    FlowStarted,
+    FlowStepStarted,
+    FlowStepRetried,
+    FlowStepEnded,
+    FlowRoundEnded,
 )
 
 
@@ -281,14 +296,25 @@ _OF_PEERS: Final = (MembersWired, MembersUnwired, MemberRetired, SessionArchived
 
 def a_stopped_mob_does_nothing(ledger: Ledger, batch: Batch) -> str | None:
     """CONTRACTS 5.9, 5.11, 5.13: between stop and resume no input is taken, no turn goes on, no
-    member joins, no child is made and no snapshot is written."""
+    member joins, no child is made, no run of a flow goes on and no snapshot is written. A run
+    may be cancelled, with what it asked."""
     state = batch.state
+    cancelled = [
+        each.record.run_id
+        for each in batch.written
+        if isinstance(each.record, FlowEnded) and each.record.state is RunState.CANCELLED
+    ]
     for written in batch.written:
         record = written.record
         if isinstance(record, MobStateChanged):
             state = record.state
         elif state in AT_REST and (
-            (isinstance(record, _WORK) and not _is_notice(record, batch))
+            (
+                isinstance(record, _WORK)
+                and not _is_notice(record, batch)
+                and not _asked_by(ledger, record, cancelled)
+            )
+            or (isinstance(record, FlowEnded) and record.run_id not in cancelled)
             or (isinstance(record, TurnEnded) and record.input_ids)
             or (isinstance(record, SessionCreated) and record.lineage.parent is not None)
         ):
@@ -308,6 +334,14 @@ def _is_notice(record: object, batch: Batch) -> bool:
         and record.sender == f"{CONTEXT}: {SOURCE}"
         and any(isinstance(each.record, _OF_PEERS) for each in batch.written)
     )
+
+
+def _asked_by(ledger: Ledger, record: Any, run_ids: Sequence[str]) -> bool:
+    """Whether an input is abandoned that one of these runs had asked."""
+    if not run_ids or not isinstance(record, InputAbandoned):
+        return False
+    place = place_in(ledger.inputs[record.input_id].key)
+    return place is not None and place[0] in run_ids
 
 
 def names_are_members_names(ledger: Ledger, written: Written) -> str | None:

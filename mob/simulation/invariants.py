@@ -25,8 +25,18 @@ from typing import Any, Final, Literal, overload
 import attrs
 
 from mob.comms.records import RequestSent, RequestSettled
+from mob.flows.records import (
+    FLOW_RECORDS,
+    FlowRoundEnded,
+    FlowStepEnded,
+    FlowStepRetried,
+    FlowStepStarted,
+)
 from mob.records import (
     MOB_RECORDS,
+    BoardTaskAdded,
+    BoardTaskBlocked,
+    BoardTaskMoved,
     MemberExited,
     MemberRespawned,
     MemberRetired,
@@ -35,11 +45,13 @@ from mob.records import (
 )
 from mob.simulation import (
     accounts,
+    boards,
     contexts,
     decisions,
     delivery,
     failures,
     families,
+    flowrules,
     histories,
     hosted,
     mailing,
@@ -199,6 +211,22 @@ INVARIANTS: Final[dict[str, Invariant]] = {
     "what_comes_back_is_all_that_was": Invariant(
         Moment.COMMIT, voyages.what_comes_back_is_all_that_was
     ),
+    "flows_start_and_end_once": _of(
+        flowrules.flows_start_and_end_once, *(each.cls for each in FLOW_RECORDS)
+    ),
+    "steps_wait_for_what_they_need": _of(flowrules.steps_wait_for_what_they_need, FlowStepStarted),
+    "steps_end_once_and_as_they_may": _of(
+        flowrules.steps_end_once_and_as_they_may, FlowStepEnded, FlowStepRetried
+    ),
+    "rounds_are_bounded": _of(flowrules.rounds_are_bounded, FlowRoundEnded),
+    "steps_ask_once": _of(flowrules.steps_ask_once, InputAccepted),
+    "outputs_are_what_members_answered": _of(
+        flowrules.outputs_are_what_members_answered, FlowStepEnded
+    ),
+    "withdrawn_questions_rest": _of(flowrules.withdrawn_questions_rest, TurnProgressed, TurnEnded),
+    "board_tasks_follow_their_table": _of(
+        boards.board_tasks_follow_their_table, BoardTaskAdded, BoardTaskMoved, BoardTaskBlocked
+    ),
     "a_run_that_failed_consumes_nothing": Invariant(
         Moment.COMMIT, receipts.a_run_that_failed_consumes_nothing
     ),
@@ -249,6 +277,10 @@ INVARIANTS: Final[dict[str, Invariant]] = {
         Moment.PROMISE, tenures.what_staff_was_told_is_on_disk
     ),
     "turns_keep_to_their_slots": Invariant(Moment.PROMISE, tenures.turns_keep_to_their_slots),
+    "what_flows_told_is_on_disk": Invariant(Moment.PROMISE, flowrules.what_flows_told_is_on_disk),
+    "what_the_board_told_is_on_disk": Invariant(
+        Moment.PROMISE, boards.what_the_board_told_is_on_disk
+    ),
     "snapshots_never_go_back": Invariant(Moment.COMMIT, snapshots.snapshots_never_go_back),
     "a_mob_that_stops_is_saved": Invariant(Moment.COMMIT, snapshots.a_mob_that_stops_is_saved),
     "nothing_needed_is_erased": Invariant(Moment.RECOVERED, recovered.nothing_needed_is_erased),
@@ -271,6 +303,7 @@ INVARIANTS: Final[dict[str, Invariant]] = {
     "what_hooks_did_is_reported": Invariant(Moment.HEALED, rounds.what_hooks_did_is_reported),
     "hosted_sessions_are_saved": Invariant(Moment.HEALED, hosted.hosted_sessions_are_saved),
     "nothing_is_left_behind": Invariant(Moment.HEALED, delivery.nothing_is_left_behind),
+    "healed_flows_have_ended": Invariant(Moment.HEALED, flowrules.healed_flows_have_ended),
 }
 
 

@@ -142,9 +142,13 @@ class FaultKind(enum.Enum):
     APPLY_STORM = "control.apply_storm"
     #: One pair of members is wired and unwired by many at once while messages go along it.
     WIRING_STORM = "control.wiring_storm"
-
     #: Points, forks and rewinds of the whole mob at once, while turns run and it stops.
     TRAVEL_STORM = "control.travel_storm"
+    #: Runs of flows are started by many at once under one key, and cancelled by others, while the
+    #: mob stops.
+    FLOW_STORM = "control.flow_storm"
+    #: One task of the board is claimed by many at once, who leave the mob or let it go.
+    CLAIM_STORM = "control.claim_storm"
 
     # Messages (the workload, and models for the peer that is asked).
     #: A peer takes minutes to answer a question.
@@ -207,5 +211,8 @@ CRASH_POINTS: Final[Mapping[str, str]] = {
     "fork.done": "`Mob.fork` has returned",
     "rewind.begun": "`Mob.rewind` was called",
     "rewind.done": "`Mob.rewind` has returned",
+    "flow.begun": "`run_flow` was called",
+    "flow.step": "that a step of a run has begun or ended is on disk, and nobody has been told",
+    "flow.cancel": "a run is about to be cancelled",
     "opened": "a process has opened the mob and taken its work up",
 }

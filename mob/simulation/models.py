@@ -49,6 +49,8 @@ _CALLS: Final = (0.6, 0.25)
 _AGAIN: Final = 0.25
 #: Chance of a child beside its parent, and of one that outlives it.
 _BESIDE: Final = 0.6
+#: How many tasks a model believes to be on the board.
+_TASKS_OF_A_BOARD: Final = 8
 #: Seconds that a client which swallows a cancellation goes on; it is bounded, as a deaf one is.
 DEAF_S: Final = 3.0
 #: Characters of an answer that is far too long.
@@ -195,6 +197,8 @@ class SimModel:
         call_id = ToolCallId(f"{request.key}#{index}")
         given: dict[str, Any] = _arguments(tool, f"{request.key}#{index}")
         given.update(self._beside(request, tool.parameters.get("properties", {}), index))
+        if tool.name.startswith("board_") and "task" in given:  # mostly one that is there
+            given["task"] = f"t{1 + int(self._unit(request, 'task', index) * _TASKS_OF_A_BOARD)}"
         return ToolCall(call_id, tool.name, self._fitting(request, tool.parameters, given, index))
 
     def _beside(

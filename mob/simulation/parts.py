@@ -9,9 +9,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mob.simulation.accounts import Accounts
+from mob.simulation.boards import KnownBoard
 from mob.simulation.exchange import Exchange
 from mob.simulation.facts import Written
 from mob.simulation.failures import Failures
+from mob.simulation.flowing import KnownFlows
 from mob.simulation.questions import Questions
 from mob.simulation.receipts import Receipts
 from mob.simulation.rounds import Rounds
@@ -34,10 +36,14 @@ class Parts:
         self.voyages = Voyages()
         #: Members that come, begin anew and are limited, and how they failed.
         self.tenures, self.failures = Tenures(), Failures()
+        #: Runs of flows, and the task board.
+        self.flows, self.board = KnownFlows(), KnownBoard()
         #: Which record is told to which parts, beside what the ledger itself makes of it.
         self.listeners: tuple[Mapping[type, Callable[[Written, Any], None]], ...] = (
             self.exchange.table,
             self.voyages.table(),
             self.tenures.table(),
             self.failures.table(),
+            self.flows.table(),
+            self.board.table(),
         )

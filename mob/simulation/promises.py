@@ -19,7 +19,9 @@ import attrs
 from mob.errors import MemberFailed
 from mob.receipts import Receipt
 from mob.simulation.accounts import ModelCalled
+from mob.simulation.boards import BoardTold
 from mob.simulation.facts import KnownInput, KnownTurn, ToolRan
+from mob.simulation.flowing import FlowPromise
 from mob.simulation.ledger import Ledger
 from mob.simulation.mailing import Mailed
 from mob.simulation.recall import Searched
@@ -247,6 +249,8 @@ Promise: TypeAlias = (
     | Ensured
     | Completed
     | AtWork
+    | FlowPromise
+    | BoardTold
 )
 
 

@@ -116,7 +116,8 @@ def _steps(definition: MobDefinition, random: Random) -> list[str]:
 def _acts(definition: MobDefinition, random: Random) -> bool:
     """Whether the members of this run are respawned and the rest."""
     writes = any(each.comms.tools for each in definition.profiles.values())
-    return has_staff(definition) or (random.random() < _ACTS and not writes)
+    apart = writes or bool(definition.flows)
+    return has_staff(definition) or (random.random() < _ACTS and not apart)
 
 
 @final

@@ -190,9 +190,11 @@ async def _ask(mob: Mob, name: str, text: str) -> None:
 
 
 def _travels(definition: MobDefinition, random: Random) -> bool:
-    # What members write to each other, and who supervises them, is judged in runs without.
-    writes = any(each.comms.tools for each in definition.profiles.values())
-    return random.random() < _TRAVELS and not writes and not has_staff(definition)
+    # What members write to each other, who supervises them and what flows come to is judged in runs
+    # without.
+    if any(each.comms.tools for each in definition.profiles.values()) or definition.flows:
+        return False
+    return random.random() < _TRAVELS and not has_staff(definition)
 
 
 def _steps(definition: MobDefinition, random: Random) -> list[str]:

@@ -16,6 +16,7 @@ from tests.simulation import (  # noqa: F401 they register their cases
     bad_bounds,
     bad_contexts,
     bad_decisions,
+    bad_flows,
     bad_guests,
     bad_journals,
     bad_mailing,

@@ -28,11 +28,13 @@ def test_some_runs_have_budgets_hooks_and_memory_and_some_have_none() -> None:
         counts["comms"] += writes
         counts["hooks"] += bool(mob.hooks)
         counts["memory"] += remembers
-        counts["nothing"] += not (bounded or mob.hooks or remembers or writes)
-        if not (remembers or writes or has_staff(mob)):
-            assert mob.blueprint() == default_definition().blueprint()
-    assert all(counts[each] >= 10 for each in ("budget", "hooks", "memory", "comms")), counts
-    assert counts["nothing"] >= 6, counts
+        counts["flows"] += bool(mob.flows)
+        more = remembers or writes or has_staff(mob) or mob.flows
+        counts["nothing"] += not (bounded or mob.hooks or more)
+        assert mob.blueprint() == default_definition().blueprint() or more
+    found = ("budget", "hooks", "memory", "comms", "flows")
+    assert all(counts[each] >= 10 for each in found), counts
+    assert counts["nothing"] >= 4, counts
 
 
 def test_the_other_steps_are_those_of_a_run_without() -> None:
@@ -48,6 +50,7 @@ def test_the_other_steps_are_those_of_a_run_without() -> None:
             *("raise", "ask", "search", "travel", "leave"),
             *STAFF_VERBS,
             *("wire", "letter", "shout", "request", "look"),
+            *("flow", "inspect", "task"),
         }
 
 
