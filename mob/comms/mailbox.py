@@ -82,6 +82,10 @@ class Mailboxes:
         jobs = self._queue(name)
         return (0, 0) if jobs is None else (len(jobs), jobs.size)
 
+    def giving(self, name: str) -> bool:
+        """Whether somebody was given room in this mailbox and has not used it yet."""
+        return name in self._given
+
     def check(self, row: Member, size: int) -> None:
         """Return if a message of so many bytes fits now.
 

@@ -40,9 +40,24 @@ if TYPE_CHECKING:
 _NANO: Final = 1_000_000_000
 
 Wait: TypeAlias = Callable[[], Awaitable[TurnResult]]
+
+
+def _never() -> bool:
+    return False
+
+
+@attrs.frozen
+class Question:
+    """A question to a member, and its answer-to-be. `in_line`: whether it stands in line before a
+    mailbox, with no room given to anybody by now."""
+
+    answer: Wait
+    in_line: Callable[[], bool] = _never
+
+
 #: Puts a question to a member under a key, at once or when there is room for it and it is wanted
-#: still, as the last argument says; returns its answer-to-be. Raises `MobError`.
-AskMember: TypeAlias = Callable[[str, str, str, Callable[[], bool]], Wait]
+#: still, as the last argument says. Raises `MobError`.
+AskMember: TypeAlias = Callable[[str, str, str, Callable[[], bool]], Question]
 
 
 class Attempt:
@@ -64,9 +79,9 @@ class Attempt:
         self._run = run
         self._name = step
         self._step = run.flow.steps[step]
-        #: The questions whose answers are waited for, with the member of each; None before they are
-        #: asked and once there is a verdict.
-        self._open: dict[str, str] | None = None
+        #: The questions whose answers are waited for, by their keys, with the member of each; None
+        #: before they are asked and once there is a verdict.
+        self._open: dict[str, tuple[str, Question]] | None = None
         #: Whether the run is being ended: nothing is asked any more.
         self.withdrawn = False
 
@@ -76,9 +91,12 @@ class Attempt:
             return False
         members = self._activations.members
         return all(
-            member in members
-            and any(job.pending.idempotency_key == key for job in members[member].jobs)
-            for key, member in self._open.items()
+            question.in_line()
+            or (
+                member in members
+                and any(job.pending.idempotency_key == key for job in members[member].jobs)
+            )
+            for key, (member, question) in self._open.items()
         )
 
     async def verdict(self) -> Enough | TooFew:
@@ -118,35 +136,38 @@ class Attempt:
         return min(max(0.0, left_s), timeout_s)  # the wall clock may have been set back
 
     async def _answers(self, asks: Sequence[Ask], collection: Collection) -> None:
-        waits: list[tuple[Ask, Wait]] = []
+        put: list[tuple[Ask, Question]] = []
         for ask in asks:
             try:
-                waits.append((ask, self._ask(ask.member, ask.text, ask.key, self._wanted)))
+                put.append((ask, self._ask(ask.member, ask.text, ask.key, self._wanted)))
             except MobError as error:
                 collection.add(ask.index, NoAnswer(str(error)))
         if collection.verdict() is not None:
             return
-        waiting = self._open = {ask.key: ask.member for ask, _ in waits}
+        self._open = {ask.key: (ask.member, question) for ask, question in put}
         self._realm.decisions.stir()
         try:
-            await self._all(waits, waiting, collection)
+            await self._all(put, self._open, collection)
         finally:
             self._open = None
 
     async def _all(
-        self, waits: Sequence[tuple[Ask, Wait]], waiting: dict[str, str], collection: Collection
+        self,
+        put: Sequence[tuple[Ask, Question]],
+        waiting: dict[str, tuple[str, Question]],
+        collection: Collection,
     ) -> None:
         async with trio.open_nursery() as nursery:
 
-            async def one(ask: Ask, wait: Wait) -> None:
-                collection.add(ask.index, await self._outcome(wait))
+            async def one(ask: Ask, question: Question) -> None:
+                collection.add(ask.index, await self._outcome(question.answer))
                 del waiting[ask.key]
                 if collection.verdict() is not None:
                     self._open = None
                     nursery.cancel_scope.cancel()
 
-            for ask, wait in waits:
-                nursery.start_soon(one, ask, wait)
+            for ask, question in put:
+                nursery.start_soon(one, ask, question)
 
     async def _outcome(self, wait: Wait) -> Answer | NoAnswer:
         try:

@@ -318,6 +318,8 @@ class FlowRunner:
         return Attempt(self._realm, self._roster, self._activations, self._ask, run, work.step)
 
     async def _attempt(self, active: _Active, work: Work, attempt: Attempt) -> None:
+        # That its step has begun was on its way to the disk, and nothing is begun any more.
+        await trio.lowlevel.checkpoint_if_cancelled()
         active.tell.send_nowait(_Outcome(work, await attempt.verdict()))
 
     async def _carry_out(

@@ -18,6 +18,7 @@ from mob.errors import (
     FlowRunNotFound,
     MailboxFull,
 )
+from mob.flows.attempts import Question
 from mob.flows.definition import FlowDefinition, packed
 from mob.flows.records import FlowRunId, FlowStarted, RunState
 from mob.flows.results import FlowResult, result_of
@@ -157,24 +158,31 @@ class FlowVerbs(MessageVerbs):
 
     def _ask_for_flow(
         self, member: str, text: str, key: str, wanted: Callable[[], bool]
-    ) -> Callable[[], Awaitable[TurnResult]]:
+    ) -> Question:
         """Ask for a step; if the member's mailbox is full, the step waits for room in line."""
         row = self._row(member)
+        standing = False
 
         def put(row: Member, *, granted: bool) -> Callable[[], Awaitable[TurnResult]]:
+            nonlocal standing
             # The end of a run makes room by what it withdraws, and may be on its way by now.
             if not wanted():
                 raise SessionError("the run has ended, nothing was sent", row.session_id)
-            return self._question(row, text, None, key, nested=False, granted=granted)
+            answer = self._question(row, text, None, key, nested=False, granted=granted)
+            standing = False
+            return answer
 
         try:
-            return put(row, granted=False)
+            return Question(put(row, granted=False))
         except MailboxFull:
 
             async def later() -> TurnResult:
+                nonlocal standing
+                standing = True
+                self.realm.decisions.stir()
                 return await (await self._when_room("work", row, text, put, when_full=WAIT))()
 
-            return later
+            return Question(later, lambda: standing and not self.mailboxes.giving(member))
 
 
 def filled(name: str, flow: FlowDefinition, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -39,10 +39,10 @@ def paying(request: ModelRequest) -> str | ModelReply:
 
 @asynccontextmanager
 async def approving(
-    disk: MemoryDisk, flows: dict[str, Any], says: Any = paying
+    disk: MemoryDisk, flows: dict[str, Any], says: Any = paying, **more: Any
 ) -> AsyncIterator[Mob]:
     table = {"pay": {"function": "x.py:pay", "approve": "ask"}}
-    definition = define("a", "b", flows=flows, tools=table, profile={"tools": ["pay"]})
+    definition = define("a", "b", flows=flows, tools=table, profile={"tools": ["pay"]}, **more)
     tools = {"pay": Doing(lambda _: "paid", "pay")}
     async with open_memory(disk) as store:
         async with open_mob(
@@ -68,6 +68,22 @@ async def test_a_run_waits_for_an_approval_and_goes_on() -> None:
         (waits,) = mob.approvals()
         await mob.approve(waits.key, by="ada")
         assert (await mob.flow_run(run.id).result()).output == "paid"
+
+
+async def test_a_question_in_line_before_a_member_that_waits_is_blocked_with_it() -> None:
+    """CONTRACTS 6.10, 6.13: it waits for room that only the decision makes."""
+    flows = flow(
+        one={"member": "a", "message": "vote"},
+        two={"member": "a", "message": "{{steps.one.output}}", "needs": ["one"]},
+    )
+    async with approving(MemoryDisk(), flows, mailbox={"max_messages": 1}) as mob:
+        runs = [await mob.run_flow("f") for _ in range(2)]
+        for _ in range(2):
+            with trio.fail_after(5):
+                await mob.wait_blocked()
+            (waits,) = mob.approvals()
+            await mob.approve(waits.key, by="ada")
+        assert [(await run.result()).output for run in runs] == ["paid", "paid"]
 
 
 async def test_a_run_that_has_something_else_to_do_is_not_blocked(
@@ -223,6 +239,16 @@ async def test_a_question_in_line_for_room_that_its_run_gives_back_is_not_asked(
         assert len(records(mob.realm.store, InputAccepted)) == 2
         stuck.gate.set()
         assert (await mob.ask("a", "free")).text == "done free"
+
+
+async def test_a_mob_that_stops_as_a_step_begins_asks_nobody() -> None:
+    """CONTRACTS 5.9, 6.10: the step has begun; its questions are put once the mob runs again."""
+    async with a_mob(flow(vote=VOTE)) as mob:
+        run = await mob.run_flow("f")
+        await mob.stop(0.0)
+        assert records(mob.realm.store, InputAccepted) == []
+        await mob.resume()
+        assert (await run.result()).output == "vote"
 
 
 async def test_a_clock_that_is_set_back_prolongs_neither_a_backoff_nor_a_deadline(
