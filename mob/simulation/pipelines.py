@@ -150,14 +150,23 @@ def _vary(table: dict[str, Any], random: Random) -> None:
             profile["board"] = True
 
 
+def _startable(definition: MobDefinition) -> tuple[str, ...]:
+    """The flows that can be run without knowing what they are about."""
+    return tuple(
+        name
+        for name, flow in definition.flows.items()
+        if not any(param.required for param in flow.params.values())
+    )
+
+
 def _steps(definition: MobDefinition, random: Random) -> list[str]:
-    if not definition.flows:
+    if not _startable(definition):
         return []
     return ["flow"] * random.randint(2, 5) + ["inspect"] * 2 + ["task"] * random.randint(4, 12)
 
 
 def _play(world: World, client: Client, machine: Machine) -> Player:
-    if not machine.definition.flows:
+    if not _startable(machine.definition):
         return Player()
     made = _Pipelines(world, client, machine)
     world.caretakers.append(made.tidy)
@@ -183,7 +192,7 @@ class _Pipelines:
         self._world = world
         self._client = client
         self._machine = machine
-        self._names = tuple(machine.definition.flows)
+        self._names = _startable(machine.definition)
 
     # -- flows -----------------------------------------------------------------------------
 

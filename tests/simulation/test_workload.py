@@ -11,10 +11,12 @@ from random import Random
 import attrs
 import pytest
 
+from mob.flows.records import FlowStarted
 from mob.simulation import FaultKind, FaultPlan, attempt, simulate
 from mob.simulation.kinds import CRASH_POINTS
 from mob.simulation.steps import GUESTS, WEIGHTS, default_definition, drawn_steps
 from mob.simulation.workload import Workload
+from tests.mob.mobs import define
 
 #: Seeds in which every kind of fault has to strike.
 SEEDS = 200
@@ -104,6 +106,23 @@ def test_only_the_default_mob_is_thrown_about_in_time() -> None:
         fired.append(run.fired[FaultKind.TRAVEL_STORM])
     assert fired[0]
     assert not fired[1]
+
+
+def test_of_a_mob_of_ones_own_the_flows_are_run_that_need_no_parameter() -> None:
+    """What those are about that need one, nobody here knows."""
+    step = {"one": {"member": "a", "message": "go"}}
+    needs = {"params": {"what": {}}, "steps": step}
+    for flows, run in (
+        ({"needs": needs, "goes": {"steps": step}}, {"goes"}),
+        ({"needs": needs}, set()),
+    ):
+        definition = define("a", "b", flows=flows)
+        started: set[str] = set()
+        for seed in range(3):
+            events = simulate(Workload(definition), seed, faults="light").journal.values()
+            records = [event.record for each in events for event in each]
+            started |= {each.flow for each in records if isinstance(each, FlowStarted)}
+        assert started == run
 
 
 _DIGESTS = """
