@@ -57,7 +57,7 @@ def run_here(job: Job, scenario: Scenario | None = None) -> Run:
     plan = scenario.plan(scale=job.scale, seed=seed)
     clock = trio.testing.MockClock(autojump_threshold=0) if scenario.clock == VIRTUAL else None
     with tempfile.TemporaryDirectory(prefix="mob-bench-") as folder:
-        stage = Stage(plan, Path(folder), scenario.store)
+        stage = Stage(plan, Path(folder), scenario.store, scenario.source)
         with tuned_gc():
             own = trio.run(scenario.shape.run, stage, clock=clock)
         figures = {**stage.figures(), **own}

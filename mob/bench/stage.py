@@ -52,9 +52,11 @@ LMDB: Final = "lmdb"
 
 
 class Stage:
-    """One run's surroundings. `tools` stand in for tables [tools.X] of the definition."""
+    """One run's surroundings. `tools` stand in for tables [tools.X] of the definition, `source` is
+    the file of the scenario."""
 
-    def __init__(self, plan: Plan, folder: Path, store: str) -> None:
+    def __init__(self, plan: Plan, folder: Path, store: str, source: str) -> None:
+        self.source = source
         self.plan = plan
         self.folder = folder
         self.store = store

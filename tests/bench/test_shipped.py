@@ -20,8 +20,19 @@ FOLDER = Path(__file__).parents[2] / "benchmarks" / "scenarios"
 
 #: How small each is run here: about a second of CPU, most of them less.
 SCALES: Final[Mapping[str, float]] = {
+    "chaos": 0.05,
+    "commons": 0.04,
+    "debate": 0.03,
+    "deep-research": 0.03,
     "feed": 0.02,
+    "marathon": 0.002,
+    "million": 0.0002,
+    "mixture": 0.03,
+    "swarm-resume": 0.01,
+    "tool-calls": 0.04,
+    "topologies": 0.03,
     "two-thirds": 0.02,
+    "village": 0.02,
     "vote": 0.03,
 }
 

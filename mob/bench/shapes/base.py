@@ -34,5 +34,8 @@ class Shape:
     run: Callable[[Stage], Awaitable[Figures]]
     settings: Mapping[str, Any] = attrs.field(factory=dict)
     edges: Callable[[Plan], tuple[tuple[str, str], ...]] | None = None
+    #: What its own process does, which `run` starts and kills (`mob.bench.victim`): it is given a
+    #: stage on the same store, and somebody to tell how far it is.
+    victim: Callable[[Stage, Callable[[Any], None]], Awaitable[None]] | None = None
     #: Why it needs a store on disk, if it does.
     needs_disk: str = ""
