@@ -110,16 +110,16 @@ def alternating(
     runs: dict[str, list[Figures]] = {name: [] for name in works}
     for repeat in range(repeats):
         for name, work in works.items():
-            _tell(f"{label} {name} {repeat + 1}/{repeats}".strip())
+            told(f"{label} {name} {repeat + 1}/{repeats}".strip())
             runs[name].append(work())
-    _tell("")
+    told("")
     return {
         name: {key: statistics.median(run[key] for run in done) for key in done[0]}
         for name, done in runs.items()
     }
 
 
-def _tell(text: str) -> None:
+def told(text: str) -> None:
     """Show on a terminal what is under way."""
     if sys.stderr.isatty():
         print(f"\r{text:50}\r", end="", file=sys.stderr, flush=True)

@@ -15,21 +15,13 @@ and members alternate, each in a fresh process. The ratio is what to trust.
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
 import trio
 import trio.testing
+from floor import MESSAGE, every, group_commit
 from fresh import Figures, Spent, Work, alternating, in_fresh_process, parser, ran_here
-
-MESSAGE = ("the quick brown fox jumps over the lazy dog " * 5)[:200]
-
-
-async def _every(count: int, work: Callable[[int], Awaitable[None]]) -> None:
-    async with trio.open_nursery() as nursery:
-        for index in range(count):
-            nursery.start_soon(work, index)
 
 
 async def _members(store: Any, messages: int, senders: int) -> Figures:
@@ -63,7 +55,7 @@ async def _members(store: Any, messages: int, senders: int) -> Figures:
                 await mob.send(to, MESSAGE, sender=sender)
 
         with Spent() as spent:
-            await _every(senders, drive)
+            await every(senders, drive)
     return spent.figures()
 
 
@@ -100,7 +92,7 @@ async def channel(_folder: str, messages: int, senders: int) -> Figures:
     with Spent() as spent:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(take)
-            await _every(senders, drive)
+            await every(senders, drive)
             await send.aclose()
     assert taken == messages // senders * senders
     return spent.figures()
@@ -108,46 +100,24 @@ async def channel(_folder: str, messages: int, senders: int) -> Figures:
 
 async def channel_disk(folder: str, messages: int, senders: int) -> Figures:
     """The floor on disk: a channel, one LMDB record a message, group commit, one wait."""
-    import lmdb
-
-    environment = lmdb.open(folder, map_size=4 << 30)
-    queue: list[tuple[bytes, bytes]] = []
-    filled, synced = trio.Event(), trio.Event()
     send, receive = trio.open_memory_channel[str](messages)
-
-    def commit(batch: list[tuple[bytes, bytes]]) -> None:
-        with environment.begin(write=True) as transaction:
-            for key, value in batch:
-                transaction.put(key, value)
-
-    async def writer() -> None:
-        nonlocal filled, synced
-        while True:
-            await filled.wait()
-            filled, done, synced = trio.Event(), synced, trio.Event()
-            batch, queue[:] = queue[:], []
-            await trio.to_thread.run_sync(commit, batch)
-            done.set()
 
     async def take() -> None:
         async for _ in receive:
             pass
 
-    async def drive(index: int) -> None:
-        for number in range(messages // senders):
-            queue.append((b"%08d/%08d" % (index, number), MESSAGE.encode()))
-            waiting = synced
-            filled.set()
-            await waiting.wait()
-            await send.send(MESSAGE)
+    async with group_commit(folder) as disk:
 
-    with Spent() as spent:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(writer)
-            nursery.start_soon(take)
-            await _every(senders, drive)
-            nursery.cancel_scope.cancel()
-    environment.close()
+        async def drive(index: int) -> None:
+            for number in range(messages // senders):
+                await disk.put(b"%08d/%08d" % (index, number), MESSAGE.encode())
+                await send.send(MESSAGE)
+
+        with Spent() as spent:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(take)
+                await every(senders, drive)
+                nursery.cancel_scope.cancel()
     return spent.figures()
 
 

@@ -13,19 +13,11 @@ is what to trust.
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
 from functools import partial
 
 import trio
+from floor import MESSAGE, every, group_commit
 from fresh import Figures, Spent, Work, alternating, bytes_kept, in_fresh_process, parser, ran_here
-
-MESSAGE = ("the quick brown fox jumps over the lazy dog " * 5)[:200]
-
-
-async def _every(count: int, work: Callable[[int], Awaitable[None]]) -> None:
-    async with trio.open_nursery() as nursery:
-        for index in range(count):
-            nursery.start_soon(work, index)
 
 
 async def swarm(folder: str, members: int, turns: int) -> Figures:
@@ -57,49 +49,24 @@ async def untuned(folder: str, members: int, turns: int) -> Figures:
             assert result.text == MESSAGE
 
         with Spent() as spent:
-            await _every(members, drive)
+            await every(members, drive)
     return spent.figures(bytes=bytes_kept(folder))
 
 
 async def floor(folder: str, members: int, turns: int) -> Figures:
     """What Trio and LMDB cost without a framework: one record a turn, group commit, one wait."""
-    import lmdb
-
     from mob import tuned_gc
 
-    environment = lmdb.open(folder, map_size=4 << 30)
-    queue: list[tuple[bytes, bytes]] = []
-    filled, synced = trio.Event(), trio.Event()
+    async with group_commit(folder) as disk:
 
-    def commit(batch: list[tuple[bytes, bytes]]) -> None:
-        with environment.begin(write=True) as transaction:
-            for key, value in batch:
-                transaction.put(key, value)
+        async def drive(index: int) -> None:
+            for turn in range(turns):
+                await trio.lowlevel.checkpoint()  # the model call
+                record = json.dumps([MESSAGE, MESSAGE]).encode()
+                await disk.put(b"%08d/%08d" % (index, turn), record)
 
-    async def writer() -> None:
-        nonlocal filled, synced
-        while True:
-            await filled.wait()
-            filled, done, synced = trio.Event(), synced, trio.Event()
-            batch, queue[:] = queue[:], []
-            await trio.to_thread.run_sync(commit, batch)
-            done.set()
-
-    async def drive(index: int) -> None:
-        for turn in range(turns):
-            await trio.lowlevel.checkpoint()  # the model call
-            record = json.dumps([MESSAGE, MESSAGE]).encode()
-            queue.append((b"%08d/%08d" % (index, turn), record))
-            waiting = synced
-            filled.set()
-            await waiting.wait()
-
-    with tuned_gc(), Spent() as spent:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(writer)
-            await _every(members, drive)
-            nursery.cancel_scope.cancel()
-    environment.close()
+        with tuned_gc(), Spent() as spent:
+            await every(members, drive)
     return spent.figures(bytes=bytes_kept(folder))
 
 
