@@ -110,7 +110,7 @@ class _Teller:
     def _names(self) -> Who:
         """Whose each session is; looked up anew when members have come or gone."""
         if self._who is None:
-            self._who = Who(self._mob.realm.state, self._mob.roster)
+            self._who = Who(self._mob.realm.state, self._mob.roster, remembered())
         return self._who
 
     async def follow(self, after: int) -> None:

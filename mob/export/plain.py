@@ -12,6 +12,7 @@ from typing import Any
 
 import attrs
 
+from runtime.messages import ToolCall
 from runtime.models.redaction import Redactor
 
 
@@ -35,6 +36,12 @@ def plain(value: Any, redactor: Redactor) -> Any:
     if isinstance(value, list | tuple | set | frozenset):
         return [plain(each, redactor) for each in value]
     return redactor.text(str(value))
+
+
+def call_of(call: ToolCall, clean: Redactor) -> dict[str, str]:
+    """A tool call without secrets. Its arguments stay the text that the model wrote."""
+    arguments = clean.written(call.arguments)
+    return {"id": clean.text(call.id), "name": clean.text(call.name), "arguments": arguments}
 
 
 def rfc3339(at_ns: int) -> str:

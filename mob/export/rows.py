@@ -10,7 +10,8 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from mob.export.plain import plain
+from mob.export.columns import Kind, columns_of
+from mob.export.plain import call_of, plain
 from mob.export.source import Source
 from runtime.ids import SessionId
 from runtime.messages import (
@@ -18,7 +19,6 @@ from runtime.messages import (
     AssistantMessage,
     Message,
     SystemMessage,
-    ToolCall,
     ToolResult,
     Usage,
     UserMessage,
@@ -31,10 +31,24 @@ from runtime.session import SessionHead
 #: One value for each column of the table.
 Row = tuple[Any, ...]
 
+#: The columns that are cleaned where they are made, because JSON is cleaned by names, too.
+_CLEANED: Final = frozenset(
+    {"text", "output", "error", "record", "tool_calls", "last_exit", "path"}
+)
+
 
 def rows_of(source: Source, table: str) -> Iterator[Row]:
     """The rows of a table in the order of the journal; members in that of joining."""
-    return _ROWS[table](source)
+    clean = source.redactor.text
+    # Names come from models too: those of tools, of senders, of models themselves.
+    names = [
+        column.kind is Kind.TEXT and column.name not in _CLEANED for column in columns_of(table)
+    ]
+    for row in _ROWS[table](source):
+        yield tuple(
+            clean(value) if name and value is not None else value
+            for value, name in zip(row, names, strict=True)
+        )
 
 
 def _turns(source: Source) -> Iterator[Row]:
@@ -143,11 +157,6 @@ def _message(message: Message, clean: Redactor) -> Row:
         None if usage is None else usage.input_tokens,
         None if usage is None else usage.output_tokens,
     )
-
-
-def call_of(call: ToolCall, clean: Redactor) -> dict[str, str]:
-    """A tool call without secrets. Its arguments stay the text that the model wrote."""
-    return {"id": call.id, "name": call.name, "arguments": clean.written(call.arguments)}
 
 
 def _members(source: Source) -> Iterator[Row]:

@@ -37,7 +37,7 @@ class Source:
     @cached_property
     def who(self) -> Who:
         """Whose each session is."""
-        return Who(self.state, self.roster)
+        return Who(self.state, self.roster, self.redactor)
 
     def events(self) -> Iterator[tuple[int, Any]]:
         """The committed records with their numbers, a page at a time. Raises as `Journal.read`."""

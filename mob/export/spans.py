@@ -25,6 +25,7 @@ from typing import Any, Final, TypeAlias
 import attrs
 
 from mob.export.pieces import Doing, Piece, Pieces, TurnPieces
+from mob.export.plain import call_of
 from mob.export.who import Who
 from runtime.ids import SessionId
 from runtime.messages import (
@@ -225,9 +226,7 @@ class Spans:
             parts += [
                 {
                     "type": "tool_call",
-                    "id": call.id,
-                    "name": call.name,
-                    "arguments": self._clean.written(call.arguments),
+                    **call_of(call, self._clean),
                 }
                 for call in reply.tool_calls
             ]
@@ -246,9 +245,10 @@ class Spans:
         result: ToolResult | None,
         inside: list[tuple[str, Span]],
     ) -> Span:
+        name = self._clean.text(call.name)
         attributes: dict[str, Value] = {
             "gen_ai.operation.name": "execute_tool",
-            "gen_ai.tool.name": call.name,
+            "gen_ai.tool.name": name,
             "gen_ai.tool.call.id": call.id,
             "gen_ai.tool.type": "function",
         }
@@ -265,7 +265,7 @@ class Spans:
         for each in mine:
             inside.remove(each)
         return Span(
-            *(key, f"execute_tool {call.name}", piece.start_ns, piece.end_ns, attributes),
+            *(key, f"execute_tool {name}", piece.start_ns, piece.end_ns, attributes),
             error=error,
             children=tuple(span for _, span in mine),
         )

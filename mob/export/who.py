@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from mob.roster import Roster
 from runtime.ids import SessionId
+from runtime.models.redaction import Redactor
 from runtime.state import RealmState
 
 
 class Who:
     """Names of the sessions of one mob, as they stand. Of a deleted session the id is its name."""
 
-    def __init__(self, state: RealmState, roster: Roster) -> None:
+    def __init__(self, state: RealmState, roster: Roster, redactor: Redactor) -> None:
         self._state = state
+        self._clean = redactor
         self._members: dict[str, str] = dict(roster.former.items())
         self._members |= {session: name for name, session in roster.retired.items()}
         self._members |= {row.session_id: row.name for row in roster.members.values()}
@@ -24,7 +26,8 @@ class Who:
         """The member (None: nobody's) and the path of a session."""
         known = self._known.get(session_id)
         if known is None:
-            known = self._known[session_id] = self._look(session_id)
+            member, path = self._look(session_id)  # models give their children titles
+            known = self._known[session_id] = (member, self._clean.text(path))
         return known
 
     def _look(self, session_id: str) -> tuple[str | None, str]:

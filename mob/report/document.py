@@ -19,7 +19,8 @@ from typing import Any, Final
 import attrs
 
 from mob.export.pieces import Doing, Piece, Pieces, TurnPieces
-from mob.export.rows import call_of, own_usage, totals
+from mob.export.plain import call_of
+from mob.export.rows import own_usage, totals
 from mob.export.source import Source
 from mob.flows.graph import graph_of
 from mob.flows.records import FlowEnded, FlowStepEnded, RunState, StepState
@@ -308,16 +309,19 @@ class _Document:
 
     def _message(self, message: Message) -> list[Any]:
         if isinstance(message, UserMessage):
-            return ["user", message.sender, self._cut(message.text)]
+            return ["user", self._name(message.sender), self._cut(message.text)]
         if isinstance(message, SystemMessage):
-            return ["system", message.source, self._cut(message.text)]
+            return ["system", self._name(message.source), self._cut(message.text)]
         if isinstance(message, ToolResult):
             outcome = "" if message.outcome is ToolOutcome.OK else message.outcome.name.lower()
-            return ["tool", message.name, self._cut(message.text), outcome]
+            return ["tool", self._name(message.name), self._cut(message.text), outcome]
         assert isinstance(message, AssistantMessage)
         calls = [call_of(call, self._clean) for call in message.tool_calls]
         told = [[each["name"], _cut(each["arguments"])] for each in calls]
-        return ["assistant", message.model, self._cut(message.text), told]
+        return ["assistant", self._name(message.model), self._cut(message.text), told]
+
+    def _name(self, name: str | None) -> str | None:
+        return None if name is None else self._clean.text(name)
 
     def _cut(self, text: str) -> str:
         return _cut(self._clean.written(text))

@@ -63,7 +63,8 @@ def answer(request: ModelRequest) -> str | ModelReply | Exception:
     if type(request.messages[-1]).__name__ == "ToolResult":
         return f"I was told {EVERYWHERE}"
     text = asked(request)
-    return calling(("log_in", {"text": text}), ("log_in", {"text": text, "password": ARGUMENT}))
+    wrong = ("log_in", {"text": text, "password": ARGUMENT})
+    return calling(("log_in", {"text": text}), wrong, (LOOKS, {}))
 
 
 @asynccontextmanager

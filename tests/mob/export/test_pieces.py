@@ -138,7 +138,11 @@ def test_what_a_rewind_left_of_another_turn_is_no_part_of_this_one() -> None:
 
 def spans_of(mob: Mob, **how: Any) -> list[Span]:
     spans = Spans(
-        mob.id, mob.realm.state, lambda: Who(mob.realm.state, mob.roster), Redactor(), **how
+        mob.id,
+        mob.realm.state,
+        lambda: Who(mob.realm.state, mob.roster, Redactor()),
+        Redactor(),
+        **how,
     )
     made: list[Span] = []
     for event in journal(mob.realm.store, mob.id):

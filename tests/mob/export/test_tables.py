@@ -219,3 +219,17 @@ async def test_a_stored_mob_is_cleaned_of_a_variable_that_is_named(
         assert "swordfish" in told
         told = "\n".join(json_lines(stored.source(("LOGIN_OF_TEAM",)), ["messages"]))
         assert "swordfish" not in told
+
+
+async def test_a_title_that_a_model_gave_its_child_is_cleaned(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """CONTRACTS 6.16: names are texts, too."""
+    key = KEYS[0]
+    async with opened(TEAM_FILE) as mob:
+        await mob.ask("worker-0", "what?")
+        (child,) = [head for head in mob.realm.state.heads.values() if head.lineage.parent]
+        child.title = f"ask {key}"
+        told = repr([*json_lines(mob.source(), list(TABLES)), *otlp_lines(mob.source())])
+        assert "worker-0/ask [secret]" in told
+        assert leaked(told) == []
