@@ -211,7 +211,7 @@ class Spans:
     ) -> Span:
         if piece.detail:  # a failed attempt says at which model it was
             provider, requested = named(piece.detail)
-        answered = None if reply is None else reply.model
+        answered = None if reply is None else self._clean.text(reply.model or "")
         usage = NO_USAGE if reply is None else reply.usage
         attributes: dict[str, Value] = {
             "gen_ai.operation.name": "chat",
