@@ -24,7 +24,7 @@ from mob.errors import MemberFailed
 from mob.going import GoingOn
 from mob.groups import NO_GROUPS, GroupTree
 from mob.helpers import is_helper
-from mob.jobs import Job, Jobs, LiveMember, waits_for
+from mob.jobs import Job, LiveMember, LiveMembers, waits_for
 from mob.records import MemberExited
 from mob.roster import Member, Roster
 from mob.supervising import NO_FAILURE, Supervisors
@@ -71,7 +71,7 @@ class Activations:
         realm.background.serve(nursery)
         realm.background.noticed = self._noticed
         realm.decisions.woken.append(self._decided)
-        self.members: dict[str, LiveMember] = {}
+        self.members = LiveMembers()
         self.supervisors = Supervisors(groups, self, realm, roster)
         #: How many activations and visits there are.
         self.active = 0
@@ -92,11 +92,6 @@ class Activations:
     def live(self, row: Member) -> LiveMember:
         """The running side of `row`, made if there is none."""
         return self.members.get(row.name) or self.members.setdefault(row.name, LiveMember(row))
-
-    def queue(self, name: str) -> Jobs | None:
-        """What waits for the member; None if it never had work in this process."""
-        live = self.members.get(name)
-        return None if live is None else live.jobs
 
     def restore(self, row: Member, head: SessionHead, inputs: list[PendingInput]) -> None:
         """Queue what an earlier process left to do, the turn in flight first: that one is continued
@@ -344,6 +339,7 @@ class Activations:
             if live.farewell is not None:
                 self._tell_all(live, live.farewell)
             if not live.abandoned:
+                self.members.rest(live)
                 self.rested()
 
     def begun(self) -> None:
@@ -355,6 +351,8 @@ class Activations:
         self.active -= 1
         if not self.active and self.watchdog is not None:
             self.watchdog.disarm()
+        if not self.active:
+            self._realm.trim()
         if self._quiet is not None and not self.active:
             self._quiet.set()
             self._quiet = None

@@ -78,7 +78,7 @@ class MobCore:
             for name, each in definition.profiles.items()
         }
         #: How much may wait for each member, and who waits for room.
-        self.mailboxes = Mailboxes(boxes.__getitem__, self._activations.queue)
+        self.mailboxes = Mailboxes(boxes.__getitem__, self._activations.members.queue)
         self._boxes = boxes
         self._asides = Asides()
         #: What is called after which records are folded, in order.

@@ -59,11 +59,16 @@ _LAID_LATER: Final[dict[str, Any]] = {
 }
 
 
+#: The place of a member's name for those of a profile that are told and offered the same. No
+#: member is called so.
+_ANY: Final = ""
+
+
 class Harnesses:
     """The configurations of one mob's sessions, made on first use and kept.
 
-    Configurations of members differ in the peers they may ask, so they are kept per member; all
-    children of one profile at one depth share theirs.
+    Configurations of members differ in the peers they may ask, so they are kept per member, but
+    for those without: these share one, and so do all children of one profile at one depth.
     """
 
     def __init__(
@@ -107,7 +112,7 @@ class Harnesses:
         if spec is not NO_SPEC and attrs.evolve(head.spec, **_LAID_LATER) != NO_SPEC:
             config = self._make(mob, *key, spec=head.spec)
         elif config is None:
-            config = self._configs[key] = self._make(mob, *key)
+            config = self._configs[key] = self._shared(mob, *key)
         if head.spec.output_schema is not None:  # asked for by whoever spawned it
             schema = json.loads(head.spec.output_schema)
             config = attrs.evolve(config, rules=attrs.evolve(config.rules, output_schema=schema))
@@ -117,6 +122,19 @@ class Harnesses:
             return config
         toolbox = config.toolbox.restricted(laid, head.spec.approve)
         return attrs.evolve(config, toolbox=toolbox)
+
+    def _shared(self, mob: Mob, profile_name: str, member: str | None, depth: int) -> SessionConfig:
+        """What sessions of a profile run with: one for all whose member adds nothing of its own.
+        It has 4 KB, and is made in the time of a turn."""
+        profile = self._definition.profiles[profile_name]
+        if member is None or self._told_of(member) or profile.comms.all_tools or profile.board:
+            return self._make(mob, profile_name, member, depth)
+        if mob.wiring.peers_of(member):
+            return self._make(mob, profile_name, member, depth)
+        plain = (profile_name, _ANY, depth)
+        if plain not in self._configs:
+            self._configs[plain] = self._make(mob, profile_name, member, depth)
+        return self._configs[plain]
 
     def _make(
         self,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
+from typing import Final
 
 import trio
 
@@ -15,6 +16,10 @@ from mob.roster import Member
 from runtime.records import TurnEnded
 from runtime.results import TurnResult, result_of
 from runtime.session import PendingInput
+
+#: Running sides that stay when their member has nothing to do. One takes 1.4 KB, and 3 us to make,
+#: a thirtieth of a turn; a mob of a million members cannot keep them all.
+KEPT: Final = 4096
 
 
 class Job:
@@ -66,6 +71,8 @@ class Job:
 
 class Jobs(deque[Job]):
     """The queue of one member, which knows how many bytes of text wait in it."""
+
+    __slots__ = ("freed", "size")
 
     def __init__(self) -> None:
         super().__init__()
@@ -161,6 +168,30 @@ class LiveMember:
         #: How many answers of which members this one's turn waits for.
         self.waiting_for: Counter[str] = Counter()
 
+    @property
+    def untouched(self) -> bool:
+        """Whether nothing tells it from one that is made anew when there is work again."""
+        return not (
+            self.jobs
+            or self.jobs.freed
+            or self.current
+            or self.active
+            or self.abandoned
+            or self.exits
+            or self.parked
+            or self.held
+            or self.failed
+            or self.together
+            or self.before
+            or self.gone
+            or self.farewell
+            or self.backoff
+            or self.recent
+            or self.told
+            or self.steered
+            or self.waiting_for
+        )
+
     def leaves(self) -> bool:
         """`gone`, read again: it may have changed while a record was on its way to the disk."""
         return self.gone
@@ -184,6 +215,21 @@ class LiveMember:
         live.recent, live.told, live.steered = self.recent, self.told, self.steered
         self.gone = self.abandoned = True
         return live
+
+
+class LiveMembers(dict[str, LiveMember]):
+    """The running sides of members, by their names: of all that have something to do or to be
+    remembered, and of the first so many that had."""
+
+    def queue(self, name: str) -> Jobs | None:
+        """What waits for the member; None if it never had work in this process."""
+        live = self.get(name)
+        return None if live is None else live.jobs
+
+    def rest(self, live: LiveMember) -> None:
+        """The member's activation has ended: where there are many, nothing is kept for it."""
+        if len(self) > KEPT and live.untouched and self.get(live.row.name) is live:
+            del self[live.row.name]
 
 
 def waits_for(members: Mapping[str, LiveMember], name: str, target: str) -> bool:

@@ -31,6 +31,15 @@ class LiveCopies(OrderedDict[SessionId, LiveSession]):
             self.move_to_end(session_id)
         return found
 
+    def trim(self) -> None:
+        """Let go of those that are too many, but for turns in flight: nobody is at work, so no new
+        copy comes that would take their place."""
+        if len(self) > LIVE_SESSIONS:
+            for session_id in [each for each, live in self.items() if live.scope is None]:
+                if len(self) <= LIVE_SESSIONS:
+                    break
+                del self[session_id]
+
     def keep(self, live: LiveSession) -> None:
         """Add a copy, in the place of others if there are too many.
 

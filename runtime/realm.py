@@ -88,6 +88,7 @@ class Realm:
         #: What a session runs with; set by whoever owns the realm, before the first turn.
         self.configure = configure
         self._live = LiveCopies()
+        self.trim = self._live.trim
         self.trailing = Trailing()
         #: What the store failed with under a call of a tool's. The tool may make of that what it
         #: likes, but no result: what it had begun is in flight, and the next process continues it.

@@ -170,3 +170,62 @@ async def test_cancelling_a_tree_of_a_thousand_children_leaves_nothing(
         assert len(children) == 1000
         assert {head.status for head in children} == {SessionStatus.ARCHIVED}
     assert (_tasks(), threading.active_count(), _open_files()) == before
+
+
+async def test_of_many_members_those_at_rest_are_only_their_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """CONTRACTS 6.13: beyond so many, nothing is kept of a member's work but what counts later."""
+    monkeypatch.setattr("mob.jobs.KEPT", 0)
+    monkeypatch.setattr("runtime.copies.LIVE_SESSIONS", 3)
+    failed = False
+
+    async def answer(request: ModelRequest) -> str:
+        nonlocal failed
+        if "/w-3/" in request.key and not failed:
+            failed = True
+            raise RuntimeError("once")
+        await trio.lowlevel.checkpoint()
+        return "ok"
+
+    definition = _many(8, restart={"backoff_s": 0.0, "max_backoff_s": 0.0})
+    async with opened(definition, answer) as mob:
+        async with trio.open_nursery() as nursery:
+            for number in range(8):
+                nursery.start_soon(mob.ask, f"w-{number}", "hello")
+        await mob.wait_idle()
+        # When that one was restarted counts for its next failure.
+        assert list(mob._activations.members) == ["w-3"]
+        assert len(mob.realm._live) == 3
+        assert (await mob.ask("w-5", "again")).text == "ok"
+        assert [m.text for m in mob.realm.messages(mob.roster.members["w-5"].session_id)][::-1] == [
+            "hello",
+            "ok",
+            "again",
+            "ok",
+        ]
+
+
+async def test_members_that_are_told_and_offered_the_same_share_a_configuration() -> None:
+    """CONTRACTS 1.11: those of one profile without peers; what is a member's own stays its own."""
+    data = table(("a", "b"))
+    data["members"] = {
+        "w": {"profile": "p", "replicas": 3},
+        "told": {"profile": "p", "instructions": "You are the third."},
+        "x": {"profile": "p"},
+        "y": {"profile": "p"},
+    }
+    data["mob"]["lead"] = "x"
+    data["wiring"] = {"edges": [["x", "y"]]}
+    async with opened(MobDefinition.from_table(data)) as mob:
+        heads = {n: mob.realm.state.heads[row.session_id] for n, row in mob.roster.members.items()}
+        made = {name: mob.configure(head) for name, head in heads.items()}
+        assert made["w-0"] is made["w-1"] is made["w-2"]
+        assert made["told"].instructions.endswith("You are the third.")
+        assert made["told"] is not made["w-0"]
+        assert [spec.name for spec in made["x"].toolbox.specs] == ["ask_p"]
+        assert made["x"] is not made["y"]
+        await mob.wire("w-0", "w-1")
+        again = {name: mob.configure(head) for name, head in heads.items()}
+        assert [spec.name for spec in again["w-0"].toolbox.specs] == ["ask_p"]
+        assert not again["w-2"].toolbox.specs

@@ -57,3 +57,20 @@ def test_a_surplus_goes_again(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(40):
         copies.keep(a_copy(f"new-{number}", busy=False))
     assert len(copies) == 10
+
+
+def test_at_rest_the_surplus_goes_at_once_the_least_recently_used_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """CONTRACTS 2.7: after a storm of turns; one that is in flight stays."""
+    monkeypatch.setattr("runtime.copies.LIVE_SESSIONS", 3)
+    copies = LiveCopies()
+    lives = [a_copy(str(number), busy=True) for number in range(8)]
+    for live in lives:
+        copies.keep(live)
+    oldest, second, *_, newest = copies
+    for live in lives:
+        live.scope = live.scope if live.head.session_id == oldest else None
+    copies.use(second)
+    copies.trim()
+    assert list(copies) == [oldest, newest, second]
