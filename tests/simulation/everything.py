@@ -19,10 +19,17 @@ import attrs
 
 from mob.activation import Activations
 from mob.autonomy import SELF
+from mob.flows.records import FlowEnded, FlowRoundEnded, FlowStepEnded, FlowStepRetried
 from mob.groups import SUPERVISOR
 from mob.lifecycle import MobState
 from mob.mob import Mob
-from mob.records import MemberExited, MemberRespawned, MobStateChanged
+from mob.records import (
+    BoardTaskMoved,
+    MemberExited,
+    MemberRespawned,
+    MemberRetired,
+    MobStateChanged,
+)
 from mob.simulation.facts import is_context
 from mob.simulation.ledger import Ledger
 from mob.simulation.workload import Workload
@@ -72,6 +79,9 @@ BRANCHES: Final = (
     "guest.hosted",
     "member.respawned", "member.respawned_with_work", "member.cut_off_with_its_group",
     "member.goes_on", "group.told_a_member", "group.stopped_the_mob", "mob.completed",
+    "flow.succeeded", "flow.failed", "flow.cancelled", "flow.ended_elsewhere", "flow.tried_again",
+    "flow.timed_out", "flow.another_round",
+    "board.claim", "board.release", "board.finish", "board.cancel", "board.owner_left",
 )  # fmt: skip
 
 
@@ -101,6 +111,32 @@ def _count_journal(world: World) -> None:
         _count_guests(count, ledger)
         _count_exchange(count, ledger)
         _count_staff(count, ledger)
+        _count_flows(count, ledger)
+
+
+def _count_flows(count: Counter[str], ledger: Ledger) -> None:
+    """How runs of flows ended, and what became of tasks of the board."""
+    begun = {
+        each.run_id: ledger.written[each.seq - 1].commit for each in ledger.flows.runs.values()
+    }
+    for written in ledger.written:
+        record = written.record
+        if isinstance(record, FlowStepRetried):
+            count["flow.tried_again"] += 1
+        elif isinstance(record, FlowStepEnded):
+            count["flow.timed_out"] += (record.error or "").startswith("timed out")
+        elif isinstance(record, FlowRoundEnded):
+            count["flow.another_round"] += record.verdict.value == "again"
+        elif isinstance(record, FlowEnded):
+            count[f"flow.{record.state.value}"] += 1
+            count["flow.ended_elsewhere"] += written.commit.process != begun[record.run_id].process
+        elif isinstance(record, BoardTaskMoved):
+            count[f"board.{record.verb}"] += 1
+    for stands in ledger.board.tasks.values():
+        seqs = (each.seq for each in stands)
+        count["board.owner_left"] += sum(
+            isinstance(ledger.written[seq - 1].record, MemberRetired) for seq in seqs
+        )
 
 
 def _count_staff(count: Counter[str], ledger: Ledger) -> None:
