@@ -10,6 +10,7 @@ they may change with a minor version of this library.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -32,6 +33,8 @@ except ImportError:
 
 if TYPE_CHECKING:
     from mob.mob import Mob
+
+_log: Final = logging.getLogger("mob")
 
 #: The name of the instrumentation.
 SCOPE: Final = "trio-mob"
@@ -140,8 +143,11 @@ class _Teller:
 
     def _tell(self, spans: Iterable[Span]) -> None:
         for span in spans:
-            emit(self._tracer, span, self._root)
-            self._measures.take(span)
+            try:
+                emit(self._tracer, span, self._root)
+                self._measures.take(span)
+            except Exception:  # noqa: BLE001 what an application's SDK brings about ends no mob
+                _log.exception("a turn of mob %r was not told: %s", self._mob.id, span.name)
 
     def _bound(self, head: SessionHead) -> tuple[str | None, str | None]:
         """The provider and model behind the alias of the session's profile."""

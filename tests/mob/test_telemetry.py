@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 import trio
+from opentelemetry.context import Context
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
@@ -170,12 +171,24 @@ async def test_a_failure_is_a_spans_status_and_no_key_is_in_any(
     assert leaked(said) == []
 
 
-async def test_nobody_is_held_up_by_an_exporter_that_fails(
-    autojump_clock: trio.testing.MockClock, told: Told
+class Broken(SpanProcessor):
+    """A processor of the application's that fails at turns."""
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        if span.name.startswith("invoke_agent"):
+            raise OSError("the collector is gone")
+
+
+async def test_nobody_is_held_up_by_a_processor_that_fails(
+    autojump_clock: trio.testing.MockClock, told: Told, caplog: pytest.LogCaptureFixture
 ) -> None:
-    told.tracer_provider.shutdown()
+    told.tracer_provider.add_span_processor(Broken())
     async with opened(define("a")) as mob, instrument(mob, **told.how):
         assert (await mob.ask("a", "one")).text == "one"
+        assert (await mob.ask("a", "two")).text == "two"
+    assert [record.message for record in caplog.records] == [
+        "a turn of mob 't' was not told: invoke_agent a"
+    ] * 2
 
 
 async def test_a_member_that_joins_in_the_block_has_its_name(
