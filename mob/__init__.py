@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from mob.app import open_mob, open_session_service
+    from mob.app import open_mob, open_session_service, stored_mob
     from mob.collector import tuned_gc
     from mob.definition import MobDefinition
     from mob.errors import DefinitionChanged, DefinitionInvalid, MemberFailed, MemberNotFound
@@ -41,6 +41,7 @@ _HOMES: Final = {
     "TurnResult": "runtime.results",
     "open_mob": "mob.app",
     "open_session_service": "mob.app",
+    "stored_mob": "mob.app",
     "tuned_gc": "mob.collector",
 }
 
@@ -62,6 +63,7 @@ __all__ = [
     "TurnResult",
     "open_mob",
     "open_session_service",
+    "stored_mob",
     "tuned_gc",
 ]
 

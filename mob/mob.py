@@ -121,7 +121,7 @@ class Mob(FlowVerbs, RequestVerbs, WireVerbs, LifeVerbs):
         Polars and whoever else reads Arrow's C interface; without secrets. The columns and their
         units are in docs/export.md and in the schema. It shows what is committed, reads the journal
         from its beginning and does not let go of the event loop meanwhile: of a large mob at work
-        take `stored_mob(store, id).frame` in another process.
+        take `mob.stored_mob(store, id).frame` in another process.
 
         Raises:
             mob.export.columns.NoSuchTable: there is no such table.
