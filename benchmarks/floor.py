@@ -32,12 +32,15 @@ class GroupCommit:
         self._queue: list[tuple[bytes, bytes]] = []
         self._filled, self._synced = trio.Event(), trio.Event()
 
+    def submit(self, key: bytes, value: bytes) -> trio.Event:
+        """Write a record; what is returned is set when it is on disk."""
+        self._queue.append((key, value))
+        self._filled.set()
+        return self._synced
+
     async def put(self, key: bytes, value: bytes) -> None:
         """Write a record and wait for the disk."""
-        self._queue.append((key, value))
-        waiting = self._synced
-        self._filled.set()
-        await waiting.wait()
+        await self.submit(key, value).wait()
 
     async def run(self) -> None:
         """Commit what gathers, until cancelled."""
