@@ -148,7 +148,7 @@ def _begun(known: _Marks, first_ns: int) -> int:
 
 
 def _cut(marks: list[Any], start_ns: int, record: TurnEnded | None = None) -> Iterator[Piece]:
-    cutting = _Cutting(start_ns)
+    cutting = _Cutting(start_ns, None if record is None else record.ended_at_ns)
     for mark in marks:
         if record is None or getattr(mark, "run_id", None) in (None, record.run_id):
             yield from _STEPS[type(mark)](cutting, mark)  # others' was left behind by a rewind
@@ -161,15 +161,19 @@ class _Cutting:
     """Where the cutting of a turn is: everything before `at_ns` is in pieces."""
 
     at_ns: int
+    #: When the turn ended: a wait that was to be longer was cut short. None if it has not.
+    end_ns: int | None = None
     #: Messages of the turn that are journalled already.
     seen: int = 0
     #: The calls that are open.
     calls: tuple[ToolCall, ...] = ()
-    #: Nobody goes on with it.
+    #: Nobody goes on with it, or it ended while it waited.
     over: bool = False
 
     def to(self, until_ns: int, doing: Doing, **more: Any) -> Iterator[Piece]:
         """The next piece ends at `until_ns`."""
+        if self.end_ns is not None:
+            until_ns = min(until_ns, self.end_ns)
         until_ns = max(until_ns, self.at_ns)  # clocks are set back
         yield Piece(doing, self.at_ns, until_ns, **more)
         self.at_ns = until_ns
@@ -203,6 +207,7 @@ class _Cutting:
         if mark.delay_ms:
             until_ns = mark.at_ns + mark.delay_ms * _NS_PER_MS
             yield from self.to(until_ns, Doing.RETRY, error=mark.error, detail=mark.then)
+            self.over = self.at_ns == self.end_ns
 
     def asked(self, mark: ApprovalAsked) -> Iterator[Piece]:
         self.at_ns = max(self.at_ns, mark.at_ns)

@@ -27,6 +27,8 @@ function count(number) {
   return String(number);
 }
 
+function turns(number) { return `${count(number)} ${number === 1 ? "turn" : "turns"}`; }
+
 function money(nano) {
   const usd = nano / 1e9;
   return "$" + (usd >= 1 || usd === 0 ? usd.toFixed(2) : usd.toPrecision(2));

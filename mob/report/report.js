@@ -51,7 +51,7 @@ const tree = new VirtualList("Members", 26, (row, lane) => {
   const bad = ["failed", "quarantined"].includes(known[LANE.status]) ? " bad" : "";
   row.append(fold, el("span", { class: "name" }, known[LANE.name], el("span", { class: "soft profile" }, " " + known[LANE.profile])),
     el("span", { class: "state" + bad }, known[LANE.status]),
-    el("span", { class: "num" }, `${count(known[LANE.turns])} turns`), el("span", { class: "num" }, `${count(known[LANE.total])} tok`),
+    el("span", { class: "num" }, turns(known[LANE.turns])), el("span", { class: "num" }, `${count(known[LANE.total])} tok`),
     el("span", { class: "num" + (known[LANE.restarts] ? " warn" : "") }, known[LANE.restarts] ? `${known[LANE.restarts]} ${known[LANE.restarts] === 1 ? "restart" : "restarts"}` : ""));
 }, (lane) => open(null, lane), {
   ArrowLeft: (lane) => { if (childrenOf[lane].length && !folded.has(lane)) toggle(lane); },

@@ -23,7 +23,7 @@ class Transcripts {
   fill(row, lane) {
     const known = D.lanes[lane];
     const name = el("span", { class: "name" }, known[LANE.path]);
-    row.append(name, el("span", { class: "soft num" }, `${count(known[LANE.turns])} turns`));
+    row.append(name, el("span", { class: "soft num" }, turns(known[LANE.turns])));
   }
 
   lanes(lanes) {

@@ -120,6 +120,14 @@ def test_a_member_that_is_given_up_does_nothing_behind_its_crash() -> None:
     ]
 
 
+def test_a_wait_that_was_to_be_longer_ends_with_its_turn() -> None:
+    retried = ModelRetried(S, R, 1, 1, "p:m", "503", 9000, "p:m", 20)
+    assert cut(accepted(1), retried, ended(10, 60, ASKED, error="interrupted")) == [
+        (Doing.MODEL, 10, 20),
+        (Doing.RETRY, 20, 60),
+    ]
+
+
 def test_where_the_progress_is_erased_the_turn_is_one_piece() -> None:
     assert cut(accepted(1), ended(10, 60, *WHOLE)) == [(Doing.WORK, 10, 60)]
 
