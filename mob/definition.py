@@ -189,6 +189,7 @@ class MobDefinition:
     supervision: SupervisionDefinition = DEFAULT_SUPERVISION
     limits: LimitsDefinition = NO_LIMITS
     spawn: SpawnDefinition = NO_SPAWN
+    labels: Mapping[str, str] = attrs.field(factory=dict)
     folder: Path = attrs.field(factory=Path, eq=False)
     source: str = attrs.field(default="definition", eq=False)
 
@@ -292,7 +293,7 @@ class MobDefinition:
         for member in table["members"].values():
             lists = {"allow": None, "deny": ()}
             _only_given(member, peer_description="", tools=lists, depends_on=())
-        _only_given(table, skills=(), flows={}, groups={})
+        _only_given(table, skills=(), flows={}, groups={}, labels={})
         _only_given(table["wiring"], directed=(), rules={})
         if self.flows:
             table["flows"] = {name: plain(flow) for name, flow in self.flows.items()}
@@ -332,6 +333,7 @@ def _read(top: TableReader, folder: Path, source: str) -> MobDefinition:
     definition = MobDefinition(
         id=mob.required("id", str, "mob"),
         lead=mob.required("lead", str, ""),
+        labels=mob.table("labels").all_texts(),
         models={name: read_model(table) for name, table in top.tables("models").items()},
         profiles=read_profiles(top.tables("profiles"), partial(_read_profile, folder)),
         members={name: _read_member(table) for name, table in top.tables("members").items()},

@@ -100,6 +100,10 @@ class TableReader:
         self._known.add(key)
         return self._data.get(key)
 
+    def all_texts(self) -> dict[str, str]:
+        """Every key of this table with its value, which is text."""
+        return {key: self.take(key, str, "") for key in self._data}
+
     def table(self, key: str) -> TableReader:
         """The table at `key`, empty if absent."""
         data = self.take(key, dict, {})

@@ -234,7 +234,7 @@ def _node(
         head.session_id,
         head.title or head.agent_id or head.session_id,
         head.harness_id,
-        _resting(head) if now is None else now.doing,
+        resting(head) if now is None else now.doing,
         _resting_detail(state, head) if now is None else now.detail,
         None if now is None else now.since_s,
         head.turns,
@@ -271,7 +271,8 @@ def _apart(state: RealmState, roster: Roster) -> list[SessionHead]:
     return found
 
 
-def _resting(head: SessionHead) -> str:
+def resting(head: SessionHead) -> str:
+    """The state of a session at rest, as `Node` has it."""
     if head.quarantined is not None:
         return "quarantined"
     if head.archived:

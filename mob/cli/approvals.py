@@ -21,6 +21,7 @@ from mob.cli.narrator import path_of
 from mob.cli.options import DEFAULT_STATE, Json, State, existing_store
 from mob.cli.output import narrate, result, result_json
 from mob.cli.stored import looking_into, when
+from mob.cli.target import chosen_mob
 from mob.mob import Mob
 from mob.shapes import jsonable
 from runtime.approvals import Approval
@@ -50,7 +51,7 @@ async def approvals(
     existing_store(state)
     found = []
     with looking_into(state) as store:
-        for mob_id in stored_mobs(store) if mob is None else (mob,):
+        for mob_id in stored_mobs(store) if mob is None else (chosen_mob(store, mob),):
             stored = stored_mob(store, mob_id)
             waiting = [each for each in stored.state.approvals if each.waits]
             found += [(mob_id, path_of(stored.state, each.session_id), each) for each in waiting]

@@ -1,26 +1,25 @@
-"""`mob approve`: let a tool call run that waits for approval, in a store that nobody runs.
+"""`mob approve`: let a tool call run that waits for approval.
 
-Owns: the verb, and finding the mob of a call (also for `mob deny`). Must not: run the call: the
-next `mob run` of the mob takes its turn up.
+Owns: the verb, and finding the mob of a call (also for `mob deny`). Must not: run the call: whoever
+runs the mob takes its turn up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from mob.app import stored_mobs, stored_realm
+from mob.app import stored_mob, stored_mobs
 from mob.cli.approvals import user
-from mob.cli.options import DEFAULT_STATE, State, existing_store
+from mob.cli.options import DEFAULT_STATE, State
 from mob.cli.output import narrate, one_line
-from runtime.approvals import Approval
-from runtime.deciding import Decisions
+from mob.cli.stored import looking_into
+from mob.cli.target import Resting, reaching
+from mob.server.protocol import Approve, Deny
 from runtime.errors import ApprovalNotFound
 from runtime.ids import SessionId
-from stores import open_lmdb
 
 EXAMPLES = """    mob approve KEY                       # `mob approvals` lists the keys
     mob approve KEY --arguments '{"amount": 5}'
@@ -50,32 +49,31 @@ async def approve(
 ) -> int:
     """Let a tool call run that waits for approval.
 
-    The decision is on disk when this returns; the next `mob run` continues the turn.
-    Needs the store for itself. The first decision about a call counts.
+    The decision is on disk when this returns. A process that runs the mob goes on at
+    once, else the next `mob run` does. The first decision about a call counts.
     """
-
-    async def decide(decisions: Decisions) -> Approval:
-        return await decisions.approve(key, by=by or user(), arguments=arguments)
-
-    await decided(state, key, decide)
+    await decided(state, key, Approve(key, by or user(), arguments))
     return 0
 
 
-async def decided(
-    state: Path, key: str, decide: Callable[[Decisions], Awaitable[Approval]]
-) -> None:
+async def decided(state: Path, key: str, decide: Approve | Deny) -> None:
     """Decide about a call of whichever mob has it, and say so."""
-    existing_store(state)
-    async with open_lmdb(state) as store:
-        waiting: list[str] = []
+    mob_id = _mob_of(state, key)
+    async with reaching(state, mob_id) as target:
+        call = await target.call(decide)
+        then = "goes on"
+        if isinstance(target, Resting):
+            then = f"`mob run` of {mob_id!r} goes on"
+    narrate(f"mob: {call.verdict}: {call.tool} {one_line(call.arguments)}; {then}")
+
+
+def _mob_of(state: Path, key: str) -> str:
+    """The mob whose session the key begins with. Raises `ApprovalNotFound`."""
+    waiting: list[str] = []
+    with looking_into(state) as store:
         for mob_id in stored_mobs(store):
-            realm, _ = stored_realm(store, mob_id)
-            if SessionId(key.partition(":")[0]) not in realm.state.heads:
-                waiting += [each.key for each in realm.decisions.waiting()]
-                continue
-            approval = await decide(realm.decisions)
-            assert approval.verdict is not None
-            call = f"{approval.tool} {one_line(approval.edited or approval.arguments)}"
-            narrate(f"mob: {approval.verdict.value}: {call}; `mob run` of {mob_id!r} goes on")
-            return
+            found = stored_mob(store, mob_id).state
+            if SessionId(key.partition(":")[0]) in found.heads:
+                return mob_id
+            waiting += [each.key for each in found.approvals if each.waits]
     raise ApprovalNotFound(key, tuple(waiting))

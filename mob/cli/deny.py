@@ -1,4 +1,4 @@
-"""`mob deny`: let a tool call not run that waits for approval, in a store that nobody runs.
+"""`mob deny`: let a tool call not run that waits for approval.
 
 Owns: the verb. Must not: anything that `mob approve` does.
 """
@@ -12,8 +12,7 @@ from cyclopts import Parameter
 from mob.cli.approvals import user
 from mob.cli.approve import By, Key, decided
 from mob.cli.options import DEFAULT_STATE, State
-from runtime.approvals import Approval
-from runtime.deciding import Decisions
+from mob.server.protocol import Deny
 
 EXAMPLES = """    mob deny KEY --reason "too expensive"
 """
@@ -33,9 +32,5 @@ async def deny(
 
     As `mob approve`.
     """
-
-    async def decide(decisions: Decisions) -> Approval:
-        return await decisions.deny(key, by=by or user(), reason=reason)
-
-    await decided(state, key, decide)
+    await decided(state, key, Deny(key, by or user(), reason))
     return 0

@@ -13,6 +13,7 @@ from mob.cli.options import DEFAULT_STATE, Json, State
 from mob.cli.output import result, result_json
 from mob.cli.snapshot import MobId, place
 from mob.cli.stored import looking_into
+from mob.cli.target import chosen_mob
 from mob.elsewhere import diff_mobs
 from mob.shapes import jsonable
 
@@ -44,9 +45,11 @@ def diff(
 
     Members, turns, tokens, tasks, edges and flows. Works while a process runs the mobs.
     """
-    one = (mob, None if from_ is None else place(from_))
-    other = (with_ or mob, None if to is None else place(to))
     with looking_into(state) as store:
+        mob = chosen_mob(store, mob)
+        two = mob if with_ is None else chosen_mob(store, with_)
+        one = (mob, None if from_ is None else place(from_))
+        other = (two, None if to is None else place(to))
         found = diff_mobs(store, one, other)
     if json:
         told = {name: value for name, value in jsonable(found).items() if name != "wires"}

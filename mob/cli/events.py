@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from mob.app import stored_mob
 from mob.cli.exits import UsageWrong
-from mob.cli.options import DEFAULT_STATE, Labels, State
+from mob.cli.options import DEFAULT_STATE, Labels, State, Which
 from mob.cli.output import narrate, result_json
 from mob.cli.stored import looking_into
 from mob.cli.target import addressed
@@ -26,9 +26,7 @@ EXAMPLES = """    mob events research | jq -c 'select(.type == "TurnEnded")'
 
 
 async def events(
-    mob: Annotated[
-        str | None, Parameter(name="MOB", show_default=False, help="Which; may be shortened.")
-    ] = None,
+    mob: Which = None,
     /,
     *,
     after: Annotated[

@@ -11,6 +11,7 @@ from typing import Final
 from cyclopts import CycloptsError
 
 from mob import surfaces
+from mob.lifecycle import MobState, VerbRefused
 from mob.surfaces import (
     BUDGET,
     CONFLICT,
@@ -46,6 +47,7 @@ __all__ = [
     "WAITING",
     "NothingThere",
     "OutputClosed",
+    "StillRunning",
     "UsageWrong",
     "WouldOverwrite",
     "exit_code",
@@ -66,6 +68,10 @@ class WouldOverwrite(Exception):
     """The command would replace something of the user's."""
 
 
+class StillRunning(Exception):
+    """A process runs what the command needs at rest; nothing was changed."""
+
+
 class OutputClosed(Exception):
     """Whoever read our standard output has gone; there is nobody to tell."""
 
@@ -77,6 +83,7 @@ EXITS: Final[dict[type[BaseException], int]] = {
     CycloptsError: USAGE,
     NothingThere: NOT_FOUND,
     WouldOverwrite: CONFLICT,
+    StillRunning: CONFLICT,
     FileNotFoundError: NOT_FOUND,
     KeyboardInterrupt: INTERRUPTED,
 }
@@ -88,6 +95,7 @@ _EXPLAINED: Final = (
     UsageWrong,
     NothingThere,
     WouldOverwrite,
+    StillRunning,
     OutputClosed,
     CycloptsError,
     OSError,
@@ -109,6 +117,8 @@ def paragraph(error: BaseException) -> str:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror or error}"
     text = str(error).strip() or type(error).__name__
+    if isinstance(error, VerbRefused) and error.state is MobState.STOPPED and error.verb != "stop":
+        text = f"{text}; `mob resume` lets it run again"
     if isinstance(error, _EXPLAINED):
         return text
     return (

@@ -18,28 +18,31 @@ import attrs
 import trio
 from cyclopts import App, Parameter
 
-from mob.app import open_mob, stored_mob, stored_mobs, stored_realm
+from mob.app import open_mob, stored_mob, stored_mobs
 from mob.cli import exits
 from mob.cli.approvals import answered, say_what_waits
 from mob.cli.display import Display, Kind, open_display
-from mob.cli.options import DEFAULT_STATE, Adopt, Json, Models, State, bindings, existing_store
+from mob.cli.options import DEFAULT_STATE, Adopt, Json, Models, State, bindings
 from mob.cli.output import answer_text, narrate, one_line, plural, result, result_json
 from mob.cli.run import Stopper, command_line, resume, save, stoppable
+from mob.cli.staying import served
 from mob.cli.stored import looking_into, when
+from mob.cli.target import reaching
 from mob.cli.validate import read
 from mob.cli.weights import have_weights
 from mob.errors import FlowNotFound, FlowRunNotFound
 from mob.flows.book import FlowBook
 from mob.flows.definition import FlowDefinition
 from mob.flows.diagram import boxes, mermaid, plan, plan_text
-from mob.flows.records import FlowEnded, FlowRunId, RunState
+from mob.flows.records import FlowRunId, RunState
 from mob.flows.results import FlowResult, result_of
 from mob.flows.verbs import FlowRun, filled
 from mob.mob import Mob
 from mob.models import override
 from mob.runs import run_key
+from mob.server.protocol import CancelFlow
 from runtime.errors import encodable
-from stores import open_lmdb
+from stores import Store, open_lmdb
 
 EXAMPLES = """    mob flow run mob.toml report --param topic=bees
     mob flow run mob.toml report --dry-run            # the plan; --diagram for Mermaid
@@ -117,6 +120,7 @@ async def run(
             mob = await stack.enter_async_context(
                 open_mob(definition, store=store, adopt=adopt, grace_s=0.0)
             )
+            await stack.enter_async_context(served(mob, shown))
             asked = _Asked(name, params, json, display == "json", state, after)
             code = await _run(mob, shown, stopper, asked)
     if stopper.everything.cancelled_caught:
@@ -233,17 +237,14 @@ async def show(
     Only looks; the store may belong to a running process.
     """
     with looking_into(state) as store:
-        for mob_id in stored_mobs(store):
-            found = stored_mob(store, mob_id).folds.flows.find(FlowRunId(run_id))
-            if found is None:
-                continue
-            outcome = result_of(found)
-            if json:
-                result_json(shape_of(mob_id, outcome))
-            else:
-                _show_run(mob_id, outcome)
-            return exits.DONE
-    raise FlowRunNotFound(run_id)
+        found = _found(store, run_id)
+    if found is None:
+        raise FlowRunNotFound(run_id)
+    if json:
+        result_json(shape_of(*found))
+    else:
+        _show_run(*found)
+    return exits.DONE
 
 
 @flow.command
@@ -254,27 +255,35 @@ async def cancel(
     reason: Annotated[str, Parameter(help="Why; the run says so.")] = "cancelled",
     state: State = DEFAULT_STATE,
 ) -> int:
-    """End a run that has not ended, in a store that nobody runs.
+    """End a run that has not ended.
 
-    On disk when this returns. What members were asked for it is given up when the mob
-    is run next. Needs the store for itself.
+    On disk when this returns. What members were asked for it is withdrawn; if no process
+    runs the mob, when it is run next.
     """
-    existing_store(state)
-    async with open_lmdb(state) as store:
-        for mob_id in stored_mobs(store):
-            found = stored_mob(store, mob_id).folds.flows.find(FlowRunId(run_id))
-            if found is None:
-                continue
-            if found.ended:
-                narrate(f"mob: error: run {run_id} has {found.state.value} already")
-                return exits.CONFLICT
-            realm, _ = stored_realm(store, mob_id)
-            now_ns = realm.ports.clock.now_ns()
-            ended = FlowEnded(found.run_id, RunState.CANCELLED, encodable(reason), now_ns)
-            await realm.append(ended).wait()
-            narrate(f"mob: cancelled: run {run_id} of flow {mob_id}/{found.name}")
-            return exits.DONE
-    raise FlowRunNotFound(run_id)
+    with looking_into(state) as store:
+        found = _found(store, run_id)
+    if found is None:
+        raise FlowRunNotFound(run_id)
+    mob_id, outcome = found
+    if outcome.state is not RunState.RUNNING:
+        narrate(f"mob: error: run {run_id} has {outcome.state.value} already")
+        return exits.CONFLICT
+    async with reaching(state, mob_id) as target:
+        done = await target.call(CancelFlow(run_id, encodable(reason)))
+    if not done.changed:
+        narrate(f"mob: error: run {run_id} has ended meanwhile")
+        return exits.CONFLICT
+    narrate(f"mob: cancelled: run {run_id} of flow {mob_id}/{outcome.flow}")
+    return exits.DONE
+
+
+def _found(store: Store, run_id: str) -> tuple[str, FlowResult] | None:
+    """The run, and whose it is."""
+    for mob_id in stored_mobs(store):
+        found = stored_mob(store, mob_id).folds.flows.find(FlowRunId(run_id))
+        if found is not None:
+            return mob_id, result_of(found)
+    return None
 
 
 def parse_params(flow: FlowDefinition, given: list[str] | tuple[()]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`mob fork`: make another mob that is what a stored one was.
+"""`mob fork`: make another mob that is what one is, or was.
 
 Owns: the verb. Must not: copy a history.
 """
@@ -9,14 +9,20 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from mob.cli.options import DEFAULT_STATE, State, existing_store
-from mob.cli.output import narrate, result
+from mob.app import stored_mobs
+from mob.cli.options import DEFAULT_STATE, Json, State
+from mob.cli.output import narrate, result, result_json
 from mob.cli.snapshot import MobId, place
-from mob.elsewhere import fork_mob
-from stores import open_lmdb
+from mob.cli.stored import looking_into
+from mob.cli.target import addressed, reaching
+from mob.errors import AddressInvalid
+from mob.server.protocol import Fork
+from mob.shapes import jsonable
+from runtime.errors import PointNotFound
 
 EXAMPLES = """    mob fork research what-if
     mob fork research what-if --at "before the review"
+    mob fork "research@before the review" what-if     # the same
 """
 
 
@@ -30,15 +36,26 @@ async def fork(
         Parameter(show_default=False, help="A point's label or a record's number; default: now."),
     ] = None,
     state: State = DEFAULT_STATE,
+    json: Json = False,
 ) -> int:
-    """Make another mob that is what a stored one is, or was at a point or record.
+    """Make another mob that is what one is, or was at a point or record.
 
     It shares the history up to there. Run it with a mob file whose id is NEW; mob gc
-    keeps what both need. Needs the store for itself.
+    keeps what both need.
     """
-    existing_store(state)
-    async with open_lmdb(state) as store:
-        where = await fork_mob(store, mob, new, at=None if at is None else place(at))
-    result(new)
-    narrate(f"mob: {new!r} is what {mob!r} was at record {where}")
+    address = addressed(state, mob)
+    if address.path:
+        raise AddressInvalid(mob, "a mob is forked as a whole: write MOB or MOB@LABEL")
+    where = address.at if at is None else place(at)
+    label, seq = (None, where) if isinstance(where, int) else (where, None)
+    with looking_into(state) as store:
+        if new in stored_mobs(store):
+            raise PointNotFound(new, "the store has one of this name already")
+    async with reaching(state, address.mob) as target:
+        made = await target.call(Fork(new, label, seq))
+    if json:
+        result_json({"mob": address.mob, **jsonable(made)})
+    else:
+        result(new)
+    narrate(f"mob: {new!r} is what {address.mob!r} was at record {made.at}")
     return 0

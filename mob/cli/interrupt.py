@@ -5,12 +5,8 @@ Owns: the verb. Must not: end anything else.
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from cyclopts import Parameter
-
 from mob.cli.exits import CONFLICT
-from mob.cli.options import DEFAULT_STATE, Json, Labels, State
+from mob.cli.options import DEFAULT_STATE, Json, Labels, State, Whom
 from mob.cli.output import narrate, result, result_json
 from mob.cli.target import addressed, chosen_member, reaching
 from mob.server.protocol import Interrupt
@@ -20,7 +16,7 @@ EXAMPLES = """    mob interrupt research/lead
 
 
 async def interrupt(
-    whom: Annotated[str, Parameter(name="MOB/MEMBER", help="Whom; names may be shortened.")],
+    whom: Whom,
     /,
     *,
     label: Labels = None,

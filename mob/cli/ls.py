@@ -7,32 +7,37 @@ from __future__ import annotations
 
 from typing import Any
 
+from mob.addresses import parse_label
 from mob.app import StoredMob
-from mob.cli.options import DEFAULT_STATE, Json, State
+from mob.cli.options import DEFAULT_STATE, Json, Labels, State
 from mob.cli.output import count, narrate, result, result_json
 from mob.cli.owner import owner_of
-from mob.cli.stored import every_mob, looking_into, updated_ns, when
+from mob.cli.stored import every_mob, labels_of, looking_into, updated_ns, when
 from runtime.messages import NO_USAGE
 from runtime.prices import cost_text
 
 EXAMPLES = """    mob ls
+    mob ls -l team=blue
     mob ls --state /var/lib/mob --json | jq -r '.[].id'
 """
 
 
-def ls(*, state: State = DEFAULT_STATE, json: Json = False) -> int:
+def ls(*, label: Labels = None, state: State = DEFAULT_STATE, json: Json = False) -> int:
     """List the mobs of a store: state, members, turns, tokens, cost, last change.
 
     Works while another process runs the mobs: it reads what is committed.
     """
     with looking_into(state) as store:
+        wanted = dict(map(parse_label, label or ()))
         rows = [_row(stored) for stored in every_mob(store)]
+    rows = [row for row in rows if wanted.items() <= row["labels"].items()]
     owner = owner_of(state)
     if json:
         result_json([{**row, "owner_pid": owner} for row in rows])
         return 0
     if not rows:
-        narrate(f"mob: the store at {state} holds no mob yet")
+        none = "no mob with this label" if label else "no mob yet"
+        narrate(f"mob: the store at {state} holds {none}")
         return 0
     wide = max(3, *(len(row["id"]) for row in rows))
     costs = [cost_text(row["usage"]) for row in rows]
@@ -56,6 +61,7 @@ def _row(stored: StoredMob) -> dict[str, Any]:
     usage = sum((head.usage for head in heads), NO_USAGE)
     return {
         "id": stored.mob_id,
+        "labels": labels_of(stored),
         "state": stored.roster.mob_state.value,
         "members": len(stored.roster.members),
         "sessions": len(heads),

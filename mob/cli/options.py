@@ -10,6 +10,7 @@ from typing import Annotated, Final, TypeAlias
 
 from cyclopts import Parameter
 
+from mob.cli.completing import members, mobs
 from mob.cli.exits import NothingThere, UsageWrong
 from mob.tables import nearest
 
@@ -24,6 +25,21 @@ Json: TypeAlias = Annotated[
     Parameter(
         name="--json", negative=(), show_default=False, help="Print JSON for a program to read."
     ),
+]
+Which: TypeAlias = Annotated[
+    str | None,
+    Parameter(name="MOB", show_default=False, help="Which mob; may be shortened.", completer=mobs),
+]
+Whom: TypeAlias = Annotated[
+    str,
+    Parameter(name="MOB/MEMBER", help="Which member; names may be shortened.", completer=members),
+]
+Directed: TypeAlias = Annotated[
+    bool,
+    Parameter(negative=(), show_default=False, help="Only from the first to the second."),
+]
+DryRun: TypeAlias = Annotated[
+    bool, Parameter(negative=(), show_default=False, help="Change nothing; say what would be.")
 ]
 Labels: TypeAlias = Annotated[
     list[str] | None,

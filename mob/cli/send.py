@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from mob.cli.exits import UsageWrong
-from mob.cli.options import DEFAULT_STATE, Json, Labels, MobFile, State
+from mob.cli.options import DEFAULT_STATE, Json, Labels, MobFile, State, Whom
 from mob.cli.output import narrate, result, result_json
 from mob.cli.target import Resting, addressed, chosen_member, reaching
 from mob.cli.validate import read
@@ -25,7 +25,7 @@ EXAMPLES = """    mob send research/lead "Also look at bees."
 
 
 async def send(
-    to: Annotated[str, Parameter(name="MOB/MEMBER", help="To whom; names may be shortened.")],
+    to: Whom,
     text: Annotated[
         str,
         Parameter(name="TEXT", allow_leading_hyphen=True, help="What; '-' reads it from stdin."),

@@ -10,19 +10,25 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from mob.addresses import find_session
 from mob.app import StoredMob, stored_mob
+from mob.cli.completing import members
 from mob.cli.exits import NothingThere
-from mob.cli.options import DEFAULT_STATE, Json, State
+from mob.cli.narrator import path_of
+from mob.cli.options import DEFAULT_STATE, Json, Labels, State
 from mob.cli.output import one_line, plural, result, result_json, spent_text
-from mob.cli.stored import looking_into, split_name, updated_ns, when
-from mob.errors import MemberNotFound
+from mob.cli.stored import looking_into, updated_ns, when
+from mob.cli.target import addressed
+from mob.errors import AddressInvalid
 from mob.shapes import jsonable
 from runtime.ids import SessionId
 from runtime.messages import AssistantMessage, Message, SystemMessage, ToolResult, UserMessage
 from runtime.session import SessionHead
 
 EXAMPLES = """    mob show research
+    mob show last
     mob show research/lead --messages 50
+    mob show research/lead/bees           # a child session
     mob show research/r-0 --json | jq '.messages[-1].text'
 """
 
@@ -30,30 +36,41 @@ _INDENT = "    "
 
 
 def show(
-    name: Annotated[str, Parameter(name="NAME", help="MOB, or MOB/MEMBER for one member.")],
+    name: Annotated[
+        str | None,
+        Parameter(
+            name="MOB/MEMBER/SESSION",
+            show_default=False,
+            help="MOB, MOB/MEMBER or a session below one; names may be shortened.",
+            completer=members,
+        ),
+    ] = None,
     /,
     *,
+    label: Labels = None,
     state: State = DEFAULT_STATE,
     messages: Annotated[
         int, Parameter(help="How many of a member's latest messages to show.")
     ] = 20,
     json: Json = False,
 ) -> int:
-    """Show a mob, or one member with its transcript.
+    """Show a mob, or one member or a session below it with its transcript.
 
     Works while another process runs the mob: it reads what is committed. A retired
     member's history can be shown too.
     """
-    mob_id, member = split_name(name)
+    address = addressed(state, name, label or ())
+    if address.at is not None:
+        raise AddressInvalid(name or "", "mob diff shows what was; write MOB[/MEMBER]")
     with looking_into(state) as store:
-        stored = stored_mob(store, mob_id)
-        if member is None:
+        stored = stored_mob(store, address.mob)
+        if not address.path:
             shape = _mob(stored)
         else:
-            shape = _member(stored, member, max(0, messages))
+            shape = _session(stored, address.path, max(0, messages))
     if json:
         result_json(shape)
-    elif member is None:
+    elif not address.path:
         _print_mob(shape)
     else:
         _print_member(shape)
@@ -97,21 +114,22 @@ def _head(head: SessionHead) -> dict[str, Any]:
     }
 
 
-def _member(stored: StoredMob, name: str, most: int) -> dict[str, Any]:
-    row = stored.roster.members.get(name)
-    session_id = row.session_id if row is not None else stored.roster.retired.get(name)
-    if session_id is None:
-        raise MemberNotFound(name, tuple(stored.roster.members))
+def _session(stored: StoredMob, path: tuple[str, ...], most: int) -> dict[str, Any]:
+    session_id = find_session(path, stored.state, stored.roster)
     head = stored.state.heads.get(session_id)
     if head is None:
-        raise NothingThere(f"member {name!r} was retired, and its session deleted")
+        raise NothingThere(f"member {path[0]!r} was retired, and its session deleted")
+    rows = stored.roster.members.values()
+    row = next((each for each in rows if each.session_id == session_id), None)
+    gone = {each: who for who, each in stored.roster.retired.items()}
+    name = row.name if row is not None else gone.get(session_id, path_of(stored.state, session_id))
     transcript = _transcript(stored, head)
     return {
         "mob": stored.mob_id,
         "name": name,
         "profile": head.harness_id,
         "session_id": session_id,
-        "retired": row is None,
+        "retired": row is None and session_id in gone,
         "restarts": 0 if row is None else row.restarts,
         "last_exit": None if row is None else row.last_exit,
         **_head(head),

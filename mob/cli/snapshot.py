@@ -1,4 +1,4 @@
-"""`mob snapshot`: make a point of a stored mob, or list its points.
+"""`mob snapshot`: make a point of a mob, or list its points.
 
 Owns: the verb, and how a place in a mob's past is written on the command line. Must not: decide
 what a point holds (`runtime.travel` does).
@@ -10,18 +10,23 @@ from typing import Annotated, TypeAlias
 
 from cyclopts import Parameter
 
-from mob.cli.options import DEFAULT_STATE, Json, State, existing_store
+from mob.cli.completing import mobs
+from mob.cli.options import DEFAULT_STATE, Json, State
 from mob.cli.output import narrate, result, result_json
 from mob.cli.stored import looking_into, when
-from mob.elsewhere import points_of, snapshot_mob
+from mob.cli.target import reaching, whole_mob
+from mob.elsewhere import points_of
+from mob.server.protocol import Place, Snapshot
 from runtime.points import Point
-from stores import open_lmdb
 
 EXAMPLES = """    mob snapshot research "before the review"
     mob snapshot research                 # lists the points
 """
 
-MobId: TypeAlias = Annotated[str, Parameter(name="MOB", help="Which mob of the store.")]
+MobId: TypeAlias = Annotated[
+    str,
+    Parameter(name="MOB", help="Which mob of the store; may be shortened.", completer=mobs),
+]
 At: TypeAlias = Annotated[str, Parameter(name="AT", help="A point's label, or a record's number.")]
 
 
@@ -41,17 +46,16 @@ async def snapshot(
     state: State = DEFAULT_STATE,
     json: Json = False,
 ) -> int:
-    """Make a point of a stored mob, to go back to and to fork from; without a LABEL, list them.
-
-    Making one needs the store for itself; listing works while a process runs the mob.
-    """
+    """Make a point of a mob, to go back to and to fork from; without a LABEL, list them."""
+    mob = whole_mob(state, mob, None)
+    points: tuple[Point | Place, ...]
     if label is None:
         with looking_into(state) as store:
             points = points_of(store, mob)
     else:
-        existing_store(state)
-        async with open_lmdb(state) as owned:
-            points = (await snapshot_mob(owned, mob, label),)
+        async with reaching(state, mob) as target:
+            made = await target.call(Snapshot(label))
+        points = (made,)
     if json:
         result_json({"mob": mob, "points": [_row(each) for each in points]})
         return 0
@@ -63,7 +67,7 @@ async def snapshot(
     return 0
 
 
-def _row(point: Point) -> dict[str, object]:
+def _row(point: Point | Place) -> dict[str, object]:
     return {
         "label": point.label,
         "at": point.at,

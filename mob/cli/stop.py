@@ -10,10 +10,9 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from mob.cli.exits import UsageWrong
-from mob.cli.options import DEFAULT_STATE, Json, Labels, State
+from mob.cli.options import DEFAULT_STATE, DryRun, Json, Labels, State, Which
 from mob.cli.output import narrate, result, result_json
-from mob.cli.target import Resting, addressed, reaching
-from mob.errors import AddressInvalid
+from mob.cli.target import Resting, reaching, whole_mob
 from mob.life import DRAIN_S
 from mob.server.protocol import Stop
 from mob.shapes import jsonable
@@ -25,19 +24,14 @@ EXAMPLES = """    mob stop research
 
 
 async def stop(
-    mob: Annotated[
-        str | None, Parameter(name="MOB", show_default=False, help="Which; may be shortened.")
-    ] = None,
+    mob: Which = None,
     /,
     *,
     deadline: Annotated[
         float, Parameter(help="Seconds that turns in flight may take to end.")
     ] = DRAIN_S,
     label: Labels = None,
-    dry_run: Annotated[
-        bool,
-        Parameter(negative=(), show_default=False, help="Stop nothing; say what would be stopped."),
-    ] = False,
+    dry_run: DryRun = False,
     state: State = DEFAULT_STATE,
     json: Json = False,
 ) -> int:
@@ -45,22 +39,18 @@ async def stop(
 
     What is cut off goes on when the mob is resumed. A `mob run` of it ends.
     """
-    if mob is None and not label:
-        raise UsageWrong("say which mob: MOB, or -l KEY=VALUE")
     if deadline < 0:
         raise UsageWrong(f"--deadline {deadline:g}: seconds are 0 or more")
-    address = addressed(state, mob, label or ())
-    if address.path or address.at is not None:
-        raise AddressInvalid(mob or "", "a mob is stopped as a whole; a member is interrupted")
-    async with reaching(state, address.mob) as target:
+    mob_id = whole_mob(state, mob, label)
+    async with reaching(state, mob_id) as target:
         where = "in the store" if isinstance(target, Resting) else "in the process that runs it"
         if dry_run:
-            narrate(f"mob: would stop {address.mob!r} {where}")
+            narrate(f"mob: would stop {mob_id!r} {where}")
             return 0
         report = await target.call(Stop(deadline))
     if json:
-        result_json({"mob": address.mob, **jsonable(report)})
+        result_json({"mob": mob_id, **jsonable(report)})
         return 0
     cut = f"; cut off and to be continued: {', '.join(report.cancelled)}"
-    result(f"{address.mob}: stopped{cut if report.cancelled else ''}")
+    result(f"{mob_id}: stopped{cut if report.cancelled else ''}")
     return 0

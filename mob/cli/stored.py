@@ -6,12 +6,12 @@ Owns: the reader that `ls`, `show` and `tree` share, and what they say alike. Mu
 from __future__ import annotations
 
 import datetime
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from mob.app import StoredMob, stored_mob, stored_mobs
-from mob.cli.exits import NothingThere
 from mob.cli.options import existing_store
 from mob.view import MobView, mob_view
 from runtime.errors import RecordUnreadable
@@ -52,6 +52,12 @@ def whole_view(stored: StoredMob) -> MobView:
     return mob_view(stored.mob_id, stored.state, stored.roster, words=words, finished=None)
 
 
+def labels_of(stored: StoredMob) -> dict[str, str]:
+    """The labels that the mob's file gives it."""
+    labels: dict[str, str] = json.loads(stored.roster.blueprint or "{}").get("labels", {})
+    return labels
+
+
 def updated_ns(stored: StoredMob) -> int:
     """When the last record about a session or the mob itself was written."""
     heads = (head.updated_at_ns for head in stored.state.heads.values())
@@ -62,15 +68,3 @@ def when(at_ns: int) -> str:
     """A time as people here read it."""
     here = datetime.datetime.fromtimestamp(at_ns / 1e9, tz=datetime.UTC).astimezone()
     return here.strftime("%Y-%m-%d %H:%M:%S")
-
-
-def split_name(name: str) -> tuple[str, str | None]:
-    """The mob and the member of ``MOB`` or ``MOB/MEMBER``.
-
-    Raises:
-        NothingThere: one of them is empty.
-    """
-    mob_id, slash, member = name.partition("/")
-    if not mob_id or (slash and not member):
-        raise NothingThere(f"{name!r} names no mob: give MOB or MOB/MEMBER; `mob ls` lists them")
-    return mob_id, member or None

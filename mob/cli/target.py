@@ -16,19 +16,22 @@ from typing import TypeAlias, TypeVar
 
 import attrs
 
-from mob.addresses import LAST, Address, Known, find, find_mob, parse, parse_label
+from mob.addresses import LAST, Address, Known, find, find_mob, find_session, parse, parse_label
 from mob.app import StoredMob, stored_mob, stored_mobs
+from mob.cli.exits import UsageWrong
 from mob.cli.options import existing_store
+from mob.cli.output import narrate
 from mob.cli.owner import owner_of
-from mob.cli.stored import looking_into, updated_ns
+from mob.cli.stored import labels_of, looking_into, updated_ns
 from mob.definition import MobDefinition
 from mob.errors import AddressInvalid, NotServed
 from mob.mob import Mob
 from mob.resting import open_resting
 from mob.server.client import Client, open_client
-from mob.server.protocol import Request
+from mob.server.protocol import Request, Wait, Waited
 from mob.server.sockets import socket_of, somebody_listens
 from mob.server.verbs import perform
+from runtime.ids import SessionId
 from stores import Store, StoreInUse, open_lmdb
 
 R = TypeVar("R")
@@ -54,6 +57,10 @@ class Resting:
             )
         return await perform(self.mob, request)
 
+    async def look(self, request: Wait) -> Waited:
+        """Whether what is waited for is so already."""
+        return await perform(self.mob, request)
+
 
 #: A mob that requests can be put to.
 Target: TypeAlias = Client | Resting
@@ -67,8 +74,7 @@ def known_mobs(store: Store, *, whole: bool) -> list[Known]:
 
 
 def _known(stored: StoredMob) -> Known:
-    blueprint = json.loads(stored.roster.blueprint or "{}")
-    return Known(stored.mob_id, blueprint.get("labels", {}), updated_ns(stored))
+    return Known(stored.mob_id, labels_of(stored), updated_ns(stored))
 
 
 def chosen_mob(store: Store, wanted: str | None, labels: Sequence[str] = ()) -> str:
@@ -90,8 +96,40 @@ def addressed(state: Path, text: str | None, labels: Sequence[str] = ()) -> Addr
         return attrs.evolve(typed, mob=chosen_mob(store, typed.mob or None, labels))
 
 
-def chosen_member(state: Path, address: Address, *, lead: bool = False) -> str:
-    """The whole name of the member that was typed; with `lead` that of the lead if none was.
+def whole_mob(state: Path, text: str | None, labels: Sequence[str] | None) -> str:
+    """The id of the one mob that was typed, for a verb about a mob as a whole.
+
+    Raises:
+        UsageWrong: nothing was typed.
+        AddressInvalid: a part of a mob was.
+        NothingThere, AddressUnknown, AddressAmbiguous: as `addressed`.
+    """
+    if text is None and not labels:
+        raise UsageWrong("say which mob: MOB, or -l KEY=VALUE; `mob ls` lists them")
+    address = addressed(state, text, labels or ())
+    if address.path or address.at is not None:
+        raise AddressInvalid(text or "", "this is done with a mob as a whole: write MOB")
+    return address.mob
+
+
+def chosen_session(state: Path, address: Address) -> SessionId:
+    """The session that was typed, of a member or below one. Raises as `find_session`."""
+    if not address.path or address.at is not None:
+        raise AddressInvalid(address.mob, "write MOB/MEMBER or MOB/MEMBER/SESSION")
+    with looking_into(state) as store:
+        stored = stored_mob(store, address.mob)
+        return find_session(address.path, stored.state, stored.roster)
+
+
+def say_where(target: Target) -> None:
+    """Say that a change was made where nobody runs the mob."""
+    if isinstance(target, Resting):
+        narrate(f"mob: no process runs {target.mob_id!r}: this is in its store")
+
+
+def chosen_member(state: Path, address: Address, *, lead: bool = False, gone: bool = False) -> str:
+    """The whole name of the member that was typed; with `lead` that of the lead if none was, with
+    `gone` also of one that has left.
 
     Raises:
         AddressInvalid: none was typed, or a session below one.
@@ -104,6 +142,8 @@ def chosen_member(state: Path, address: Address, *, lead: bool = False) -> str:
         roster = stored_mob(store, address.mob).roster
     if not address.path:
         return str(json.loads(roster.blueprint or "{}")["lead"])
+    if gone and address.path[0] not in roster.members and address.path[0] in roster.retired:
+        return address.path[0]
     return find(address.path[0], tuple(roster.members), "member")
 
 
@@ -144,6 +184,6 @@ async def _own(stack: AsyncExitStack, state: Path, mob_id: str) -> Store:
         who = "another process" if pid is None else f"process {pid}"
         raise NotServed(
             mob_id,
-            f"{who} has the store at {state} open and serves no socket for this mob: it runs"
+            f"the store at {state} is in use by {who}, which serves no socket for this mob: it runs"
             " others, or its Python lacks the packages for that (pip install 'trio-mob[server]')",
         ) from error

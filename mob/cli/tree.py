@@ -6,14 +6,12 @@ Owns: the verb. Must not: write to the store.
 from __future__ import annotations
 
 import sys
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from mob.app import stored_mob
-from mob.cli.options import DEFAULT_STATE, Json, State
+from mob.cli.options import DEFAULT_STATE, Json, Labels, State, Which
 from mob.cli.output import result_json, result_raw
 from mob.cli.stored import looking_into, whole_view
+from mob.cli.target import chosen_mob
 from mob.view import MobView
 
 EXAMPLES = """    mob tree research
@@ -25,9 +23,10 @@ _UNBOUNDED = 10_000
 
 
 def tree(
-    name: Annotated[str, Parameter(name="MOB", help="The mob's id.")],
+    name: Which = None,
     /,
     *,
+    label: Labels = None,
     state: State = DEFAULT_STATE,
     json: Json = False,
 ) -> int:
@@ -38,7 +37,7 @@ def tree(
     "unfinished".
     """
     with looking_into(state) as store:
-        view = whole_view(stored_mob(store, name))
+        view = whole_view(stored_mob(store, chosen_mob(store, name, label or ())))
     if json:
         result_json(view)
     else:

@@ -99,9 +99,9 @@ def test_looking_where_no_store_is_finds_nothing(folder: Path) -> None:
 
 def test_unknown_mobs_and_members_are_named_with_those_there_are(folder: Path) -> None:
     assert store_still_opens(folder)
-    refused(4, "no mob 'eco'", "it holds: echo", done=mob("tree", "eco", cwd=folder))
-    refused(4, "no member 'led'", "lead", done=mob("show", "echo/led", cwd=folder))
-    refused(4, "names no mob", done=mob("show", "echo/", cwd=folder))
+    refused(4, "no mob 'eco'", "there are: echo", done=mob("tree", "eco", cwd=folder))
+    refused(4, "session 'led'; there are: lead", done=mob("show", "echo/led", cwd=folder))
+    refused(2, "names nothing", done=mob("show", "echo/", cwd=folder))
 
 
 def test_a_store_in_use_is_refused_to_a_second_run_and_open_to_readers(tmp_path: Path) -> None:

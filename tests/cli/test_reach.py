@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import json as json_module
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -113,3 +115,43 @@ def test_another_terminal_ends_a_run_that_waits_for_its_answer(tmp_path: Path) -
     assert code == 130
     assert "is stopped: not by this command" in told
     assert "continue with: mob run mob.toml" in told
+
+
+def test_every_verb_works_on_a_mob_that_nobody_runs(folder: Path, inside: Mob) -> None:
+    labelled = ECHO.replace('lead = "lead"', 'lead = "lead"\nlabels = { team = "blue" }')
+    (folder / "mob.toml").write_text(labelled)
+
+    def done(*arguments: str, json: bool = True) -> Any:
+        found = inside(*arguments, *(["--json"] if json else []))
+        assert found.returncode == 0, (arguments, found.stderr)
+        return json_module.loads(found.stdout) if json else found.stdout
+
+    for text in ("one", "two"):
+        done("run", "mob.toml", "--prompt", text)
+    assert done("spawn", "echo/r", "--profile", "lead")["name"] == "r"
+    assert done("unwire", "echo/lead", "r")["changed"] is False
+    assert done("wire", "echo/lead", "r", "--directed")["changed"] is True
+    assert done("respawn", "echo/r", "--reason", "x")["generation"] == 2
+    assert done("wait", "last", "--for", "state=idle")["held"] is True
+    refused(75, "it stays idle", done=inside("wait", "echo", "--for", "state=stopped"))
+    assert done("tag", "echo", "start")["label"] == "start"
+    done("tag", "echo/lead", "good")
+    done("rename", "echo/lead", "first try")
+    assert done("fork", "echo@start", "other")["new"] == "other"
+    assert done("ls", "-l", "team=blue")[0]["labels"] == {"team": "blue"}
+    refused(2, "echo, other", done=inside("stop", "-l", "team=blue"))
+    refused(4, "team=red", done=inside("stop", "-l", "team=red"))
+    done("retire", "echo/r")
+    assert [each["status"] for each in done("show", "echo")["members"]] == ["idle"]
+    left = done("rewind", "echo", "start")["left"]["label"]
+    assert len(done("show", "echo")["members"]) == 2
+    assert done("restore", "echo") == {"mob": "echo", "restored": left, "left": "before-rewind-2"}
+    assert done("show", "echo/le", "--messages", "1")["turns"] == 2
+    done("stop", "echo")
+    refused(7, "`mob resume` lets it run again", done=inside("send", "echo/lead", "x"))
+    done("resume", "echo")
+    refused(2, "give --yes", done=inside("delete", "echo"))
+    assert "would delete mob 'echo'" in inside("delete", "echo", "--dry-run").stderr
+    assert done("delete", "echo", "--yes")["sessions"] == 3
+    assert inside("doctor").returncode == 0
+    assert done("show", "other/lead")["turns"] == 2

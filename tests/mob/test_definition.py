@@ -458,3 +458,15 @@ def test_any_misspelt_key_is_reported_where_it_is(
     (found,) = [each for each in mistakes(data) if each.path == wrong]
     assert found.message == "unknown key"
     assert repr(key) in found.hint
+
+
+def test_labels_are_texts_and_part_of_the_blueprint_only_where_they_are_given() -> None:
+    labelled = table(("a",))
+    labelled["mob"]["labels"] = {"team": "blue"}
+    definition = MobDefinition.from_table(labelled)
+    assert definition.labels == {"team": "blue"}
+    assert '"labels": {"team": "blue"}' in definition.blueprint()
+    assert "labels" not in MobDefinition.from_table(table(("a",))).blueprint()
+    labelled["mob"]["labels"] = {"team": 3}
+    with pytest.raises(DefinitionInvalid, match=r"mob\.labels\.team: expected text"):
+        MobDefinition.from_table(labelled)

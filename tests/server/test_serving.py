@@ -184,7 +184,7 @@ async def test_requests_that_are_none_are_refused(tmp_path: Path) -> None:
         reply = Done
 
     async with served(tmp_path, "a") as (_, client):
-        with pytest.raises(RequestInvalid, match="no verb 'fly'; the verbs: ask, "):
+        with pytest.raises(RequestInvalid, match="no verb 'fly'; the verbs: approvals, "):
             await client.call(Fly())
         async with client.events(-1) as found:
             with pytest.raises(RequestInvalid, match="after='-1' is no whole number"):
