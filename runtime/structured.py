@@ -106,13 +106,21 @@ def mistakes_in(schema: Schema, value: Any) -> str | None:
 
 def check_schema(schema: Schema) -> str | None:
     """Why `schema` cannot be used as a JSON Schema (Draft 2020-12), or None if it can."""
+    content = repr(schema)  # not as JSON, which does not tell a tuple from a list
+    if content in _SOUND:
+        return None
     import jsonschema
 
     try:
         jsonschema.Draft202012Validator.check_schema(dict(schema))
     except jsonschema.SchemaError as error:
         return f"not a JSON Schema: {_mistake(error)}"
-    return _unresolved(schema)
+    unresolved = _unresolved(schema)
+    if unresolved is None:
+        if len(_SOUND) >= _MAX_CACHED:
+            _SOUND.clear()
+        _SOUND.add(content)
+    return unresolved
 
 
 def _unresolved(schema: Schema) -> str | None:
@@ -154,6 +162,9 @@ def _resolves(schema: Schema, reference: str) -> bool:
 # and may be equal to another, so behind it stands one by content. The first keeps the schema
 # alive with its validator, so that an id cannot come to mean another schema.
 _BY_ID: dict[int, tuple[Schema, Validator]] = {}
+#: The content of schemas that were found sound: looking takes 5 ms, and a mob that is opened again,
+#: or children of one harness, come with the same ones.
+_SOUND: set[str] = set()
 #: Schemas are written by people: a realm with more than this many builds them at run time.
 _MAX_CACHED = 256
 

@@ -122,6 +122,14 @@ def test_good_schemas_pass() -> None:
     assert check_schema({"const": {"$ref": "nowhere"}}) is None
 
 
+def test_a_schema_that_is_no_longer_what_was_looked_at_is_looked_at_again() -> None:
+    schema: dict[str, object] = {"type": "object", "required": ["name"]}
+    assert check_schema(schema) is None
+    assert check_schema(schema) is None
+    schema["required"] = ("name",)
+    assert check_schema(schema) is not None
+
+
 def test_a_schema_changed_in_place_is_checked_as_it_is_now_if_it_is_another_object() -> None:
     schema: dict[str, Any] = {"type": "string"}
     assert isinstance(parse_output(schema, '"a"'), Parsed)
