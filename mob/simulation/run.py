@@ -6,6 +6,7 @@ has the course of a run.
 
 from __future__ import annotations
 
+import gc
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -151,6 +152,7 @@ def attempt(
     numbered step whether it takes part.
     """
     began = time.process_time()
+    gc.collect(1)  # what earlier runs have left: nobody collects while one goes (see `pinned`)
     streams = Streams(seed)
     plan = FaultPlan.parse(faults) if isinstance(faults, str) else faults
     plan = plan.drawn(streams)
