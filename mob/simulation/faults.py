@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, final
 
 import attrs
@@ -240,15 +239,6 @@ class Faults:
             self.log.append(fault)
             self._note("fault", str(fault))
         return fires
-
-    @contextmanager
-    def quiet(self) -> Iterator[None]:
-        """Nothing fires in this block: for whoever looks and is not part of the run."""
-        active, self.active = self.active, False
-        try:
-            yield
-        finally:
-            self.active = active
 
     def amount(self, kind: FaultKind, *site: str | int) -> float:
         """How bad it is: a number in [0, 1) that belongs to this fault at this site."""

@@ -19,8 +19,8 @@ wrong, or None.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
-from typing import Any, Final, Literal, overload
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Literal, get_args, overload
 
 import attrs
 
@@ -51,6 +51,7 @@ from mob.simulation import (
     delivery,
     failures,
     families,
+    flowing,
     flowrules,
     histories,
     hosted,
@@ -66,6 +67,7 @@ from mob.simulation import (
     tenures,
     voyages,
 )
+from mob.simulation.facts import ToolRan
 from mob.simulation.ledger import Ledger
 from runtime.approvals import ApprovalAsked, ApprovalDecided, ApprovalUsed
 from runtime.contexts import ContextCompacted
@@ -102,7 +104,7 @@ class Moment(enum.Enum):
 
 @attrs.frozen
 class Invariant:
-    """What must hold, and when it is asked; of records, those of the `kinds`.
+    """What must hold, and when it is asked; of records and promises, those of the `kinds`.
 
     `check` is given the ledger (of the disk: the shadow) and what happens.
     """
@@ -117,6 +119,10 @@ _ALL: Final = tuple(record_type.cls for record_type in (*RUNTIME_RECORDS, *MOB_R
 
 def _of(check: Callable[[Any, Any], str | None], *kinds: type) -> Invariant:
     return Invariant(Moment.RECORD, check, kinds)
+
+
+def _told(check: Callable[[Any, Any], str | None], *kinds: type) -> Invariant:
+    return Invariant(Moment.PROMISE, check, kinds)
 
 
 #: In this order, so that of several that fail the one that says most is reported.
@@ -245,41 +251,52 @@ INVARIANTS: Final[dict[str, Invariant]] = {
         Moment.COMMIT, delivery.a_completed_mob_has_nothing_left
     ),
     "a_stopped_mob_does_nothing": Invariant(Moment.COMMIT, families.a_stopped_mob_does_nothing),
-    "acknowledged_means_durable": Invariant(Moment.PROMISE, promises.acknowledged_means_durable),
-    "subscribers_see_everything": Invariant(Moment.PROMISE, promises.subscribers_see_everything),
-    "tools_run_once": Invariant(Moment.PROMISE, promises.tools_run_once),
-    "what_runs_were_told_is_on_disk": Invariant(
-        Moment.PROMISE, receipts.what_runs_were_told_is_on_disk
+    "acknowledged_means_durable": _told(
+        promises.acknowledged_means_durable, *promises.ACKNOWLEDGED
     ),
-    "what_sessions_were_told_is_on_disk": Invariant(
-        Moment.PROMISE, staged.what_sessions_were_told_is_on_disk
+    "subscribers_see_everything": _told(
+        promises.subscribers_see_everything, promises.Subscribed, promises.Saw
     ),
-    "what_senders_were_told_is_on_disk": Invariant(
-        Moment.PROMISE, mailing.what_senders_were_told_is_on_disk
+    "tools_run_once": _told(promises.tools_run_once, ToolRan, promises.ToolReturned),
+    "what_runs_were_told_is_on_disk": _told(
+        receipts.what_runs_were_told_is_on_disk, receipts.Applied, receipts.Queued, receipts.GivenUp
     ),
-    "what_needs_approval_runs_as_decided": Invariant(
-        Moment.PROMISE, decisions.what_needs_approval_runs_as_decided
+    "what_sessions_were_told_is_on_disk": _told(
+        staged.what_sessions_were_told_is_on_disk,
+        staged.Staged,
+        staged.Conflicting,
+        staged.ToldPeer,
+        staged.Archived,
     ),
-    "no_call_on_a_spent_budget": Invariant(Moment.PROMISE, accounts.no_call_on_a_spent_budget),
-    "guardrails_are_asked_in_order": Invariant(
-        Moment.PROMISE, rounds.guardrails_are_asked_in_order
+    "what_senders_were_told_is_on_disk": _told(
+        mailing.what_senders_were_told_is_on_disk, *get_args(mailing.Mailed)
     ),
-    "what_a_guardrail_denied_never_ran": Invariant(
-        Moment.PROMISE, rounds.what_a_guardrail_denied_never_ran
+    "what_needs_approval_runs_as_decided": _told(
+        decisions.what_needs_approval_runs_as_decided,
+        promises.Decided,
+        promises.NotWaiting,
+        ToolRan,
     ),
-    "a_search_shows_what_may_be_read": Invariant(
-        Moment.PROMISE, recall.a_search_shows_what_may_be_read
+    "no_call_on_a_spent_budget": _told(
+        accounts.no_call_on_a_spent_budget, accounts.ModelCalled, ToolRan
     ),
-    "travellers_were_told_the_truth": Invariant(
-        Moment.PROMISE, voyages.travellers_were_told_the_truth
+    "guardrails_are_asked_in_order": _told(
+        rounds.guardrails_are_asked_in_order, rounds.HookAsked, rounds.HookAnswered
     ),
-    "what_staff_was_told_is_on_disk": Invariant(
-        Moment.PROMISE, tenures.what_staff_was_told_is_on_disk
+    "what_a_guardrail_denied_never_ran": _told(rounds.what_a_guardrail_denied_never_ran, ToolRan),
+    "a_search_shows_what_may_be_read": _told(
+        recall.a_search_shows_what_may_be_read, recall.Searched
     ),
-    "turns_keep_to_their_slots": Invariant(Moment.PROMISE, tenures.turns_keep_to_their_slots),
-    "what_flows_told_is_on_disk": Invariant(Moment.PROMISE, flowrules.what_flows_told_is_on_disk),
-    "what_the_board_told_is_on_disk": Invariant(
-        Moment.PROMISE, boards.what_the_board_told_is_on_disk
+    "travellers_were_told_the_truth": _told(
+        voyages.travellers_were_told_the_truth, voyages.Snapped, voyages.WentBack
+    ),
+    "what_staff_was_told_is_on_disk": _told(tenures.what_staff_was_told_is_on_disk, *tenures.TOLD),
+    "turns_keep_to_their_slots": _told(tenures.turns_keep_to_their_slots, tenures.AtWork),
+    "what_flows_told_is_on_disk": _told(
+        flowrules.what_flows_told_is_on_disk, *get_args(flowing.FlowPromise)
+    ),
+    "what_the_board_told_is_on_disk": _told(
+        boards.what_the_board_told_is_on_disk, boards.BoardTold
     ),
     "snapshots_never_go_back": Invariant(Moment.COMMIT, snapshots.snapshots_never_go_back),
     "a_mob_that_stops_is_saved": Invariant(Moment.COMMIT, snapshots.a_mob_that_stops_is_saved),
@@ -314,9 +331,20 @@ def asked(when: Moment) -> tuple[tuple[str, Callable[[Any, Any], str | None]], .
 
 def asked_of_records() -> dict[type, tuple[tuple[str, Callable[[Any, Any], str | None]], ...]]:
     """The invariants of each kind of record, in the order of the table."""
+    return _by_kind(_ALL)
+
+
+def asked_of_promises() -> dict[type, tuple[tuple[str, Callable[[Any, Any], str | None]], ...]]:
+    """The invariants of each kind of promise, in the order of the table."""
+    return _by_kind(get_args(promises.Promise))
+
+
+def _by_kind(
+    kinds: Iterable[type],
+) -> dict[type, tuple[tuple[str, Callable[[Any, Any], str | None]], ...]]:
     return {
         kind: tuple((name, each.check) for name, each in INVARIANTS.items() if kind in each.kinds)
-        for kind in _ALL
+        for kind in kinds
     }
 
 

@@ -20,7 +20,13 @@ from mob.records import MOB_RECORDS
 from mob.simulation.chronicle import Chronicle
 from mob.simulation.disk import Commit
 from mob.simulation.facts import Batch, Written
-from mob.simulation.invariants import Moment, UserInvariant, asked, asked_of_records
+from mob.simulation.invariants import (
+    Moment,
+    UserInvariant,
+    asked,
+    asked_of_promises,
+    asked_of_records,
+)
 from mob.simulation.ledger import Ledger
 from mob.simulation.promises import Promise
 from mob.simulation.recovered import Recovered, loaded
@@ -33,6 +39,7 @@ _STREAM: Final = b"realm/"
 _TYPES: Final = {each.kind: each for each in (*RUNTIME_RECORDS, *MOB_RECORDS)}
 _ASKED: Final = {moment: asked(moment) for moment in Moment}
 _OF_RECORDS: Final = asked_of_records()
+_OF_PROMISES: Final = asked_of_promises()
 
 
 class Violation(AssertionError):
@@ -134,7 +141,7 @@ class Oracle:
         for mob_id, batch in batches.items():
             ledger = self.ledgers[mob_id]
             self._ask(Moment.COMMIT, ledger, batch)
-            self._chronicles[mob_id].note(partial(_asked_again, Moment.COMMIT, batch))
+            self._chronicles[mob_id].note(partial(_committed_again, batch))
             if self._own and batch.written:
                 self._ask_own("commit", ledger)
 
@@ -148,14 +155,15 @@ class Oracle:
         self.promises += 1
         ledger = self.ledger if mob_id is None else self.ledgers[mob_id]
         chronicle = self._chronicles.get(ledger.mob_id)
-        if chronicle is None:
-            self._ask(Moment.PROMISE, ledger, promise)
-            return
-        for left in chronicle.since(asked or ledger)[:-1]:
-            if not any(check(left, promise) for _, check in _ASKED[Moment.PROMISE]):
-                return
-        self._ask(Moment.PROMISE, ledger, promise)
-        chronicle.note(partial(_asked_again, Moment.PROMISE, promise))
+        checks = _OF_PROMISES[type(promise)]
+        if chronicle is not None:
+            for left in chronicle.since(asked or ledger)[:-1]:
+                if not any(check(left, promise) for _, check in checks):
+                    return
+        for name, check in checks:
+            self._judge(name, check(ledger, promise))
+        if chronicle is not None:
+            chronicle.note(partial(_promised_again, promise))
 
     def ended(self, mob: Mob | None = None, *, healed: bool = False) -> None:
         """The run is over; `mob` is what runs then, if one does. `healed`: it was running, and had
@@ -269,6 +277,11 @@ def _told_again(written: Written, ledger: Ledger) -> None:
     ledger.tell(written)
 
 
-def _asked_again(moment: Moment, happening: object, ledger: Ledger) -> None:
-    for _, check in _ASKED[moment]:
-        check(ledger, happening)
+def _committed_again(batch: Batch, ledger: Ledger) -> None:
+    for _, check in _ASKED[Moment.COMMIT]:
+        check(ledger, batch)
+
+
+def _promised_again(promise: Promise, ledger: Ledger) -> None:
+    for _, check in _OF_PROMISES[type(promise)]:
+        check(ledger, promise)

@@ -422,7 +422,7 @@ def _saved(ledger: Ledger, promise: SavedSession) -> str | None:
     return f"session {promise.session_id} was saved, and its messages on disk are others"
 
 
-_ACKNOWLEDGED: Final[dict[type, Callable[[Ledger, Any], str | None]]] = {
+ACKNOWLEDGED: Final[dict[type, Callable[[Ledger, Any], str | None]]] = {
     Sent: _sent,
     Answered: _answered,
     Failed: _failed,
@@ -445,7 +445,7 @@ _ACKNOWLEDGED: Final[dict[type, Callable[[Ledger, Any], str | None]]] = {
 
 def acknowledged_means_durable(ledger: Ledger, promise: Promise) -> str | None:
     """CONTRACTS 1.2, 5.6, 6.6: what somebody was told is on disk, with the same content."""
-    check = _ACKNOWLEDGED.get(type(promise))
+    check = ACKNOWLEDGED.get(type(promise))
     return None if check is None else check(ledger, promise)
 
 

@@ -344,7 +344,7 @@ def turns_keep_to_their_slots(ledger: Ledger, promise: object) -> str | None:
 def what_staff_was_told_is_on_disk(ledger: Ledger, promise: object) -> str | None:
     """CONTRACTS 6.2, 6.4: who was said to have joined, to have begun anew or to be there is so on
     disk, and an older fence is refused."""
-    check = _TOLD.get(type(promise))
+    check = TOLD.get(type(promise))
     return None if check is None else check(ledger, promise)
 
 
@@ -404,7 +404,7 @@ def _completed(ledger: Ledger, promise: Completed) -> str | None:
     return f"the mob was said to be completed and is {ledger.state} on disk"
 
 
-_TOLD: Final[Mapping[type, Callable[[Any, Any], str | None]]] = {
+TOLD: Final[Mapping[type, Callable[[Any, Any], str | None]]] = {
     Respawned: _respawned,
     Fenced: _fenced,
     Hired: _hired,

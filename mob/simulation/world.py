@@ -321,15 +321,15 @@ class World:
         self._judged(partial(self.oracle.committed, commit))
 
     def _judged(self, question: Callable[[], None]) -> None:
-        # What the oracle reads through the process is no read of the process.
-        reads = self.disk.reads
+        # What the oracle reads through the process is no read of the process, and meets no fault.
+        reads, active = self.disk.reads, self.faults.active
+        self.faults.active = False
         try:
-            with self.faults.quiet():
-                question()
+            question()
         except Violation as violation:
             self.fail(violation.name, violation.message, violation)
         finally:
-            self.disk.reads = reads
+            self.disk.reads, self.faults.active = reads, active
 
 
 async def _finished(world: World, process: Process) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -65,6 +66,19 @@ def test_every_invariant_names_its_contract() -> None:
     for name, each in INVARIANTS.items():
         assert each.check.__name__ == name
         assert (each.check.__doc__ or "").startswith("CONTRACTS "), name
+
+
+def test_invariants_are_asked_of_every_promise_they_know() -> None:
+    """A promise that one looks at and the table does not give it would never be looked at. Those
+    that look it up in a table of their own are given that table."""
+    kinds = set(get_args(promises.Promise))
+    by_table = {"acknowledged_means_durable", "what_staff_was_told_is_on_disk"}
+    for name, each in INVARIANTS.items():
+        if each.when is not Moment.PROMISE or name in by_table:
+            continue
+        code, known = each.check.__code__, each.check.__globals__
+        told = [known.get(word) for word in code.co_names]
+        assert {kind for kind in told if kind in kinds} == set(each.kinds), name
 
 
 def test_the_first_violation_is_kept_and_what_follows_is_not_judged() -> None:
