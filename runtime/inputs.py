@@ -65,6 +65,8 @@ class Inputs:
         self._ports = ports
         #: Admitted with a key; an entry is needed until the fold has its record.
         self._admitted: dict[str, Admission] = {}
+        #: How many of them there may be before those that the fold knows are looked for.
+        self._room = _REMEMBERED
         #: By era: keys whose rows are on their way to the disk, not in the fold nor in the store.
         self._writing: dict[tuple[int, str], KeyedInput] = {}
         #: Sessions that are on their way to the disk and take inputs already: batches keep their
@@ -265,9 +267,12 @@ class Inputs:
         return Admission(known.session_id, inputs[known.input_id], None)
 
     def _remember(self, key: str, admission: Admission) -> None:
-        if len(self._admitted) >= _REMEMBERED:
+        if len(self._admitted) >= self._room:
             find = self._state.find_key
             self._admitted = {k: each for k, each in self._admitted.items() if find(k) is None}
+            # What is left is on its way to the disk. Looking at it again for each input that comes
+            # would cost the square of those in flight.
+            self._room = max(_REMEMBERED, 2 * len(self._admitted))
         self._admitted[key] = admission
 
     # -- rows ------------------------------------------------------------------------------

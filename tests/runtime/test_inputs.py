@@ -123,3 +123,33 @@ async def test_only_one_message_is_in_at_a_time_also_while_a_failure_is_recorded
         assert told.count("TurnFailed") == ended
         assert told.count("SessionBusy") >= 9
         assert not realm.state.head(session).inputs
+
+
+async def test_keys_that_are_on_their_way_to_the_disk_are_not_looked_at_again_for_each_new_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """CONTRACTS 5.7: what a key costs does not grow with how many inputs are in flight."""
+    async with open_lagging(delay_s=0.0) as store:
+        realm = make_realm(store)
+        session = await new_session(realm)
+        looked: list[str] = []
+        find = type(realm.state).find_key
+
+        def counted(state: Any, key: str) -> Any:
+            looked.append(key)
+            return find(state, key)
+
+        monkeypatch.setattr(type(realm.state), "find_key", counted)
+        admitted = [
+            realm.inputs.accept(session, "x", idempotency_key=f"k{number}") for number in range(800)
+        ]
+        assert len(looked) <= 800 * 4
+        assert admitted[0].ticket is not None
+        for number in (0, 400, 799):
+            again = realm.inputs.accept(session, "x", idempotency_key=f"k{number}")
+            assert again.pending == admitted[number].pending, "a key in flight joins its input"
+        assert admitted[-1].ticket is not None
+        await admitted[-1].ticket.wait()
+        for number in (0, 799):
+            again = realm.inputs.accept(session, "x", idempotency_key=f"k{number}")
+            assert again.pending == admitted[number].pending
