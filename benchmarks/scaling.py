@@ -103,7 +103,8 @@ async def mailbox(folder: str, waiting: int) -> Figures:
 
 
 async def store(folder: str, turns: int) -> Figures:
-    """A store that holds so many turns of a hundred members: opening it, and a turn in it."""
+    """A store that holds so many turns of a hundred members: opening the mob, the first turn of
+    each (which reads its history), and a turn after that."""
     definition = _definition(100)
     with tuned_gc():
         async with open_lmdb(folder) as kept, open_mob(definition, store=kept) as mob:
@@ -114,11 +115,14 @@ async def store(folder: str, turns: int) -> Figures:
                 with Spent() as opening:
                     mob = await stack.enter_async_context(open_mob(definition, store=kept))
                 await mob.resume()
+                with Spent() as first:
+                    await _asked(mob, 100, 100)
                 with Spent() as spent:
                     await _asked(mob, 100, _TURNS)
     return {
         "us": spent.cpu_s / _TURNS * 1e6,
         "open_ms": opening.cpu_s * 1e3,
+        "first_ms": first.cpu_s / 100 * 1e3,
         "bytes": bytes_kept(folder),
     }
 
@@ -176,7 +180,11 @@ def axes(most: int) -> dict[str, Axis]:
             "turns",
             sizes(100, 1000, 10_000, 100_000),
             "us; ms",
-            {**cost, "CPU of opening the mob (ms)": ("open_ms", 1.0)},
+            {
+                **cost,
+                "CPU of opening the mob (ms)": ("open_ms", 1.0),
+                "CPU of a member's first turn since (ms)": ("first_ms", 1.0),
+            },
         ),
     }
 
