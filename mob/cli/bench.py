@@ -26,7 +26,7 @@ from mob.cli.options import Json
 from mob.cli.output import narrate, plural, result, result_json
 
 EXAMPLES = """    mob bench ls benchmarks/scenarios
-    mob bench run benchmarks/scenarios/vote.toml --scale 0.1 --repeats 3
+    mob bench run vote --scale 0.1 --repeats 3
     mob bench run benchmarks/scenarios/*.toml --scale 0.01 --json --report bench.html > now.json
     mob bench compare before.json now.json --margin 0.05
 """
@@ -43,7 +43,9 @@ bench = App(
 
 @bench.command
 def run(
-    scenarios: Annotated[list[Path], Parameter(name="SCENARIO", help="Files of scenarios.")],
+    scenarios: Annotated[
+        list[Path], Parameter(name="SCENARIO", help="Files of scenarios, or names that ls prints.")
+    ],
     /,
     *,
     scale: Annotated[
@@ -75,9 +77,10 @@ def run(
         raise exits.UsageWrong(f"--scale {scale:g}: it must be above 0")
     if repeats is not None and repeats < 1:
         raise exits.UsageWrong(f"--repeats {repeats}: at least one is needed")
+    files = [_found(each) for each in scenarios]
     jobs = [
         (known, Job(str(file), repeat, scale, seed, store))
-        for file, known in [(file, _known(file, store)) for file in scenarios]
+        for file, known in [(file, _known(file, store)) for file in files]
         for repeat in range(repeats or len(known.seeds))
     ]
     if report is not None:
@@ -177,6 +180,19 @@ def compare(
 
 
 # -- what is said ------------------------------------------------------------------------------
+
+
+def _found(given: Path) -> Path:
+    """The file of a scenario; a name alone is looked for where `ls` looks."""
+    named = FOLDER / f"{given}.toml"
+    if given.exists() or given.suffix or len(given.parts) > 1:
+        return given
+    if not named.exists():
+        raise FileNotFoundError(
+            f"no scenario {str(given)!r} in {FOLDER}: give a file, or a name that"
+            " `mob bench ls` prints"
+        )
+    return named
 
 
 def _known(file: Path, store: str | None) -> Scenario:

@@ -113,6 +113,16 @@ def test_ls_lists_scenarios_and_passes_over_what_is_none(tmp_path: Path) -> None
     assert "vote: 30 questions; lmdb, real clock" in mob("bench", "ls", ".", cwd=tmp_path).stdout
 
 
+def test_a_name_that_ls_prints_is_enough(tmp_path: Path) -> None:
+    folder = tmp_path / "benchmarks" / "scenarios"
+    folder.mkdir(parents=True)
+    scenario(folder)
+    done = mob("bench", "run", "vote", "--repeats", "1", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [each["scenario"] for each in json.loads(done.stdout)["runs"]] == ["vote"]
+    refused(4, "'veto'", "mob bench ls", done=mob("bench", "run", "veto", cwd=tmp_path))
+
+
 def test_what_cannot_work_is_refused_before_anything_runs(tmp_path: Path) -> None:
     file = scenario(tmp_path)
     run = ("bench", "run", file)
