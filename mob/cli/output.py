@@ -1,6 +1,6 @@
 """What the command line writes: results to stdout, narration to stderr.
 
-Owns: the two streams, JSON forms of our values, how ages and counts read. Must not: know a verb,
+Owns: the two streams, JSON forms of our values. Must not: know a verb,
 import rich (verbs that draw do that themselves).
 """
 
@@ -12,12 +12,27 @@ import sys
 from typing import Any
 
 from mob.cli.exits import OutputClosed
+from mob.console.words import age, count, one_line, plural, safe
 from mob.shapes import jsonable
 from runtime.messages import Usage
 from runtime.prices import cost_text
 
-#: Unprintable characters are shown as this: a model's words must not steer the user's terminal.
-_BLANK = "\N{REPLACEMENT CHARACTER}"
+__all__ = [
+    "age",
+    "answer_text",
+    "bytes_text",
+    "count",
+    "forget_stdout",
+    "narrate",
+    "one_line",
+    "plural",
+    "prepare_streams",
+    "result",
+    "result_json",
+    "result_raw",
+    "safe",
+    "spent_text",
+]
 
 
 def prepare_streams() -> None:
@@ -75,45 +90,9 @@ def forget_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def safe(text: str) -> str:
-    """`text` without control characters other than newline and tab."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() or char in "\n\t" else _BLANK for char in text)
-
-
-def one_line(text: str, most: int = 200) -> str:
-    """The beginning of `text` as one printable line."""
-    line = " ".join(text[: 4 * most].split())
-    line = "".join(char if char.isprintable() else _BLANK for char in line)
-    return line if len(line) <= most else line[: most - 1] + "…"
-
-
 def spent_text(usage: Usage) -> str:
     """What was spent, for people: ``4.1k tokens, $0.012`` or ``4.1k tokens, unpriced``."""
     return f"{count(usage.total_tokens)} tokens, {cost_text(usage)}"
-
-
-def age(seconds: float) -> str:
-    """A duration as people read a clock: ``0:41``, ``12:05``, ``1:02:03``."""
-    whole = max(0, int(seconds))
-    minutes, rest = divmod(whole, 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def count(number: int) -> str:
-    """A count in few characters: ``312``, ``4.1k``, ``12k``, ``3.4M``."""
-    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
-        if number >= size:
-            scaled = number / size
-            return f"{scaled:.1f}{unit}" if scaled < 10 else f"{scaled:.0f}{unit}"
-    return str(number)
-
-
-def plural(number: int, noun: str) -> str:
-    """``1 turn``, ``2 turns``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def bytes_text(size: float) -> str:

@@ -90,11 +90,11 @@ def test_on_a_terminal_the_tree_lives(terminal: Terminal, tmp_path: Path) -> Non
     terminal.start(command, tmp_path, width=100, height=30)
     working = terminal.wait_for("└─ settle-swarm", "tool spawn_agent", "model 0:0")
     assert working.count("demo running") == 1
-    terminal.wait_for("scout-1 was just killed", "restarting 0:0")
+    terminal.wait_for("scout-1 was just killed", "restart in 0:0")
     screen = terminal.wait_for("ended 0")
     assert screen.count("demo running") == 1, screen  # drawn in place, nothing left behind
     (scout,) = [line for line in screen.splitlines() if line.startswith("scout-1 scout")]
-    assert scout.split()[2:6] == ["idle", "1", "137", "1"]
+    assert scout.split()[2:6] == ["idle", "137", "unpriced", "1"]
     assert '"scouts_heard": 3' in screen
 
 

@@ -1,0 +1,407 @@
+"""What a mob looks like: a picture as lines of styled text, for any width and height. Pure.
+
+Owns: which members are shown, which are only counted, which columns there is room for; what a state
+is called in front of people. Must not: know a terminal.
+
+Few members stand one below the other, with their children. Many are folded into their profiles: a
+line for each with how many of it do what, and below it those that need somebody's eye, those that
+wait for a decision first, then failures, then work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Final, TypeAlias
+
+import attrs
+from rich.cells import cell_len, set_cell_size
+
+from mob.console.model import REST, Group, Model, rank_of
+from mob.console.rows import Row
+from mob.console.words import age, count, one_line, plural
+from runtime.messages import Usage
+from runtime.prices import cost_text
+
+#: A piece of text, and its style: words such as ``bold``, ``dim``, ``red``, or none.
+Span: TypeAlias = tuple[str, str]
+
+#: Columns of the state; of the tree at least and at most.
+_STATE: Final = 24
+_NAME: Final = 14
+_MOST_NAME: Final = 32
+#: Columns that last words need to be worth showing.
+_WORDS: Final = 24
+#: Lines that the titles of the columns are left out below.
+_TITLES_FROM: Final = 8
+
+_STYLES: Final = {
+    "model": "cyan",
+    "tool": "yellow",
+    "saving": "blue",
+    "starting": "cyan",
+    "queued": "yellow",
+    "unfinished": "yellow",
+    "waiting": "bold yellow",
+    "retrying": "bold yellow",
+    "restarting": "bold red",
+    "failed": "red",
+    "quarantined": "bold red",
+    "idle": "dim",
+    "archived": "dim",
+}
+#: What states are called where they are counted, and where they stand alone.
+_COUNTED: Final = {"waiting": "wait for approval", "retrying": "retry", "restarting": "restart"}
+_CALLED: Final = {"waiting": "waits for approval", "archived": "done"}
+#: Those that are followed by what is to be over and when.
+_UNTIL: Final = {"retrying": "retry", "restarting": "restart"}
+
+
+@attrs.frozen
+class Line:
+    """A line of a picture; `key` names the member or the profile that it shows."""
+
+    spans: tuple[Span, ...]
+    key: str = ""
+
+    @property
+    def text(self) -> str:
+        return "".join(text for text, _ in self.spans)
+
+
+@attrs.frozen
+class Aim:
+    """What somebody wants to see: members and profiles unfolded and folded by hand, a part of a
+    name, profile or state to find, and the line they are at (None: nobody moves about)."""
+
+    opened: frozenset[str] = frozenset()
+    folded: frozenset[str] = frozenset()
+    find: str = ""
+    at: int | None = None
+
+
+@attrs.frozen
+class Picture:
+    """Lines from the top; of `entries` that could be shown the one at `at`, if somebody moves."""
+
+    lines: tuple[Line, ...]
+    entries: int = 0
+    at: int | None = None
+    key: str = ""
+
+
+@attrs.frozen
+class _Entry:
+    key: str
+    prefix: str
+    row: Row | None = None
+    group: Group | None = None
+    text: str = ""
+    #: Whether its profile is worth a word: it stands below no line that names it.
+    profile: bool = True
+
+
+def picture(
+    model: Model, now_s: float, width: int, height: int, aim: Aim = Aim(), note: str = ""
+) -> Picture:
+    """The mob as at most `height` lines of at most `width` columns; `note` is the last of them."""
+    head = _head(model, now_s, width)[: max(1, height // 4)]
+    columns = _columns(width, model)
+    foot = [Line(tuple(_cut([(one_line(note), "bold")], width)))] if note else []
+    titles = [_titles(columns, width)] if height >= _TITLES_FROM else []
+    room = max(1, height - len(head) - len(titles) - len(foot))
+    entries = list(_entries(model, aim, room))
+    at = None if aim.at is None else max(0, min(aim.at, len(entries) - 1))
+    first = 0 if at is None else at // room * room
+    if at is None and len(entries) > room:
+        left = len(entries) - room + 1
+        entries = [*entries[: room - 1], _Entry("", "", text=f"… {plural(left, 'line')} not shown")]
+    lines = [
+        _line(entry, columns, now_s, width, marked=first + place == at)
+        for place, entry in enumerate(islice(entries, first, first + room))
+    ]
+    key = entries[at].key if at is not None and entries else ""
+    return Picture((*head, *titles, *lines, *foot), len(entries), at, key)
+
+
+# -- which members -------------------------------------------------------------------------
+
+
+def _entries(model: Model, aim: Aim, room: int) -> Iterator[_Entry]:
+    if aim.find:
+        yield from _found(model, aim)
+    elif len(model.rows) <= room:
+        for row in model.rows.values():
+            yield _Entry(row.key, "", row)
+            if row.key not in aim.folded:
+                yield from _children(row.children, "")
+    else:
+        yield from _grouped(model, aim, room)
+
+
+def _found(model: Model, aim: Aim) -> Iterator[_Entry]:
+    wanted = aim.find.lower()
+    for group in model.groups.values():
+        for key in group.members():
+            row = model.rows[key]
+            if wanted in f"{row.name} {row.profile} {_called(row.state)} {row.detail}".lower():
+                yield _Entry(key, "", row)
+                if key in aim.opened:
+                    yield from _children(row.children, "")
+
+
+def _grouped(model: Model, aim: Aim, room: int) -> Iterator[_Entry]:
+    groups = sorted(model.groups.items(), key=lambda each: each[1].rank)  # stable
+    by_itself = [group.busy if _key(name) not in aim.folded else 0 for name, group in groups]
+    shares = _shares(by_itself, room - 2 * len(groups))
+    for (name, group), share in zip(groups, shares, strict=True):
+        key = _key(name)
+        if group.size == 1 and key not in aim.folded:
+            yield from (_Entry(member, "", model.rows[member]) for member in group.members())
+            continue
+        yield _Entry(key, "", group=group, text=name)
+        if key in aim.folded:
+            continue
+        opened = key in aim.opened
+        shown = list(group.members() if opened else islice(group.members(), share))
+        rest = group.size - len(shown)
+        for place, member in enumerate(shown):
+            row = model.rows[member]
+            last = place == len(shown) - 1 and not rest
+            yield _Entry(member, "└─ " if last else "├─ ", row, profile=False)
+            if member in aim.opened:
+                yield from _children(row.children, "   " if last else "│  ")
+        if rest and shown:
+            states = dict(group.states)
+            for member in shown:
+                states[model.rows[member].state] -= 1
+            yield _Entry(key, "└─ ", text=f"… {rest:,} more: {_states(states)}")
+
+
+def _key(profile: str) -> str:
+    """The key of a profile, which no member has: names hold no slash."""
+    return f"/{profile}"
+
+
+def _shares(wanted: Sequence[int], room: int) -> list[int]:
+    """How many of what each wants it gets: the same for all, and what one leaves to the others."""
+    shares = [0] * len(wanted)
+    open_ = sorted((index for index, each in enumerate(wanted) if each), key=lambda i: wanted[i])
+    left = max(0, room)
+    for place, index in enumerate(open_):
+        shares[index] = min(wanted[index], left // (len(open_) - place))
+        left -= shares[index]
+    return shares
+
+
+def _children(rows: Sequence[Row], indent: str) -> Iterator[_Entry]:
+    for place, row in enumerate(rows):
+        last = place == len(rows) - 1
+        yield _Entry(row.key, f"{indent}{'└─ ' if last else '├─ '}", row)
+        yield from _children(row.children, f"{indent}{'   ' if last else '│  '}")
+
+
+# -- how they look -------------------------------------------------------------------------
+
+
+@attrs.frozen
+class _Column:
+    title: str
+    width: int
+    of_row: Callable[[Row, float], Span]
+    of_group: Callable[[Group], str]
+    right: bool = True
+
+
+def _state(row: Row, now_s: float) -> Span:
+    return state_text(row, now_s), _STYLES.get(row.state, "")
+
+
+def state_text(row: Row, now_s: float) -> str:
+    """What it does and for how long: ``model 0:41``, ``tool shell 0:07``, ``retry in 0:12``."""
+    if row.until_s is not None and row.state in _UNTIL:
+        return f"{_UNTIL[row.state]} in {age(row.until_s - now_s)}"
+    called = _called(row.state)
+    if row.state == "waiting":
+        return f"{called}: {one_line(row.detail, 24)}" if row.detail else called
+    if row.state == "tool":
+        called = f"{called} {one_line(row.detail, 12)}"
+    if row.since_s is None or row.state == "starting":  # which begins nowhere
+        return called
+    return f"{called} {age(now_s - row.since_s)}"
+
+
+def _called(state: str) -> str:
+    return _CALLED.get(state, state)
+
+
+def _money(usage: Usage) -> str:
+    return cost_text(usage).partition(" ")[0] if usage.model_calls else ""
+
+
+def _tokens(usage: Usage) -> str:
+    return _some(usage.total_tokens)
+
+
+def _some(number: int) -> str:
+    return count(number) if number else ""
+
+
+def _restarts(group: Group) -> str:
+    return _some(group.restarts)
+
+
+_STATE_COLUMN: Final = _Column("state", _STATE, _state, lambda g: _states(g.states), right=False)
+#: From the most wanted to the least, with the width of a picture from which there is room for it.
+_MORE: Final = (
+    (48, _Column("tokens", 6, lambda r, _: (_tokens(r.usage), ""), lambda g: count(g.tokens))),
+    (56, _Column("mail", 4, lambda r, _: (_some(r.inputs), "yellow"), lambda g: _some(g.inputs))),
+    (68, _Column("cost", 9, lambda r, _: (_money(r.usage), ""), lambda g: _money(g.usage))),
+    (80, _Column("restarts", 8, lambda r, _: (_some(r.restarts), "red"), _restarts)),
+)  # fmt: skip
+_LEFT: Final = _Column("left", 9, lambda r, _: (r.left, ""), lambda _: "")
+_LEFT_FROM: Final = 94
+
+
+def _columns(width: int, model: Model) -> list[_Column]:
+    """The columns there is room for; the first is the tree, the last words if they fit."""
+    columns = [_STATE_COLUMN, *(column for least, column in _MORE if width >= least)]
+    if width >= _LEFT_FROM:
+        columns.append(_LEFT)
+    rest = width - sum(column.width + 2 for column in columns)
+    name = min(max(rest, _NAME), _MOST_NAME)
+    words = rest - name - 2
+    nothing: Callable[[Row, float], Span] = lambda _, __: ("", "")  # noqa: E731
+    columns.insert(0, _Column("", name, nothing, lambda _: "", right=False))
+    if words >= _WORDS:
+        said: Callable[[Row, float], Span] = lambda r, _: (one_line(r.words, words), "dim")  # noqa: E731
+        columns.append(_Column("last words", words, said, lambda _: "", right=False))
+    return columns
+
+
+def _titles(columns: Sequence[_Column], width: int) -> Line:
+    return Line(tuple(_cut(_joined([(each.title, "dim") for each in columns], columns), width)))
+
+
+def _line(
+    entry: _Entry, columns: Sequence[_Column], now_s: float, width: int, *, marked: bool
+) -> Line:
+    first, state = columns[0].width, columns[1].width
+    if entry.row is not None:
+        row = entry.row
+        name = [(entry.prefix, "dim"), (one_line(row.name, 60), "" if entry.prefix else "bold")]
+        if row.more:
+            name.append((f" (+{row.more})", "dim"))
+        profile = f" {one_line(row.profile, 30)}"
+        if (
+            entry.profile
+            and row.profile != row.name
+            and cell_len("".join(text for text, _ in name) + profile) <= first
+        ):
+            name.append((profile, "dim"))
+        spans = [
+            *_fit(name, first),
+            *_joined([each.of_row(row, now_s) for each in columns[1:]], columns[1:]),
+        ]
+    elif entry.group is not None:
+        name = [(f"{one_line(entry.text, 60)} ", "bold"), (f"{entry.group.size:,}", "")]
+        cells = [(each.of_group(entry.group), "") for each in columns[1:]]
+        # How many do what may need more room than a state: it takes that of empty columns.
+        spans = [*_fit(name, first), *_joined(cells, columns[1:])]
+        if cell_len(cells[0][0]) > state:
+            spans = _cut([*_fit(name, first), cells[0]], width)
+    else:
+        spans = _cut([(entry.prefix, "dim"), (entry.text, "dim")], width)
+    if marked:
+        spans = [(text, f"{style} reverse".strip()) for text, style in spans]
+    return Line(_trimmed(_cut(spans, width)), entry.key)
+
+
+def _joined(cells: Sequence[Span], columns: Sequence[_Column]) -> tuple[Span, ...]:
+    spans: list[Span] = []
+    for (text, style), column in zip(cells, columns, strict=True):
+        size = cell_len(text)
+        if size > column.width:
+            text, size = set_cell_size(text, column.width - 1) + "…", column.width
+        gap = " " * (column.width - size)
+        spans += [(gap, ""), (text, style)] if column.right else [(text, style), (gap, "")]
+        spans.append(("  ", ""))
+    return _trimmed(spans)
+
+
+def _fit(spans: Sequence[Span], width: int) -> list[Span]:
+    """The spans in exactly so many columns and two that separate them from what follows."""
+    found = _cut(spans, width)
+    return [*found, (" " * (width + 2 - sum(cell_len(text) for text, _ in found)), "")]
+
+
+def _cut(spans: Iterable[Span], width: int) -> list[Span]:
+    """The beginning of the spans that fits."""
+    found: list[Span] = []
+    left = width
+    for text, style in spans:
+        size = cell_len(text)
+        if size > left:
+            if left > 0:
+                found.append((set_cell_size(text, left - 1) + "…", style))
+            break
+        found.append((text, style))
+        left -= size
+    return found
+
+
+def _trimmed(spans: Sequence[Span]) -> tuple[Span, ...]:
+    """Without the blanks at the end and without what is empty."""
+    found = [each for each in spans if each[0]]
+    while found and not found[-1][0].strip():
+        found.pop()
+    return tuple(found)
+
+
+def _states(states: dict[str, int]) -> str:
+    """How many do what: ``1 wait for approval, 3 model, 4,996 idle``."""
+    order = sorted((rank_of(state), state) for state, number in states.items() if number)
+    return ", ".join(
+        f"{states[state]:,} {_COUNTED.get(state, _called(state))}" for _, state in order
+    )
+
+
+def _head(model: Model, now_s: float, width: int) -> list[Line]:
+    """The sums, in as many lines as they need."""
+    totals = model.totals
+    parts: list[list[Span]] = [[(totals.mob_id, "bold"), (f" {totals.state}", "dim")]]
+    members = (
+        plural(len(model.rows), "member")
+        if len(model.rows) < 1000
+        else f"{len(model.rows):,} members"
+    )
+    states = model.states
+    parts.append([(members, "")])
+    for state in sorted(states, key=lambda each: (rank_of(each), each)):
+        rank = rank_of(state)
+        text = f"{states[state]:,} {_COUNTED.get(state, _called(state))}"
+        parts.append([(text, _STYLES.get(state, "") if rank < REST else "dim")])
+    parts.append([(plural(totals.turns, "turn"), "")])
+    parts.append([(f"{count(totals.usage.total_tokens)} tokens", "")])
+    if totals.usage.model_calls:
+        parts.append([(cost_text(totals.usage), "")])
+    if totals.left:
+        parts.append([(f"{totals.left} left", "bold")])
+    parts.append([(f"{model.rate(now_s):,.0f} events/s", "dim")])
+    return [Line(tuple(each)) for each in _flowed(parts, width)]
+
+
+def _flowed(parts: Sequence[list[Span]], width: int) -> list[list[Span]]:
+    lines: list[list[Span]] = [[]]
+    used = 0
+    for part in parts:
+        size = sum(cell_len(text) for text, _ in part)
+        if lines[-1] and used + 2 + size > width:
+            lines.append([])
+            used = 0
+        if lines[-1]:
+            lines[-1].append(("  ", ""))
+            used += 2
+        lines[-1] += _cut(part, width)
+        used += size
+    return lines

@@ -1,0 +1,72 @@
+"""How numbers, ages and other people's words read. Pure.
+
+Owns: the short forms. Must not: write anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from runtime.budget import Account
+from runtime.messages import Usage
+from runtime.prices import cost_text
+
+#: Unprintable characters are shown as this: a model's words must not steer the user's terminal.
+_BLANK = "\N{REPLACEMENT CHARACTER}"
+
+
+def safe(text: str) -> str:
+    """`text` without control characters other than newline and tab."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char in "\n\t" else _BLANK for char in text)
+
+
+def one_line(text: str, most: int = 200) -> str:
+    """The beginning of `text` as one printable line."""
+    line = " ".join(text[: 4 * most].split())
+    line = "".join(char if char.isprintable() else _BLANK for char in line)
+    return line if len(line) <= most else line[: most - 1] + "…"
+
+
+def age(seconds: float) -> str:
+    """A duration as people read a clock: ``0:41``, ``12:05``, ``1:02:03``."""
+    whole = max(0, int(seconds))
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def count(number: int) -> str:
+    """A count in few characters: ``312``, ``4.1k``, ``12k``, ``3.4M``."""
+    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if number >= size:
+            scaled = number / size
+            return f"{scaled:.1f}{unit}" if scaled < 10 else f"{scaled:.0f}{unit}"
+    return str(number)
+
+
+def plural(number: int, noun: str) -> str:
+    """``1 turn``, ``2 turns``, ``5,000 turns``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def left_text(accounts: Iterable[Account]) -> str:
+    """What is left of the limit that is nearest to being reached; empty if there is none."""
+    found: list[tuple[float, str]] = []
+    for each in accounts:
+        limits, spent = each.budget, each.spent
+        if limits.tokens is not None:
+            left = max(limits.tokens - spent.usage.total_tokens, 0)
+            found.append((left / max(limits.tokens, 1), f"{count(left)} tok"))
+        if limits.tool_calls is not None:
+            left = max(limits.tool_calls - spent.usage.tool_calls, 0)
+            found.append((left / max(limits.tool_calls, 1), f"{count(left)} call"))
+        if limits.seconds is not None:
+            left_s = max(limits.seconds - spent.seconds, 0.0)
+            found.append((left_s / max(limits.seconds, 1e-9), age(left_s)))
+        if limits.nano_usd is not None:
+            left = max(limits.nano_usd - spent.usage.cost_nano_usd, 0)
+            text = cost_text(Usage(model_calls=1, priced_calls=1, cost_nano_usd=left))
+            found.append((left / max(limits.nano_usd, 1), text))
+    return min(found)[1] if found else ""

@@ -1,0 +1,150 @@
+"""The frames of a mob that runs: every change, nothing else."""
+
+from __future__ import annotations
+
+import trio
+import trio.testing
+
+from mob import open_mob
+from mob.console.model import Model
+from mob.console.source import Source
+from mob.view import live_view
+from runtime.ids import ToolCallId
+from runtime.messages import ToolCall, Usage
+from runtime.models.base import ModelReply, ModelRequest, StopReason
+from runtime.models.scripted import ScriptedModel
+from stores import open_memory
+from tests.mob.mobs import define
+
+
+async def answer(request: ModelRequest) -> ModelReply:
+    asked = request.messages[0].text
+    used = Usage(10, 2, model_calls=1)
+    if asked == "spawn" and type(request.messages[-1]).__name__ == "UserMessage":
+        call = ToolCall(ToolCallId("c"), "spawn_agent", '{"name": "kid", "instructions": "Help."}')
+        return ModelReply("", (call,), StopReason.TOOL_CALLS, used, "scripted")
+    await trio.sleep(5.0)
+    return ModelReply("said", (), StopReason.END, used, "scripted")
+
+
+CHILDREN = {"profile": {"subagents": {"max_depth": 1}}}
+MODELS = {"m": ScriptedModel(answer)}
+
+
+async def test_a_frame_has_what_changed_and_the_rows_are_those_of_the_mob(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with (
+        open_memory() as store,
+        open_mob(define("a", "b", "c", **CHILDREN), store=store, models=MODELS) as mob,
+        trio.open_nursery() as nursery,
+    ):
+        with Source(mob) as source:
+            model = Model()
+            first = source.frame()
+            model.apply(first)
+            assert first.whole
+            assert [row.key for row in first.rows] == ["a", "b", "c"]
+            assert source.frame().rows == ()
+            assert not source.restless
+
+            nursery.start_soon(mob.ask, "a", "spawn")
+            await source.stirred()
+            await trio.testing.wait_all_tasks_blocked()
+            frame = source.frame()
+            model.apply(frame)
+            assert [row.key for row in frame.rows] == ["a"]
+            assert source.restless
+            [kid] = model.rows["a"].children
+            assert (model.rows["a"].state, model.rows["a"].detail) == ("tool", "spawn_agent")
+            assert (kid.name, kid.state) == ("kid", "model")
+            assert model.rows["a"].inputs == 1
+
+            nursery.start_soon(mob.ask, "b", "hello")
+            nursery.start_soon(mob.ask, "b", "hello again")
+            await trio.sleep(0.1)
+            model.apply(source.frame())
+            assert model.rows["b"].inputs == 2
+            assert model.rows["b"].since_s is not None
+            for _ in range(60):
+                await trio.sleep(0.25)
+                model.apply(source.frame())
+                for node in live_view(mob).members:
+                    row = model.rows[node.name]
+                    assert (row.state, row.since_s, row.usage, row.turns) == (
+                        node.state,
+                        node.since_s,
+                        node.total,
+                        node.turns,
+                    )
+            assert model.totals.usage == live_view(mob).usage
+            assert model.totals.turns == 4
+            assert model.rows["a"].words == "said"
+            assert model.rows["a"].inputs == model.rows["b"].inputs == 0
+            assert not source.restless
+
+
+async def test_members_that_join_leave_and_get_another_session(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with (
+        open_memory() as store,
+        open_mob(define("a", "b"), store=store, models=MODELS) as mob,
+    ):
+        await mob.ask("b", "hello")
+        with Source(mob) as source:
+            model = Model()
+            model.apply(source.frame())
+            assert model.rows["b"].usage.total_tokens == 12
+            await mob.spawn("new", profile="p")
+            await mob.respawn("b", reason="anew")
+            await mob.ask("new", "hello")
+            model.apply(source.frame())
+            assert list(model.rows) == ["a", "b", "new"]
+            assert model.rows["b"].usage.total_tokens == 0
+            assert model.rows["new"].usage.total_tokens == 12
+            await mob.retire("new")
+            frame = source.frame()
+            model.apply(frame)
+            assert frame.gone == ("new",)
+            assert list(model.rows) == ["a", "b"]
+
+
+async def test_who_looks_no_more_is_told_of_nothing() -> None:
+    async with open_memory() as store, open_mob(define("a"), store=store, models=MODELS) as mob:
+        with Source(mob) as source:
+            source.frame()
+        await mob.spawn("new", profile="p")
+        assert source.frame().totals.events == 0
+
+
+async def test_a_budget_and_a_restart_are_told(autojump_clock: trio.testing.MockClock) -> None:
+    crashes = iter([True])
+
+    async def fails(request: ModelRequest) -> ModelReply:
+        if next(crashes, False):
+            raise RuntimeError("a bug")
+        return await answer(request)
+
+    parts = {"profile": {"budget": {"tokens": 100}}}
+    models = {"m": ScriptedModel(fails)}
+    async with (
+        open_memory() as store,
+        open_mob(define("a", **parts), store=store, models=models) as mob,
+        trio.open_nursery() as nursery,
+    ):
+        with Source(mob) as source:
+            model = Model()
+            model.apply(source.frame())
+            assert model.rows["a"].left == "100 tok"
+            nursery.start_soon(mob.ask, "a", "hello")
+            await trio.sleep(0.5)
+            model.apply(source.frame())
+            row = model.rows["a"]
+            assert (row.state, row.restarts) == ("restarting", 1)
+            assert row.until_s is not None
+            assert 0 < row.until_s - trio.current_time() <= 1.0
+            await trio.sleep(9.0)
+            model.apply(source.frame())
+            assert model.rows["a"].state == "idle"
+            assert model.rows["a"].left == "88 tok"
