@@ -17,11 +17,11 @@ from cyclopts import Parameter
 
 from mob.app import stored_mob, stored_mobs
 from mob.cli.display import Display
-from mob.cli.narrator import path_of
 from mob.cli.options import DEFAULT_STATE, Json, State, existing_store
 from mob.cli.output import narrate, result, result_json
 from mob.cli.stored import looking_into, when
 from mob.cli.target import chosen_mob
+from mob.console.narrator import path_of
 from mob.mob import Mob
 from mob.shapes import jsonable
 from runtime.approvals import Approval

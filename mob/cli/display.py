@@ -12,8 +12,8 @@ from typing import Final, Literal, Protocol, TypeAlias
 
 import trio
 
-from mob.cli.narrator import Narrator
 from mob.cli.output import age, narrate, result_json
+from mob.console.narrator import Narrator
 from mob.mob import Mob
 from mob.records import MemberExited
 from mob.shapes import event_shape

@@ -12,10 +12,8 @@ import sys
 from typing import Any
 
 from mob.cli.exits import OutputClosed
-from mob.console.words import age, count, one_line, plural, safe
+from mob.console.words import age, count, one_line, plural, safe, spent_text
 from mob.shapes import jsonable
-from runtime.messages import Usage
-from runtime.prices import cost_text
 
 __all__ = [
     "age",
@@ -88,11 +86,6 @@ def narrate(text: str) -> None:
 def forget_stdout() -> None:
     """Let the interpreter's last flush succeed, so that it does not complain after us."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def spent_text(usage: Usage) -> str:
-    """What was spent, for people: ``4.1k tokens, $0.012`` or ``4.1k tokens, unpriced``."""
-    return f"{count(usage.total_tokens)} tokens, {cost_text(usage)}"
 
 
 def bytes_text(size: float) -> str:

@@ -28,13 +28,13 @@ from mob.cli import exits
 from mob.cli.approvals import answered, say_what_waits
 from mob.cli.detach import detached
 from mob.cli.display import Display, Kind, open_display
-from mob.cli.narrator import path_of
 from mob.cli.options import DEFAULT_STATE, Adopt, Budgets, Json, Models, State, bindings
 from mob.cli.output import answer_text, plural, result, result_json, spent_text
 from mob.cli.staying import served, stopped_by_others, tell_launch
 from mob.cli.validate import read
 from mob.cli.weights import have_weights
 from mob.collector import tuned_gc
+from mob.console.narrator import path_of
 from mob.definition import MobDefinition
 from mob.life import DRAIN_S
 from mob.lifecycle import MobState

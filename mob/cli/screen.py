@@ -37,6 +37,11 @@ _CODES: Final = {
 _PLAIN: Final = ("bold", "dim", "reverse")
 
 
+def terminal(stream: TextIO) -> bool:
+    """Whether lines can be drawn over on it."""
+    return stream.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
+
+
 class Screen:
     """The lines of one terminal, in the block that it is. What is printed meanwhile on stderr, and
     on a stdout that is the same terminal, appears above them."""

@@ -11,8 +11,8 @@ from typing import Final, final
 
 import attrs
 
-from mob.cli.narrator import Narrator, path_of
 from mob.cli.output import one_line
+from mob.console.narrator import Narrator, path_of
 from mob.records import MOB_RECORDS
 from mob.simulation import Commit, Run, World
 from mob.simulation.stage import Scenario

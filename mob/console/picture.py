@@ -78,6 +78,8 @@ class Aim:
     folded: frozenset[str] = frozenset()
     find: str = ""
     at: int | None = None
+    #: Whether `find` is being typed.
+    typing: bool = False
 
 
 @attrs.frozen
@@ -122,6 +124,20 @@ def picture(
     ]
     key = entries[at].key if at is not None and entries else ""
     return Picture((*head, *titles, *lines, *foot), len(entries), at, key)
+
+
+def member_line(row: Row, now_s: float, width: int) -> Line:
+    """One member by itself: its state, and what is worth a word beside it."""
+    spans: list[Span] = [(one_line(row.name, 40), "bold"), ("  ", ""), _state(row, now_s)]
+    more = (
+        f"{_tokens(row.usage)} tokens" if row.usage.total_tokens else "",
+        _money(row.usage),
+        plural(row.inputs, "message") if row.inputs else "",
+        plural(row.restarts, "restart") if row.restarts else "",
+        f"{row.left} left" if row.left else "",
+    )
+    spans += [(f"  {text}", "dim") for text in more if text]
+    return Line(tuple(_cut(spans, width)))
 
 
 # -- which members -------------------------------------------------------------------------

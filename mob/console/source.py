@@ -38,8 +38,8 @@ EVERY_S: Final = 0.25
 RESTS: Final = 19
 #: Seconds between two frames of a mob at work that differ in their ages only.
 AGES_S: Final = 1.0
-#: Rows made for one frame at most, about 30 ms: the others are in those that follow.
-_ROWS: Final = 2000
+#: Rows made for one frame at most, about 30 ms.
+ROWS: Final = 2000
 #: Members up to which live text is listened to: of more nobody could read it.
 _LISTENED: Final = 64
 #: Characters kept of it, and of a session's last words.
@@ -54,8 +54,10 @@ _MEMBERS: Final = (MemberSpawned, MemberRetired, MemberRespawned, MemberExited)
 class Source:
     """Gives frames, in the block that it is. For one reader."""
 
-    def __init__(self, mob: Mob) -> None:
+    def __init__(self, mob: Mob, rows: int = ROWS) -> None:
+        """A frame has at most so many rows; the others are in those that follow."""
         self._mob = mob
+        self._rows = rows
         self._whole = True
         self._events = 0
         self._stirred = trio.Event()
@@ -141,7 +143,7 @@ class Source:
         self._take_in()
         self._look_at_work()
         rows = []
-        for key in list(islice(self._due, _ROWS)):
+        for key in list(islice(self._due, self._rows)):
             del self._due[key]
             row = self._row(key)
             if row is None:
@@ -354,9 +356,9 @@ class Source:
 
 
 @asynccontextmanager
-async def open_source(mob: Mob) -> AsyncIterator[Source]:
+async def open_source(mob: Mob, rows: int = ROWS) -> AsyncIterator[Source]:
     """A source that listens to live text, too, for this block."""
-    with Source(mob) as source:
+    with Source(mob, rows) as source:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(source.listen)
             try:

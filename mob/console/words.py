@@ -51,6 +51,11 @@ def plural(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def spent_text(usage: Usage) -> str:
+    """What was spent, for people: ``4.1k tokens, $0.012`` or ``4.1k tokens, unpriced``."""
+    return f"{count(usage.total_tokens)} tokens, {cost_text(usage)}"
+
+
 def left_text(accounts: Iterable[Account]) -> str:
     """What is left of the limit that is nearest to being reached; empty if there is none."""
     found: list[tuple[float, str]] = []

@@ -58,6 +58,8 @@ class Api:
                 Route(f"/{VERSION}/look", self._answered(self._look), methods=["GET"]),
                 Route(f"/{VERSION}/events", self._streamed(self._events), methods=["GET"]),
                 Route(f"/{VERSION}/looks", self._streamed(self._looks), methods=["GET"]),
+                Route(f"/{VERSION}/told", self._streamed(self._told), methods=["GET"]),
+                Route(f"/{VERSION}/frames", self._streamed(self._frames), methods=["GET"]),
                 Route(f"/{VERSION}/text", self._streamed(self._text), methods=["GET"]),
                 Route(f"/{VERSION}/{{verb}}", self._answered(self._verb), methods=["POST"]),
             ]
@@ -98,8 +100,7 @@ class Api:
     # -- what is streamed ------------------------------------------------------------------
 
     def _events(self, request: Request) -> Callable[[Emit], Awaitable[None]]:
-        given = request.headers.get("last-event-id")
-        after = _number(request, "after", 0) if given is None else _whole("Last-Event-ID", given)
+        after = _after(request)
         follow = bool(_number(request, "follow", 0))
         return partial(streams.events, self._mob, after, follow=follow)
 
@@ -111,6 +112,12 @@ class Api:
             raise RequestInvalid(f"every={every!r} is no number of seconds") from None
         most = _number(request, "most", streams.MOST)
         return partial(streams.looks, self._mob, most, every_s)
+
+    def _told(self, request: Request) -> Callable[[Emit], Awaitable[None]]:
+        return partial(streams.told, self._mob, _after(request))
+
+    def _frames(self, request: Request) -> Callable[[Emit], Awaitable[None]]:
+        return partial(streams.frames, self._mob)
 
     def _text(self, request: Request) -> Callable[[Emit], Awaitable[None]]:
         member = request.query_params.get("member")
@@ -234,6 +241,11 @@ async def _body(request: Request) -> bytes:
         if len(body) > LARGEST:
             raise RequestInvalid(f"a request may have {LARGEST} bytes")
     return bytes(body)
+
+
+def _after(request: Request) -> int:
+    given = request.headers.get("last-event-id")
+    return _number(request, "after", 0) if given is None else _whole("Last-Event-ID", given)
 
 
 def _number(request: Request, name: str, default: int) -> int:

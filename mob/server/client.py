@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 import attrs
 import trio
 
+from mob.console.rows import Frame
 from mob.errors import NotServed, ServerFailed, ServerMissing
 from mob.server.faults import error_of
-from mob.server.protocol import VERSION, Info, Look, Request, read, to_json
+from mob.server.protocol import VERSION, Info, Look, Request, Told, read, to_json
 from mob.server.sockets import socket_of, somebody_listens
 from runtime.errors import MobError
 from runtime.nursery import open_background
@@ -106,6 +107,16 @@ class Client:
         until the process ends. Raises as `events`."""
         params = {"most": most, "every": every_s}
         return self._stream("looks", params, lambda event: read(Look, event.data))
+
+    def told(self, after: int = 0) -> AbstractAsyncContextManager[Stream[Told]]:
+        """In a block: what the records above `after` say in words, and those to come, until the
+        process ends. Raises as `events`."""
+        return self._stream("told", {"after": after}, lambda event: read(Told, event.data))
+
+    def frames(self) -> AbstractAsyncContextManager[Stream[Frame]]:
+        """In a block: the mob as frames for a `mob.console.model.Model`, each with what changed,
+        until the process ends. Raises as `events`."""
+        return self._stream("frames", {}, lambda event: read(Frame, event.data))
 
     def text(
         self, member: str | None = None

@@ -70,6 +70,14 @@ class Look:
 
 
 @attrs.frozen
+class Told:
+    """A record in words: whom it is about, and what happened."""
+
+    who: str
+    what: str
+
+
+@attrs.frozen
 class Send(Request[Receipt]):
     """See `Mob.send`."""
 

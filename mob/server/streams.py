@@ -1,6 +1,7 @@
-"""What flows out of a running mob for whoever watches: records, pictures of the whole, live text.
+"""What flows out of a running mob for whoever watches: records, also in words, pictures of the
+whole and what changes in them, live text.
 
-Owns: the three streams of named pieces, and their form as server-sent events. Must
+Owns: the streams of named pieces, and their form as server-sent events. Must
 not: keep anything for a reader that is slow, or slow the mob down.
 
 A piece is a name, JSON, and for records the number to resume at (``id``), which a client gives back
@@ -17,8 +18,11 @@ from typing import Any, Final, TypeAlias
 import attrs
 import trio
 
+from mob.console.narrator import Narrator
+from mob.console.source import EVERY_S as FRAMES_S
+from mob.console.source import RESTS, open_source
 from mob.mob import Mob
-from mob.server.protocol import Look, to_json
+from mob.server.protocol import Look, Told, to_json
 from mob.shapes import event_shape
 from mob.view import MobView, live_view
 from runtime.ids import SessionId
@@ -36,6 +40,8 @@ _RESTS: Final = 19
 _TAIL: Final = 240
 #: Sessions whose last words are remembered, before all are forgotten and looked up again.
 _WORDS: Final = 4096
+#: Members in a frame at most: some milliseconds of work.
+_ROWS: Final = 400
 #: Members in a look unless more are asked for.
 MOST: Final = 200
 
@@ -115,6 +121,37 @@ async def _another_record(mob: Mob, last: int) -> None:
     async with aclosing(mob.events(last)) as found:
         async for _ in found:
             return
+
+
+async def told(mob: Mob, after: int, emit: Emit) -> None:
+    """Pieces ``told``: what the records above `after` say in words, those to come too."""
+    narrator = Narrator(mob.realm.state)
+    async with aclosing(mob.events(after)) as found:
+        async for event in found:
+            words = narrator.tell(event)
+            if words is not None:
+                await emit(Piece("told", to_json(Told(*words)), event.seq))
+
+
+async def frames(mob: Mob, emit: Emit) -> None:
+    """Pieces ``frame``: what is another since the one before, the first ones everything.
+
+    Never more than a twentieth of the time, but while the first ones are made; nothing while the
+    mob rests. Whoever is slow gets fewer and larger ones.
+    """
+    async with open_source(mob, _ROWS) as source:
+        totals, begun = None, False
+        while True:
+            began = trio.current_time()
+            frame = source.frame()
+            if frame.rows or frame.gone or frame.whole or frame.totals != totals:
+                totals = frame.totals
+                await emit(Piece("frame", to_json(frame)))
+            begun = begun or len(frame.rows) < _ROWS
+            spent = trio.current_time() - began
+            await trio.sleep(max(FRAMES_S, RESTS * spent) if begun else spent)
+            if not source.restless:
+                await source.stirred()
 
 
 class _Words:

@@ -15,6 +15,7 @@ import pytest
 import trio
 
 from mob import MobDefinition, open_mob
+from mob.console.model import Model
 from mob.errors import (
     FolderUnsafe,
     MemberNotFound,
@@ -26,8 +27,9 @@ from mob.errors import (
 from mob.lifecycle import MobState, VerbRefused
 from mob.mob import Mob
 from mob.server import Client, open_client, serve
-from mob.server.protocol import Ask, Done, Interrupt, Request, Send, Stop
+from mob.server.protocol import Ask, Done, Interrupt, Request, Send, Stop, Told
 from mob.server.sockets import runtime_folder, socket_of, somebody_listens
+from mob.view import live_view
 from runtime.errors import MobError
 from stores import open_lmdb, open_memory
 from tests.mob.mobs import Stuck, define, opened, table
@@ -302,3 +304,27 @@ async def test_without_the_packages_it_says_what_to_install(
         with pytest.raises(ServerMissing, match=r"pip install 'trio-mob\[server\]'"):
             async with serve(mob, socket=tmp_path / "s.sock"):
                 pass
+
+
+async def test_frames_make_the_picture_of_the_mob_and_words_tell_its_records(
+    tmp_path: Path,
+) -> None:
+    async with served(tmp_path, "a", "b") as (mob, client):
+        model = Model()
+        async with client.frames() as frames, client.told() as told:
+            with trio.fail_after(20):
+                model.apply(await frames.__anext__())
+                assert list(model.rows) == ["a", "b"]
+                await mob.ask("a", "hello")
+                async for frame in frames:
+                    assert [row.key for row in frame.rows] in ([], ["a"])
+                    model.apply(frame)
+                    if model.rows["a"].turns:
+                        break
+                assert model.totals.usage == live_view(mob).usage
+                found = []
+                async for each in told:
+                    found.append(each)
+                    if "turn ended" in each.what:
+                        break
+        assert found[-2] == Told("a", 'is asked: "hello"')

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from mob.cli.output import count, one_line, spent_text
+from mob.console.words import count, one_line, spent_text
 from mob.flows.records import (
     FlowEnded,
     FlowStarted,
