@@ -34,6 +34,7 @@ VERBS: Final = {
     "wire": "Let two members send to each other.",
     "unwire": "Let two members send to each other no more.",
     "events": "Print the records of a mob as JSON lines, also those to come.",
+    "attach": "Sit down at a member of a running mob: read, type, decide.",
     "watch": "Watch a mob that another process runs, or look at one that none does.",
     "flow": "Run a flow of a mob file, or show its plan; list and show runs.",
     "approvals": "List the tool calls that wait for approval.",

@@ -14,11 +14,11 @@ from mob.addresses import find_session
 from mob.app import StoredMob, stored_mob
 from mob.cli.completing import members
 from mob.cli.exits import NothingThere
-from mob.console.narrator import path_of
 from mob.cli.options import DEFAULT_STATE, Json, Labels, State
 from mob.cli.output import one_line, plural, result, result_json, spent_text
 from mob.cli.stored import looking_into, updated_ns, when
 from mob.cli.target import addressed
+from mob.console.narrator import path_of
 from mob.errors import AddressInvalid
 from mob.shapes import jsonable
 from runtime.ids import SessionId

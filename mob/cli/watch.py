@@ -8,15 +8,14 @@ from __future__ import annotations
 import signal
 import sys
 from contextlib import ExitStack
-from typing import Annotated, Final
+from typing import Final
 
 import attrs
 import trio
-from cyclopts import Parameter
 
 from mob.app import StoredMob, stored_mob
 from mob.cli.keys import key_by_key, keys
-from mob.cli.options import DEFAULT_STATE, Json, Labels, State
+from mob.cli.options import DEFAULT_STATE, Json, Labels, State, Which
 from mob.cli.output import age, narrate, result, result_json
 from mob.cli.screen import Screen, terminal
 from mob.cli.stored import looking_into, whole_view
@@ -41,9 +40,7 @@ _MORE: Final = 40
 
 
 async def watch(
-    mob: Annotated[
-        str | None, Parameter(name="MOB", show_default=False, help="Which; may be shortened.")
-    ] = None,
+    mob: Which = None,
     /,
     *,
     label: Labels = None,

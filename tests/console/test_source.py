@@ -9,6 +9,7 @@ from mob import open_mob
 from mob.console.model import Model
 from mob.console.source import Source
 from mob.view import live_view
+from runtime.errors import ModelError
 from runtime.ids import ToolCallId
 from runtime.messages import ToolCall, Usage
 from runtime.models.base import ModelReply, ModelRequest, StopReason
@@ -65,6 +66,7 @@ async def test_a_frame_has_what_changed_and_the_rows_are_those_of_the_mob(
             await trio.sleep(0.1)
             model.apply(source.frame())
             assert model.rows["b"].inputs == 2
+            assert source.frame().rows == (), "nothing but time has passed"
             assert model.rows["b"].since_s is not None
             for _ in range(60):
                 await trio.sleep(0.25)
@@ -82,6 +84,41 @@ async def test_a_frame_has_what_changed_and_the_rows_are_those_of_the_mob(
             assert model.rows["a"].words == "said"
             assert model.rows["a"].inputs == model.rows["b"].inputs == 0
             assert not source.restless
+
+
+async def test_what_no_record_tells_is_seen(autojump_clock: trio.testing.MockClock) -> None:
+    """A call that is made again, and a turn that is cut off and leaves no record before it ends."""
+    fails = iter([True])
+
+    async def again(request: ModelRequest) -> ModelReply:
+        if next(fails, False):
+            raise ModelError("busy", provider="x", retryable=True)
+        return await answer(request)
+
+    models = {"m": ScriptedModel(again)}
+    async with (
+        open_memory() as store,
+        open_mob(define("a"), store=store, models=models) as mob,
+        trio.open_nursery() as nursery,
+    ):
+        with Source(mob) as source:
+            model = Model()
+            model.apply(source.frame())
+            nursery.start_soon(mob.ask, "a", "hello")
+            states = []
+            for _ in range(100):
+                await trio.sleep(0.1)
+                model.apply(source.frame())
+                live = live_view(mob).members[0]
+                row = model.rows["a"]
+                assert (row.state, row.since_s, row.until_s) == (
+                    live.state,
+                    live.since_s,
+                    live.until_s,
+                )
+                if row.state not in states[-1:]:
+                    states.append(row.state)
+            assert states == ["retrying", "model", "idle"]
 
 
 async def test_members_that_join_leave_and_get_another_session(

@@ -1,0 +1,169 @@
+"""What keys do at a member's desk: a line is typed, calls that wait are decided. Pure.
+
+Owns: `Desk`, what is asked of whoever sits there, the actions that come of keys. Must not: read a
+key, send anything.
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypeAlias
+
+import attrs
+
+#: Lines typed before that ↑ brings back.
+_PAST: Final = 100
+
+
+@attrs.frozen
+class Say:
+    """Tell the member this: into its turn in flight, or as a new message."""
+
+    text: str
+
+
+@attrs.frozen
+class Decide:
+    """Let the call run, with other `arguments` if any; or not, and why."""
+
+    key: str
+    approve: bool
+    arguments: str | None = None
+    reason: str = ""
+
+
+@attrs.frozen
+class Interrupt:
+    """Cancel the turn in flight."""
+
+
+@attrs.frozen
+class Detach:
+    """Go, and leave the mob as it is."""
+
+
+Action: TypeAlias = Say | Decide | Interrupt | Detach
+
+
+@attrs.frozen
+class Call:
+    """A call that waits for approval: its key, and what is to be run."""
+
+    key: str
+    who: str
+    tool: str
+    arguments: str
+
+
+@attrs.frozen
+class Desk:
+    """The line as far as it is typed, `at` the cursor's place in it; `calls` wait, oldest first.
+
+    `asked` is what the line answers: a message (empty), the ``decision`` about the first call, the
+    ``reason`` of a denial, or the ``arguments`` of a call.
+    """
+
+    line: str = ""
+    at: int = 0
+    asked: str = ""
+    calls: tuple[Call, ...] = ()
+    later: frozenset[str] = frozenset()
+    past: tuple[str, ...] = ()
+    #: How far back in `past` the line comes from; 0: it is new.
+    back: int = 0
+
+    @property
+    def call(self) -> Call | None:
+        """The call that is asked about."""
+        return next((each for each in self.calls if each.key not in self.later), None)
+
+    @property
+    def prompt(self) -> str:
+        """What stands before the line."""
+        if self.asked == "decision":
+            return "[y]es, [n]o, [e]dit the arguments, [l]ater? "
+        return {"reason": "why (the model reads it): ", "arguments": "arguments: "}.get(
+            self.asked, "> "
+        )
+
+
+def waiting(desk: Desk, calls: tuple[Call, ...]) -> Desk:
+    """These calls wait now. What is being typed is not taken away."""
+    desk = attrs.evolve(desk, calls=calls)
+    if desk.asked and desk.call is None:
+        return attrs.evolve(desk, asked="", line="", at=0)  # decided elsewhere
+    return _next(desk) if not desk.line and not desk.asked else desk
+
+
+def _next(desk: Desk) -> Desk:
+    asked = "" if desk.call is None else "decision"
+    return attrs.evolve(desk, asked=asked, line="", at=0, back=0)
+
+
+def pressed(desk: Desk, key: str) -> tuple[Desk, Action | None]:
+    """The desk after a key, and what is to be done."""
+    if key == "c-d":
+        return desk, Detach()
+    if key == "escape":
+        if desk.asked in ("reason", "arguments"):
+            return _next(desk), None
+        return desk, Interrupt()
+    if desk.asked == "decision":
+        return _decided(desk, key)
+    if key == "enter":
+        return _entered(desk)
+    return _edited(desk, key), None
+
+
+def _decided(desk: Desk, key: str) -> tuple[Desk, Action | None]:
+    call = desk.call
+    assert call is not None, "a decision is asked for only where there is a call"
+    if key == "y":
+        return _without(desk, call), Decide(call.key, approve=True)
+    if key == "n":
+        return attrs.evolve(desk, asked="reason", line="", at=0), None
+    if key == "e":
+        at = len(call.arguments)
+        return attrs.evolve(desk, asked="arguments", line=call.arguments, at=at), None
+    if key == "l":
+        return _next(attrs.evolve(desk, later=desk.later | {call.key})), None
+    return desk, None
+
+
+def _without(desk: Desk, call: Call) -> Desk:
+    return _next(attrs.evolve(desk, calls=tuple(each for each in desk.calls if each != call)))
+
+
+def _entered(desk: Desk) -> tuple[Desk, Action | None]:
+    text, call = desk.line.strip(), desk.call
+    if desk.asked and call is not None:
+        if desk.asked == "reason":
+            return _without(desk, call), Decide(call.key, approve=False, reason=text)
+        return _without(desk, call), Decide(call.key, approve=True, arguments=text)
+    if not text:
+        return _next(desk), None
+    past = (*desk.past, text)[-_PAST:]
+    return _next(attrs.evolve(desk, past=past)), Say(text)
+
+
+def _edited(desk: Desk, key: str) -> Desk:
+    line, at = desk.line, desk.at
+    if len(key) == 1:
+        return attrs.evolve(desk, line=line[:at] + key + line[at:], at=at + 1)
+    if key == "backspace" and at:
+        return attrs.evolve(desk, line=line[: at - 1] + line[at:], at=at - 1)
+    if key == "delete":
+        return attrs.evolve(desk, line=line[:at] + line[at + 1 :])
+    if key == "c-u":
+        return attrs.evolve(desk, line=line[at:], at=0)
+    if key == "c-w":
+        kept = line[:at].rstrip()
+        kept = kept[: kept.rfind(" ") + 1]
+        return attrs.evolve(desk, line=kept + line[at:], at=len(kept))
+    if key in ("left", "right", "home", "end"):
+        places = {"left": max(at - 1, 0), "right": min(at + 1, len(line)), "home": 0}
+        return attrs.evolve(desk, at=places.get(key, len(line)))
+    if key in ("up", "down") and not desk.asked:
+        back = min(max(desk.back + (1 if key == "up" else -1), 0), len(desk.past))
+        line = desk.past[-back] if back else ""
+        return attrs.evolve(desk, line=line, at=len(line), back=back)
+    return desk

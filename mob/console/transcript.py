@@ -1,0 +1,63 @@
+"""What is said in one session, as lines, while it happens: from the records of its mob. Pure.
+
+Owns: `Transcript`. Must not: read records (it is given them as `mob.shapes.event_shape` says them).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from mob.console.words import one_line
+
+#: Characters of a tool's arguments and result that are shown.
+_SHORT: Final = 160
+
+
+class Transcript:
+    """Turns records, given in order, into the lines that a reader of the session sees."""
+
+    def __init__(self, session_id: str) -> None:
+        self.session_id = session_id
+        #: Messages of the turn in flight that were told, by its id.
+        self._told: tuple[str, int] = ("", 0)
+
+    def tell(self, event: dict[str, Any]) -> list[str]:
+        """The lines that a record adds; none if it is another session's or says nothing."""
+        if event.get("session_id") != self.session_id:
+            return []
+        kind = event["type"]
+        if kind == "InputAccepted":
+            who = f"{event['sender']}: " if event["sender"] else ""
+            return [f"> {who}{event['text']}"]
+        if kind == "TurnProgressed":
+            run, told = self._told
+            told = told if run == event["run_id"] else 0
+            self._told = (event["run_id"], told + len(event["messages"]))
+            return _messages(event["messages"])
+        if kind == "TurnEnded":
+            run, told = self._told
+            self._told = ("", 0)
+            rest = event["messages"][told if run == event["run_id"] else 0 :]
+            lines = _messages(rest)
+            if event["outcome"] != "completed":
+                how = event["outcome"].replace("_", " ")
+                lines.append(f"-- turn {how}: {one_line(event['error'] or '', 300)}")
+            return lines
+        if kind == "ModelRetried":
+            return [f"-- tries again: {one_line(event['error'], 300)}"]
+        return []
+
+
+def _messages(messages: list[dict[str, Any]]) -> list[str]:
+    lines: list[str] = []
+    for message in messages:
+        if "tool_calls" in message:
+            lines += message["text"].splitlines()
+            lines += [
+                f"-> {call['name']} {one_line(call['arguments'], _SHORT)}"
+                for call in message["tool_calls"]
+            ]
+        elif "outcome" in message:
+            failed = "" if message["outcome"] == "ok" else f" ({message['outcome']})"
+            lines.append(f"<- {message['name']}{failed} {one_line(message['text'], _SHORT)}")
+    return lines
