@@ -14,6 +14,7 @@ from runtime.ids import ToolCallId
 from runtime.messages import ToolCall, Usage
 from runtime.models.base import ModelReply, ModelRequest, StopReason
 from runtime.models.scripted import ScriptedModel
+from runtime.records import TurnEnded
 from stores import open_memory
 from tests.mob.mobs import define
 
@@ -185,3 +186,20 @@ async def test_a_budget_and_a_restart_are_told(autojump_clock: trio.testing.Mock
             model.apply(source.frame())
             assert model.rows["a"].state == "idle"
             assert model.rows["a"].left == "88 tok"
+
+
+async def test_a_member_seen_between_its_turn_and_its_rest_is_seen_at_rest() -> None:
+    async with open_memory() as store, open_mob(define("a"), store=store) as mob:
+        with Source(mob) as source:
+            model = Model()
+
+            def look(_: int, record: object) -> None:
+                if isinstance(record, TurnEnded):
+                    model.apply(source.frame())
+
+            mob.realm.journal.listen(look)
+            await mob.ask("a", "hello")
+            assert model.rows["a"].state != "idle", "its task has not ended"
+            await mob.wait_idle()
+            model.apply(source.frame())
+            assert model.rows["a"].state == "idle"
