@@ -17,7 +17,7 @@ from protocol import Heard, Peer, Turns, serve, text, trio_loop
 from mob import Mob, MobDefinition, open_mob, tuned_gc
 from runtime.messages import AssistantMessage
 from runtime.models.base import Emit, ModelReply, ModelRequest
-from stores import open_lmdb, open_memory
+from stores import open_lmdb
 
 #: Tasks that send at the same time; each waits for its receipt before it sends again.
 SENDERS = 100
@@ -58,7 +58,7 @@ async def _opened(
 ) -> AsyncIterator[Mob]:
     models = {"model": Slow(pause_s)} if pause_s else {}
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(open_lmdb(folder) if folder else open_memory())
+        store = await stack.enter_async_context(open_lmdb(folder)) if folder else None
         opening = open_mob(_definition(members), store=store, models=models, grace_s=grace_s)
         yield await stack.enter_async_context(opening)
 

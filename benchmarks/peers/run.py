@@ -32,7 +32,7 @@ PAGE = ROOT / "docs" / "performance.md"
 #: mob may differ by this share between two measurements of a round; then there is another one.
 CALM = 0.2
 #: Waiting for a disk or for others' processes may take so many times the limit of CPU seconds.
-WALL = 6
+WALL = 20
 LATE = "no end within"
 
 
@@ -93,7 +93,7 @@ SCALES = {
             "kill_default": (20,),
             "import": (1,),
         },
-        limit_s=60,
+        limit_s=30,
         rounds=2,
     ),
     "full": Scale(
@@ -124,7 +124,7 @@ def python_of(contestant: Contestant, venvs: Path) -> str | None:
         return str(python)
     _say(f"installing {', '.join(contestant.packages)}")
     venv.create(folder, with_pip=True)
-    command = [python, "-m", "pip", "install", "--quiet", *contestant.packages]
+    command = [str(python), "-m", "pip", "install", "--quiet", *contestant.packages]
     try:
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=900)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired):

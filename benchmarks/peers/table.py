@@ -84,13 +84,9 @@ def combined(rounds: Sequence[Round]) -> list[Result]:
     else:
         results = [Result(BASE, first._replace(value=own), 1.0 if bases else None)]
     for name, figure in rounds[0].others.items():
-        found = [each.others[name] for each in rounds if name in each.others]
-        values = [each.value for each in found if each.value is not None]
-        ratios = [
-            each.others[name].value / each.base
-            for each in rounds
-            if name in each.others and each.base and each.others[name].value is not None
-        ]
+        found = [(each.others[name].value, each.base) for each in rounds if name in each.others]
+        values = [value for value, _ in found if value is not None]
+        ratios = [value / base for value, base in found if base and value is not None]
         median = statistics.median(values) if values else None
         divided = bool(ratios) and figure.kind not in COUNTED
         ratio = statistics.median(ratios) if divided else None
@@ -119,14 +115,15 @@ def table(results: Sequence[Result], names: Sequence[str]) -> str:
 
 
 def _cell(result: Result | None) -> str:
-    if result is None or result.figure.value is None:
+    value = None if result is None else result.figure.value
+    if result is None or value is None:
         return "-"
     figure = result.figure
     if figure.kind in COUNTED:
-        lost = f"{figure.value:,.0f} {figure.note.split(';')[0]}"
+        lost = f"{value:,.0f} {figure.note.split(';')[0]}"
         return f"{lost} lost" if result.contestant == BASE else lost
     if result.contestant == BASE:
-        return f"{_number(figure.value)} {figure.unit}"
+        return f"{_number(value)} {figure.unit}"
     return "-" if result.ratio is None else f"{_number(result.ratio)}x"
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 #: A contestant that needs nothing but the standard library, and forgets every second turn.
 FORGETFUL = """
@@ -79,6 +80,16 @@ async def test_mob_and_the_floor_do_every_kind_of_work(peers: Any, tmp_path: Pat
         assert all(value > 0 for kind, value in values.items() if kind != "memory")
         there = await peer.stored(str(tmp_path / name / "durable"), 3)
         assert there == [peers.protocol.TURNS] * 3
+
+
+async def test_a_turn_is_over_when_its_model_answered(peers: Any, autojump_clock: object) -> None:
+    """What merely sent would be measured without its turns."""
+    for peer in (peers.ours.PEER, peers.floor.PEER):
+        heard: list[int] = []
+        async with peer.team(2, None, True, 5.0) as turns:
+            began = trio.current_time()
+            await turns(1, 3, heard.append)
+            assert (heard, trio.current_time() - began) == ([1, 1, 1], pytest.approx(15.0))
 
 
 def test_mob_loses_no_turn_to_a_kill(peers: Any) -> None:
