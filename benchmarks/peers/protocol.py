@@ -371,12 +371,14 @@ def _tell(figures: Iterable[Figure]) -> None:
 
 
 def imported(modules: Iterable[str], packages: Iterable[str]) -> Figure:
-    """CPU of importing them here; the note has the versions of the packages."""
+    """CPU of importing ``module:name`` here, which lazy packages import only when it is named; the
+    note has the versions of the packages."""
     with Spent() as spent:
-        for module in modules:
-            importlib.import_module(module)
+        for each in modules:
+            module, _, name = each.partition(":")
+            getattr(importlib.import_module(module), name)
     versions = []
-    for each in packages:
+    for each in filter(None, packages):
         try:
             versions.append(f"{each} {importlib.metadata.version(each)}")
         except importlib.metadata.PackageNotFoundError:  # a checkout that is not installed

@@ -37,8 +37,8 @@ LATE = "no end within"
 
 
 class Contestant(NamedTuple):
-    """`packages` are what pip installs; `modules` what a program has to import. Without packages
-    the interpreter that runs this is used."""
+    """`packages` are what pip installs; `modules` what a program has to import, as ``module:name``.
+    Without packages the interpreter that runs this is used."""
 
     name: str
     file: str
@@ -48,28 +48,37 @@ class Contestant(NamedTuple):
     options: tuple[str, ...] = ()
 
 
-OURS = ("mob.app", "mob.definition", "stores.lmdb")
+OURS = ("mob:open_mob", "mob:MobDefinition", "stores:open_lmdb")
 CONTESTANTS = (
     Contestant(BASE, "ours.py", OURS, versions=("trio-mob",)),
     Contestant("mob, tuned_gc", "ours.py", OURS, options=("--tuned",)),
-    Contestant("floor", "floor.py", ("trio", "lmdb", "json"), versions=("trio", "lmdb")),
+    Contestant(
+        "floor", "floor.py", ("trio:run", "lmdb:open", "json:dumps"), versions=("trio", "lmdb")
+    ),
     Contestant(
         "langgraph",
         "on_langgraph.py",
-        ("langgraph.graph", "langchain_core.messages", "langgraph.checkpoint.sqlite.aio"),
+        (
+            "langgraph.graph:StateGraph",
+            "langchain_core.messages:AIMessage",
+            "langgraph.checkpoint.sqlite.aio:AsyncSqliteSaver",
+        ),
         ("langgraph", "langgraph-checkpoint-sqlite"),
     ),
     Contestant(
         "autogen",
         "on_autogen.py",
-        ("autogen_core", "autogen_core.models", "autogen_agentchat.agents"),
+        ("autogen_core:AgentId", "autogen_agentchat.agents:AssistantAgent"),
         ("autogen-core", "autogen-agentchat"),
     ),
     Contestant(
-        "agent-framework", "on_agent_framework.py", ("agent_framework",), ("agent-framework-core",)
+        "agent-framework",
+        "on_agent_framework.py",
+        ("agent_framework:Agent", "agent_framework:FileHistoryProvider"),
+        ("agent-framework-core",),
     ),
-    Contestant("openai-agents", "on_openai_agents.py", ("agents",), ("openai-agents",)),
-    Contestant("pydantic-ai", "on_pydantic_ai.py", ("pydantic_ai",), ("pydantic-ai-slim",)),
+    Contestant("openai-agents", "on_openai_agents.py", ("agents:Runner",), ("openai-agents",)),
+    Contestant("pydantic-ai", "on_pydantic_ai.py", ("pydantic_ai:Agent",), ("pydantic-ai-slim",)),
 )
 
 
@@ -87,7 +96,7 @@ SCALES = {
             "swarm": (100, 1000),
             "durable": (100,),
             "history": (10, 100, 1000),
-            "messages": (2000,),
+            "messages": (1600,),
             "resume": (100,),
             "kill": (20,),
             "kill_default": (20,),
@@ -101,7 +110,7 @@ SCALES = {
             "swarm": (100, 1000, 5000),
             "durable": (100, 1000),
             "history": (10, 100, 1000),
-            "messages": (10_000,),
+            "messages": (1600,),
             "resume": (500,),
             "kill": (50,),
             "kill_default": (50,),
@@ -161,8 +170,9 @@ def measure(contestant: Contestant, python: str, kind: str, n: int, limit_s: int
         over = errors if errors.startswith(LATE) else f"more than {limit_s} CPU s"
         return [Figure(kind, n, None, "", over)]
     if process.returncode:
-        last = errors.strip().splitlines()[-1:] or ["it ended without a word"]
-        return [Figure(kind, n, None, "", f"failed: {last[0][:160]}")]
+        said = [line.strip(" |+-") for line in errors.splitlines()]  # groups are drawn as trees
+        last = next((line for line in reversed(said) if line), "it ended without a word")
+        return [Figure(kind, n, None, "", f"failed: {last[:160]}")]
     return [Figure.parse(line) for line in out.splitlines()]
 
 
