@@ -162,6 +162,7 @@ class Attempt:
             async def one(ask: Ask, question: Question) -> None:
                 collection.add(ask.index, await self._outcome(question.answer))
                 del waiting[ask.key]
+                self._realm.decisions.stir()  # its member rested before it was taken in
                 if collection.verdict() is not None:
                     self._open = None
                     nursery.cancel_scope.cancel()

@@ -70,6 +70,29 @@ async def test_a_run_waits_for_an_approval_and_goes_on() -> None:
         assert (await mob.flow_run(run.id).result()).output == "paid"
 
 
+async def test_the_answer_after_which_only_decisions_are_waited_for_is_noticed() -> None:
+    """CONTRACTS 6.10, 6.13: also by those who looked when its member had rested and the step had
+    not taken it in; of many in any order some do."""
+    gate = trio.Event()
+
+    async def says(request: ModelRequest) -> Any:
+        if member(request) == "b":
+            await gate.wait()
+        return paying(request)
+
+    async with approving(MemoryDisk(), flow(vote={**VOTE, "collect": "all"}), says) as mob:
+        await mob.run_flow("f")
+        with trio.fail_after(5):
+            while not mob.approvals():
+                await wait_all_tasks_blocked()
+            async with trio.open_nursery() as nursery:
+                for _ in range(20):
+                    nursery.start_soon(mob.wait_blocked)
+                await wait_all_tasks_blocked()
+                assert nursery.child_tasks
+                gate.set()
+
+
 async def test_a_question_in_line_before_a_member_that_waits_is_blocked_with_it() -> None:
     """CONTRACTS 6.10, 6.13: it waits for room that only the decision makes."""
     flows = flow(
