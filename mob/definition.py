@@ -216,7 +216,7 @@ class MobDefinition:
     ) -> MobDefinition:
         """Build and check a definition from parsed TOML. Raises `DefinitionInvalid`."""
         mistakes: list[Mistake] = []
-        definition = _read(TableReader("", data, mistakes), folder or Path(), source)
+        definition = read_definition(TableReader("", data, mistakes), folder or Path(), source)
         # Where a value was wrong another stands in for it, about which there is nothing to say.
         told = {mistake.path for mistake in mistakes}
         mistakes.extend(each for each in definition.mistakes() if each.path not in told)
@@ -328,7 +328,8 @@ def changed_parts(old: str, new: str) -> tuple[str, ...]:
     return tuple(paths)
 
 
-def _read(top: TableReader, folder: Path, source: str) -> MobDefinition:
+def read_definition(top: TableReader, folder: Path, source: str) -> MobDefinition:
+    """The definition that a table says. Mistakes are noted in the table."""
     mob = top.table("mob")
     definition = MobDefinition(
         id=mob.required("id", str, "mob"),

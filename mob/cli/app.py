@@ -21,6 +21,7 @@ from mob.cli import exits, output
 VERBS: Final = {
     "init": "Write a small mob file that runs at once.",
     "validate": "Check a mob file and say everything that is wrong with it.",
+    "schema": "Print the JSON Schema of a mob file, for editors.",
     "run": "Put a prompt to a mob's lead, watch it work, print the answer.",
     "send": "Send a message to a member; done once it is on disk.",
     "ask": "Ask a member of a running mob, print the answer.",

@@ -16,7 +16,7 @@ from tests.cli.commands import ECHO, TEAM, finish_team, mob, refused
 VERBS = (
     *("init", "validate", "run", "demo", "ls", "show", "tree", "models", "doctor"),
     *("backup", "restore-backup", "gc"),
-    *("snapshot", "fork", "rewind", "diff", "export", "report"),
+    *("snapshot", "fork", "rewind", "diff", "export", "report", "schema"),
 )
 
 

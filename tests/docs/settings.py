@@ -358,6 +358,7 @@ PLAYS: Final[dict[str, Play]] = {
     "docs/memory.md": of("editor"),
     "docs/server.md": play_server,
     "docs/simulation.md": play_simulation,
+    "docs/telemetry.md": plainly,
     "docs/time-travel.md": play_time_travel,
     "README.md": as_program,
     "docs/conformance.md": plainly,

@@ -1,0 +1,64 @@
+"""What docs/reference/ says is what the code says."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+
+import jsonschema
+import pytest
+
+import mob.cli.exits
+import mob.errors
+import mob.lifecycle
+import runtime.errors
+import stores.errors
+from mob.definition import MobDefinition
+from mob.errors import DefinitionInvalid
+from mob.keys import keys, schema
+from mob.meanings import MEANINGS
+from tests.architecture.repository import ROOT
+from tests.docs.references import REFERENCES, errors_of, remedy
+from tests.docs.remedies import REMEDIES
+
+MODULES = (mob.errors, mob.lifecycle, runtime.errors, stores.errors, mob.cli.exits)
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_a_reference_is_what_the_code_says(name: str) -> None:
+    made = REFERENCES[name]()
+    found = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    assert found == made, f"docs/{name} is stale: python -m tests.docs --write"
+
+
+def test_every_key_has_a_meaning_and_nothing_else_has() -> None:
+    """A new key is in the reference and in editors as soon as it is read; its meaning is not."""
+    assert list(keys()) == list(MEANINGS), "put the keys of mob/meanings.py in order"
+
+
+def test_every_error_says_what_to_do() -> None:
+    errors = [each for module in MODULES for each in errors_of(module)]
+    assert [each.__name__ for each in errors if not remedy(each)] == []
+    assert set(REMEDIES) - {each.__name__ for each in errors} == set()
+
+
+FILES = sorted((ROOT / "examples").glob("*/mob.toml"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.parent.name)
+def test_the_schema_accepts_what_the_reader_accepts(path) -> None:
+    jsonschema.Draft202012Validator(schema()).validate(tomllib.loads(path.read_text()))
+
+
+def test_the_schema_is_one_and_knows_a_mistake_where_the_reader_does() -> None:
+    jsonschema.Draft202012Validator.check_schema(schema())
+    good = tomllib.loads(FILES[0].read_text())
+    for path, wrong in ((("mob", "ide"), "x"), (("mob", "id"), 7), (("modles",), {})):
+        bad = json.loads(json.dumps(good))
+        inner = bad
+        for key in path[:-1]:
+            inner = inner[key]
+        inner[path[-1]] = wrong
+        assert not jsonschema.Draft202012Validator(schema()).is_valid(bad)
+        with pytest.raises(DefinitionInvalid):
+            MobDefinition.from_table(bad, folder=FILES[0].parent)
