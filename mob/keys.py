@@ -86,6 +86,7 @@ _OPEN: Final = (
     "flows.NAME.steps.NAME.output_schema",
     "mcp.NAME.env",
     "mcp.NAME.headers",
+    "mob.labels",
     "spawn.rules",
     "wiring.rules",
 )

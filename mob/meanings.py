@@ -11,6 +11,7 @@ from typing import Final
 MEANINGS: Final = {
     "mob": "what the mob is called and who leads it",
     "mob.id": "the mob's name in the store",
+    "mob.labels": "texts by name; `-l NAME=TEXT` of verbs selects mobs by them",
     "mob.lead": "the member that `mob run` asks",
     "models": "aliases of models, and what serves each",
     "models.NAME.model": (

@@ -18,7 +18,7 @@ import attrs
 ROOT: Final = Path(__file__).parents[2]
 
 #: Languages whose blocks are only shown: there is nothing in them to run.
-SHOWN: Final = frozenset({"text", "mermaid", "markdown"})
+SHOWN: Final = frozenset({"text", "mermaid", "markdown", "{toctree}", "{eval-rst}"})
 #: Languages whose blocks are run.
 RUN: Final = frozenset({"python", "sh", "console", "toml", "json"})
 

@@ -22,6 +22,7 @@ REMEDIES: Final = {
     "MobDestroyed": "nothing: the mob is gone for good; take another id",
     "MemberNotFound": "`mob tree` lists them; spawn it, or see `[spawn]`",
     "MemberExists": "take another name, or retire that member first",
+    "StillRunning": "`mob stop` it first, or wait until its process has ended",
     "StaleFence": "look at the member again, and decide anew",
     "MemberFailed": "read `reason`; the member takes the next message",
     "AskCycle": "ask somebody who is not waiting for you, or `send`",

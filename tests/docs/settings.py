@@ -93,6 +93,10 @@ UNDER: Final[dict[str, dict[str, Any]]] = {
             "audit": {"on": ["run_completed"], "command": ["true"], "enabled": False},
         }
     },
+    "docs/howto.md": {
+        "models": {"main": {"price": {"input": 1, "output": 1}}},
+        "members": {"writer": {"profile": "lead"}},
+    },
     "docs/tools.md": {"mcp": {"lights": {"command": "python"}}},
 }
 
@@ -279,6 +283,12 @@ def play_flows(blocks: Sequence[Block], folder: Path) -> None:
     inside(blocks, folder, laid_over(more, UNDER["docs/flows.md"]))
 
 
+def play_moving(blocks: Sequence[Block], folder: Path) -> None:
+    """The flow that the page shows, in a mob that is open; the others open their own."""
+    [shown] = by_page("toml")["docs/moving.md"]
+    inside(blocks, folder, tomllib.loads(shown.text))
+
+
 def play_export(blocks: Sequence[Block], folder: Path) -> None:
     """A store that has a mob."""
 
@@ -289,6 +299,13 @@ def play_export(blocks: Sequence[Block], folder: Path) -> None:
 
     trio.run(make)
     in_a_mob(blocks, folder)
+
+
+def play_quickstart(blocks: Sequence[Block], folder: Path) -> None:
+    """The commands of the page have made a mob file."""
+    (folder / "team").mkdir()
+    shutil.copy(folder / "mob.toml", folder / "team")
+    plainly(blocks, folder)
 
 
 def play_events(blocks: Sequence[Block], folder: Path) -> None:
@@ -356,6 +373,8 @@ PLAYS: Final[dict[str, Play]] = {
     "docs/flows.md": play_flows,
     "docs/invariants.md": play_invariants,
     "docs/memory.md": of("editor"),
+    "docs/moving.md": play_moving,
+    "docs/quickstart.md": play_quickstart,
     "docs/server.md": play_server,
     "docs/simulation.md": play_simulation,
     "docs/telemetry.md": plainly,
@@ -413,6 +432,12 @@ COMMANDS: Final[dict[str, Given]] = {
             "cancel RUN": "cancel $(mob flow ls | cut -d' ' -f1) || test $? = 7",
         }
     ),
+    "docs/howto.md": Given(
+        before="cp -r $CHECKOUT/benchmarks .; mkdir -m 700 r",
+        after="mob stop team || true",
+        instead={"--seeds 0..9": "--seeds 0..0"},
+    ),
+    "docs/quickstart.md": Given(before="mkdir -m 700 r", after="mob stop team || true"),
     "docs/server.md": Given(
         before="cp mob.toml team.toml; mkdir -m 700 r",
         after="mob stop team || true",
