@@ -17,6 +17,7 @@ from mob.cli.options import DEFAULT_STATE, Json, SecretEnv, State
 from mob.cli.output import narrate, plural, result, result_json
 from mob.cli.snapshot import MobId
 from mob.cli.stored import looking_into
+from mob.cli.target import chosen_mob
 from mob.export.columns import TABLES
 from mob.export.files import json_lines, otlp_lines, write_lines, write_parquet
 
@@ -70,6 +71,7 @@ def export(
     if output is None and (format == "parquet" or json):
         raise UsageWrong("where to? Name a file or a folder with -o")
     with looking_into(state) as store:
+        mob = chosen_mob(store, mob)
         source = stored_mob(store, mob).source(secret_env or ())
         if format == "otlp":
             counts = _lines(otlp_lines(source, content=content), output)

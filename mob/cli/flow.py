@@ -27,7 +27,7 @@ from mob.cli.output import answer_text, narrate, one_line, plural, result, resul
 from mob.cli.run import Stopper, command_line, resume, save, stoppable
 from mob.cli.staying import served
 from mob.cli.stored import looking_into, when
-from mob.cli.target import reaching
+from mob.cli.target import chosen_mob, reaching
 from mob.cli.validate import read
 from mob.cli.weights import have_weights
 from mob.errors import FlowNotFound, FlowRunNotFound
@@ -204,7 +204,7 @@ async def ls(
     """
     found: list[tuple[str, FlowResult]] = []
     with looking_into(state) as store:
-        for mob_id in stored_mobs(store) if mob is None else (mob,):
+        for mob_id in stored_mobs(store) if mob is None else (chosen_mob(store, mob),):
             book = stored_mob(store, mob_id).folds.flows
             found += [(mob_id, each) for each in _every(book)]
     if json:

@@ -17,6 +17,7 @@ from mob.cli.exits import UsageWrong
 from mob.cli.options import DEFAULT_STATE, Json, State, existing_store
 from mob.cli.output import bytes_text, narrate, plural, result, result_json
 from mob.cli.stored import looking_into
+from mob.cli.target import chosen_mob
 from mob.runs import needed_for_report
 from mob.shapes import jsonable
 from runtime.retention import KEEP_EVENTS, Freed, Retention
@@ -95,7 +96,7 @@ async def _run(state: Path, mob: str | None, keep_events: int) -> dict[str, Free
 
 
 def _wanted(store: Store, mob: str | None) -> tuple[str, ...]:
-    return stored_mobs(store) if mob is None else (mob,)
+    return stored_mobs(store) if mob is None else (chosen_mob(store, mob),)
 
 
 def _retention(store: Store, mob_id: str, keep_events: int) -> Retention:

@@ -15,6 +15,7 @@ from mob.cli.options import DEFAULT_STATE, Json, SecretEnv, State
 from mob.cli.output import bytes_text, narrate, plural, result, result_json
 from mob.cli.snapshot import MobId
 from mob.cli.stored import looking_into
+from mob.cli.target import chosen_mob
 from mob.export.files import whole_file
 from mob.report.document import document
 from mob.report.page import page
@@ -45,9 +46,10 @@ def report(
     search, tokens and cost, flows. Keys are taken out. Works while another process runs
     the mob: it shows what is committed. With --json also prints the summary.
     """
-    file = output or Path(f"{mob.replace('/', '_')}.html")
     with looking_into(state) as store:
+        mob = chosen_mob(store, mob)
         told = document(stored_mob(store, mob).source(secret_env or ()))
+    file = output or Path(f"{mob.replace('/', '_')}.html")
     text = page(told).encode()
     with whole_file(file) as opened:
         opened.write(text)

@@ -70,3 +70,14 @@ def test_a_report_is_one_file(done_team: Path) -> None:
     assert told["summary"]["members"] == 3
     assert told["bytes"] == len(text.encode())
     refused(4, "nobody", done=mob("report", "nobody", cwd=done_team))
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [("export",), ("report", "-o", "again.html"), ("gc", "--dry-run"), ("flow", "ls")],
+    ids=lambda each: each[0],
+)
+def test_a_beginning_or_last_is_enough(done_team: Path, verb: tuple[str, ...]) -> None:
+    for typed in ("te", "last"):
+        done = mob(*verb, typed, cwd=done_team)
+        assert done.returncode == 0, done.stderr
