@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 import trio
 
 from mob.errors import MobClosed
+from mob.lifecycle import VerbRefused
 from mob.mob import Mob
 from mob.simulation import promises
 from mob.simulation.client import Client
@@ -242,6 +243,8 @@ async def decide_all(world: World, process: Process) -> None:
             await decide_now(world, process.mob)
         except MobClosed:
             return
+        except VerbRefused:
+            await trio.sleep(0.1)  # a failure went up and stops the mob
         except StoreError:
             process.crash("its store does not write any more")
             return

@@ -16,7 +16,7 @@ import trio
 
 from mob.definition import MobDefinition
 from mob.errors import MobClosed
-from mob.lifecycle import MobState
+from mob.lifecycle import MobState, VerbRefused
 from mob.mob import Mob
 from mob.simulation.desk import decide_all, decide_now
 from mob.simulation.disk import Commit, SimDisk
@@ -344,9 +344,12 @@ async def _finished(world: World, process: Process) -> None:
                 nursery.start_soon(help_out, process)
             await mob.wait_idle()
             nursery.cancel_scope.cancel()
-        found = await decide_now(world, mob)
-        for tidy in () if mob.state is MobState.COMPLETED else world.caretakers:
-            found = await tidy(mob) or found
+        try:
+            found = await decide_now(world, mob)
+            for tidy in () if mob.state is MobState.COMPLETED else world.caretakers:
+                found = await tidy(mob) or found
+        except VerbRefused:
+            found = True  # a failure went up and stops the mob; once more when it is resumed
         if mob._changing is not None:  # a failure that went up stops the mob
             await trio.sleep(0.1)
         elif not found and mob.state is not MobState.STOPPED:
