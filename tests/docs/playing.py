@@ -78,7 +78,13 @@ def run_commands(
         script = f"trap '{after}' EXIT\n{script}"
     kept = {key: os.environ[key] for key in ("LANG", "TMPDIR") if key in os.environ}
     done_ = subprocess.run(
-        ["bash", "-c", script],
+        [
+            "timeout",
+            str(COMMANDS_S),
+            "bash",
+            "-c",
+            script,
+        ],  # which ends what they have started, too
         cwd=folder,
         env={
             **kept,
@@ -93,7 +99,7 @@ def run_commands(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=COMMANDS_S,
+        timeout=COMMANDS_S + PATIENCE_S,
         check=False,
     )
     assert done_.returncode == 0, f"{blocks[0].page}: exit code {done_.returncode}\n{done_.stdout}"

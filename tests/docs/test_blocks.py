@@ -14,7 +14,7 @@ from tests.docs.blocks import RUN, SHOWN, all_blocks, by_page
 from tests.docs.playing import laid_over, run_commands
 
 #: Blocks that cannot be run by the tests; each says why in the page. Few, and none unnoticed.
-NOT_RUN = 8
+NOT_RUN = 9
 
 PYTHON = by_page("python")
 COMMANDS = by_page("sh", "console")
