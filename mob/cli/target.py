@@ -24,7 +24,8 @@ from mob.cli.output import narrate
 from mob.cli.owner import owner_of
 from mob.cli.stored import labels_of, looking_into, updated_ns
 from mob.definition import MobDefinition
-from mob.errors import AddressInvalid, NotServed
+from mob.errors import AddressAmbiguous, AddressInvalid, AddressUnknown, NotServed
+from mob.lifecycle import MobState
 from mob.mob import Mob
 from mob.resting import open_resting
 from mob.server.client import Client, open_client
@@ -81,7 +82,24 @@ def chosen_mob(store: Store, wanted: str | None, labels: Sequence[str] = ()) -> 
     """The id of the mob that was typed. Raises as `mob.addresses.find_mob`."""
     pairs = [parse_label(each) for each in labels]
     known = known_mobs(store, whole=bool(pairs) or wanted == LAST)
-    return find_mob(wanted, known, pairs)
+    if wanted == LAST:
+        return find_mob(wanted, _alive(store, known) or known, pairs)
+    try:
+        return find_mob(wanted, known, pairs)
+    except AddressAmbiguous:  # a mob that was deleted keeps its id, but nobody means it by less
+        alive = _alive(store, known)
+        if len(alive) in (0, len(known)):
+            raise
+        try:
+            return find_mob(wanted, alive, pairs)
+        except AddressUnknown:
+            pass
+        raise
+
+
+def _alive(store: Store, known: Sequence[Known]) -> list[Known]:
+    gone = MobState.DESTROYED
+    return [each for each in known if stored_mob(store, each.mob_id).roster.mob_state is not gone]
 
 
 def addressed(state: Path, text: str | None, labels: Sequence[str] = ()) -> Address:

@@ -155,3 +155,15 @@ def test_every_verb_works_on_a_mob_that_nobody_runs(folder: Path, inside: Mob) -
     assert done("delete", "echo", "--yes")["sessions"] == 3
     assert inside("doctor").returncode == 0
     assert done("show", "other/lead")["turns"] == 2
+
+
+def test_a_deleted_mob_makes_no_beginning_ambiguous_and_is_not_the_last(
+    folder: Path, inside: Mob
+) -> None:
+    assert inside("run", str(folder / "mob.toml"), "--prompt", "hi").returncode == 0
+    assert inside("fork", "echo", "echo-2").returncode == 0
+    refused(2, "echo, echo-2", done=inside("show", "ec"))
+    assert inside("delete", "echo-2", "--yes").returncode == 0
+    assert inside("show", "ec").stdout.startswith("mob echo: ")
+    assert inside("show", "last").stdout.startswith("mob echo: ")
+    assert inside("show", "echo-2").stdout.startswith("mob echo-2: destroyed")
