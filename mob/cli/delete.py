@@ -17,7 +17,7 @@ from mob.app import stored_mob
 from mob.cli.completing import members
 from mob.cli.exits import StillRunning, UsageWrong
 from mob.cli.options import DEFAULT_STATE, DryRun, Json, Labels, State
-from mob.cli.output import bytes_text, narrate, plural, result, result_json
+from mob.cli.output import bytes_text, narrate, plural, result, result_json, say_would
 from mob.cli.stored import looking_into
 from mob.cli.target import addressed, chosen_session, is_served, reaching
 from mob.errors import AddressInvalid
@@ -66,7 +66,7 @@ async def delete(
         )
     described = _described(state, address)
     if dry_run:
-        narrate(f"mob: would delete {described}")
+        say_would(address.mob, f"would delete {described}", json=json)
         return 0
     if not yes:
         await _confirm(described)

@@ -29,6 +29,7 @@ __all__ = [
     "result_json",
     "result_raw",
     "safe",
+    "say_would",
     "spent_text",
 ]
 
@@ -95,3 +96,11 @@ def bytes_text(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "bytes" or size >= 10 else f"{size:.1f} {unit}"
         size /= 1000
     raise AssertionError("unreachable")
+
+
+def say_would(mob_id: str, what: str, *, json: bool) -> None:
+    """Say what a verb with --dry-run would do to a mob; programs find it on stdout."""
+    if json:
+        result_json({"mob": mob_id, "dry_run": True, "would": what.removeprefix("would ")})
+    else:
+        narrate(f"mob: {what}")

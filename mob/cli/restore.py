@@ -14,7 +14,7 @@ from mob.addresses import Address
 from mob.cli.completing import members
 from mob.cli.exits import NothingThere
 from mob.cli.options import DEFAULT_STATE, DryRun, Json, Labels, State
-from mob.cli.output import narrate, result, result_json
+from mob.cli.output import result, result_json, say_would
 from mob.cli.stored import looking_into
 from mob.cli.target import addressed, chosen_session, reaching, say_where
 from mob.elsewhere import points_of
@@ -56,7 +56,7 @@ async def restore(
         return await _session(state, address, branch, dry_run=dry_run, json=json)
     back = address.at if address.at is not None else _latest(state, address.mob)
     if dry_run:
-        narrate(f"mob: would bring {address.mob!r} back to {back!r}")
+        say_would(address.mob, f"would bring {address.mob!r} back to {back!r}", json=json)
         return 0
     async with reaching(state, address.mob) as target:
         left = await target.call(Rewind(seq=back) if isinstance(back, int) else Rewind(label=back))
@@ -71,7 +71,7 @@ async def restore(
 async def _session(state: Path, address: Address, branch: int, *, dry_run: bool, json: bool) -> int:
     session_id = chosen_session(state, address)
     if dry_run:
-        narrate(f"mob: would restore branch {branch} of session {session_id}")
+        say_would(address.mob, f"would restore branch {branch} of session {session_id}", json=json)
         return 0
     async with reaching(state, address.mob) as target:
         await target.call(RestoreSession(session_id, branch))

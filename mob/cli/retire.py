@@ -10,7 +10,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from mob.cli.options import DEFAULT_STATE, DryRun, Json, Labels, State, Whom
-from mob.cli.output import narrate, result, result_json
+from mob.cli.output import result, result_json, say_would
 from mob.cli.target import addressed, chosen_member, reaching, say_where
 from mob.server.protocol import Retire
 
@@ -33,7 +33,7 @@ async def retire(
     address = addressed(state, whom, label or ())
     member = chosen_member(state, address, gone=True)
     if dry_run:
-        narrate(f"mob: would retire {address.mob}/{member}")
+        say_would(address.mob, f"would retire {address.mob}/{member}", json=json)
         return 0
     async with reaching(state, address.mob) as target:
         await target.call(Retire(member, reason))

@@ -38,7 +38,10 @@ async def rewind(
     if dry_run:
         with looking_into(state) as store:
             found = diff_mobs(store, (mob_id, None), (mob_id, where))
-        result(str(found))
+        if json:
+            result_json({"mob": mob_id, "dry_run": True, "differences": str(found).splitlines()})
+        else:
+            result(str(found))
         narrate("mob: nothing was changed")
         return 0
     label, seq = (None, where) if isinstance(where, int) else (where, None)

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from mob.cli.exits import UsageWrong
 from mob.cli.options import DEFAULT_STATE, DryRun, Json, Labels, State, Which
-from mob.cli.output import narrate, result, result_json
+from mob.cli.output import result, result_json, say_would
 from mob.cli.target import Resting, reaching, whole_mob
 from mob.life import DRAIN_S
 from mob.server.protocol import Stop
@@ -45,7 +45,7 @@ async def stop(
     async with reaching(state, mob_id) as target:
         where = "in the store" if isinstance(target, Resting) else "in the process that runs it"
         if dry_run:
-            narrate(f"mob: would stop {mob_id!r} {where}")
+            say_would(mob_id, f"would stop {mob_id!r} {where}", json=json)
             return 0
         report = await target.call(Stop(deadline))
     if json:

@@ -11,7 +11,7 @@ import attrs
 from cyclopts import Parameter
 
 from mob.cli.options import DEFAULT_STATE, Directed, DryRun, Json, Labels, State, Whom
-from mob.cli.output import narrate, result, result_json
+from mob.cli.output import narrate, result, result_json, say_would
 from mob.cli.target import addressed, chosen_member, reaching, say_where
 from mob.server.protocol import Unwire
 from mob.shapes import jsonable
@@ -36,7 +36,7 @@ async def unwire(
     one = chosen_member(state, address)
     two = chosen_member(state, attrs.evolve(address, path=(other,)))
     if dry_run:
-        narrate(f"mob: would unwire {one!r} and {two!r} of {address.mob!r}")
+        say_would(address.mob, f"would unwire {one!r} and {two!r} of {address.mob!r}", json=json)
         return 0
     async with reaching(state, address.mob) as target:
         done = await target.call(Unwire(one, two, directed))

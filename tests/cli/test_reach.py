@@ -152,6 +152,11 @@ def test_every_verb_works_on_a_mob_that_nobody_runs(folder: Path, inside: Mob) -
     done("resume", "echo")
     refused(2, "give --yes", done=inside("delete", "echo"))
     assert "would delete mob 'echo'" in inside("delete", "echo", "--dry-run").stderr
+    for verb in ("stop", "retire", "respawn", "unwire", "restore", "rewind", "delete"):
+        more = {"unwire": ["echo/lead", "lead"], "rewind": ["echo", "1"]}
+        who = "echo/lead" if verb in ("retire", "respawn") else "echo@1"
+        typed = more.get(verb, [who if verb == "restore" or "/" in who else "echo"])
+        assert done(verb, *typed, "--dry-run")["dry_run"] is True
     assert done("delete", "echo", "--yes")["sessions"] == 3
     assert inside("doctor").returncode == 0
     assert done("show", "other/lead")["turns"] == 2
