@@ -1,7 +1,7 @@
-"""What every test gets: no network, and Hypothesis profiles.
+"""What every test gets: no network, Hypothesis profiles, and workers enough.
 
-Owns: the refusal of connections that leave this machine and of real models, the Hypothesis profiles
-and `--long`.
+Owns: the refusal of connections that leave this machine and of real models, the Hypothesis
+profiles, `--long`, and how many workers `-n auto` means.
 Must not: grow fixtures for one part of the code; those live in that part's folder.
 """
 
@@ -34,6 +34,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="run tests marked `long` too, and many more Hypothesis examples of every test",
     )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """One worker more than there are cores: many tests wait for processes that they start. A worker
+    that is done takes over what another one still has before it."""
+    config.option.dist = "worksteal"
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None  # as xdist itself reads it
+    ours = getattr(os, "sched_getaffinity", None)  # not everywhere
+    return 1 + (len(ours(0)) if ours else os.cpu_count() or 1)
 
 
 def pytest_configure(config: pytest.Config) -> None:
