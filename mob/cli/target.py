@@ -32,6 +32,8 @@ from mob.server.client import Client, open_client
 from mob.server.protocol import Request, Wait, Waited
 from mob.server.sockets import socket_of, somebody_listens
 from mob.server.verbs import perform
+from mob.server.waiting import IDLE
+from mob.view import resting
 from runtime.ids import SessionId
 from stores import Store, StoreInUse, open_lmdb
 
@@ -59,8 +61,16 @@ class Resting:
         return await perform(self.mob, request)
 
     async def look(self, request: Wait) -> Waited:
-        """Whether what is waited for is so already."""
-        return await perform(self.mob, request)
+        """Whether what is waited for is so already. With work left to do it is not idle: nobody
+        is at it."""
+        found = await perform(self.mob, request)
+        if found.state == IDLE and request.member is None:
+            heads = self.mob.realm.state.heads
+            left = {resting(heads[row.session_id]) for row in self.mob.roster.members.values()}
+            for state in ("unfinished", "queued"):
+                if state in left:
+                    return Waited(False, state)
+        return found
 
 
 #: A mob that requests can be put to.

@@ -209,7 +209,9 @@ def escalations_are_deserved(ledger: Ledger, written: Written) -> str | None:
     are older than its time are forgotten."""
     record: InputAccepted | MobStateChanged | TurnEnded = written.record
     if isinstance(record, InputAccepted):
-        said = record.text if record.sender == SUPERVISOR else ""
+        # What a respawn carries over was said, and judged, before.
+        told = record.sender == SUPERVISOR and not ledger.tenures.was_let_in(record.input_id)
+        said = record.text if told else ""
     elif isinstance(record, MobStateChanged):
         said = record.reason
     else:
@@ -223,9 +225,9 @@ def escalations_are_deserved(ledger: Ledger, written: Written) -> str | None:
     if group is None or within != f"{group.within_s:g}" or count < group.max_restarts:
         return f"group {name!r} gives up after {count} failures within {within} s: {group}"
     if isinstance(record, InputAccepted):
-        told = f"member:{ledger.sessions[record.session_id].agent}"
-        if group.escalate != told:
-            return f"group {name!r} tells {told}, and is to escalate to {group.escalate}"
+        whom = f"member:{ledger.sessions[record.session_id].agent}"
+        if group.escalate != whom:
+            return f"group {name!r} tells {whom}, and is to escalate to {group.escalate}"
     known, process = ledger.failures.known, written.commit.process
     last_s = min((e.low_s for e in known if e.process == process and _led_to(e, said)), default=0.0)
     possible = sum(_possible(definition, group, name, e, process, last_s) for e in known)

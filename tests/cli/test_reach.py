@@ -69,6 +69,8 @@ def test_a_mob_that_nobody_runs_takes_messages_and_answers_with_its_file(
     assert inside("run", "mob.toml", "--prompt", "one").returncode == 0
     sent = inside("send", "echo/lead", "two")
     assert "works on this when it is next run" in sent.stderr
+    waited = inside("wait", "echo", "--for", "state=idle")
+    refused(75, "no process runs it, and it stays queued", done=waited)
     refused(75, "no process runs it", "--detach", done=inside("ask", "echo", "x"))
     answer = inside("ask", "echo", "three", "--file", "mob.toml", "--json")
     assert json.loads(answer.stdout)["text"] == "three", answer.stderr
