@@ -239,9 +239,9 @@ class Staff:
             wanted[step.who] = profiles[int(second * len(profiles))]
         if third < 0.4:
             wanted["u"] = profiles[-1]
-        since = self._world.oracle.ledger.last
 
         async def call(mob: Mob) -> Ensured:
+            since = mob.realm.state.applied  # what is on disk and not heard of it cannot see
             return Ensured(tuple(wanted.items()), await mob.ensure(wanted), since)
 
         await self._client._call("ensure", call, "ensure.begun", "ensure.done")
