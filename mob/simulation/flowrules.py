@@ -27,6 +27,7 @@ from mob.simulation.flowing import (
     KnownStep,
     place_in,
 )
+from runtime.errors import encodable
 from runtime.messages import CONTINUED, AssistantMessage, SystemMessage, UserMessage
 from runtime.records import InputAccepted, TurnEnded, TurnOutcome, TurnProgressed
 from runtime.structured import Invalid, parse_output
@@ -222,7 +223,10 @@ def outputs_are_what_members_answered(ledger: Ledger, written: Written) -> str |
     if record.state.value != "succeeded":
         return None
     step = ledger.flows.runs[record.run_id].steps[record.step]
-    said = [list(_answers(ledger, record, step, index)) for index in range(len(step.members))]
+    said = [
+        [_fits(each) for each in _answers(ledger, record, step, index)]
+        for index in range(len(step.members))
+    ]
     output = json.loads(record.output or "null")
     collect = step.plain.get("collect", "all")
     fans = step.plain.get("profile") is not None or step.plain.get("for_each") is not None
@@ -237,6 +241,11 @@ def outputs_are_what_members_answered(ledger: Ledger, written: Written) -> str |
         f"step {record.step!r} of run {record.run_id} has the output {record.output!r:.200}, and"
         f" its members answered {said!r:.200}"
     )
+
+
+def _fits(answer: Any) -> Any:
+    """An answer as a journal can hold it: half a surrogate pair fits none."""
+    return json.loads(encodable(json.dumps(answer, ensure_ascii=False)))
 
 
 def _in_order(output: list[Any], said: list[list[Any]]) -> bool:
@@ -291,7 +300,9 @@ def withdrawn_questions_rest(ledger: Ledger, written: Written) -> str | None:
     if known is None or over is None or ledger.sessions[known.session_id].archived:
         return None
     later = written.commit.transaction - over.transaction
-    if written.commit.process == over.process and later < _ON_ITS_WAY:
+    # A tool that is deaf to its end is waited for, and what it did is told before the turn ends.
+    deaf = not any(isinstance(each, AssistantMessage) for each in record.messages)
+    if written.commit.process == over.process and (later < _ON_ITS_WAY or deaf):
         return None
     what = "goes on" if isinstance(record, TurnProgressed) else "is answered"
     return f"{known.key!r} {what} in transaction {written.commit.transaction}, after {over.number}"
