@@ -27,7 +27,6 @@ from mob.supervision import Decision, Exit, Restart, RestartPolicy, decide
 from runtime.checkpoint import CheckpointGate
 from runtime.ids import SessionId
 from runtime.live import Trailing
-from runtime.manager import RealmSessions
 from runtime.realm import Realm
 from runtime.records import SessionArchived
 from runtime.session import PendingInput, SessionHead
@@ -391,29 +390,6 @@ def cut_turn_continued_too_soon() -> Iterator[None]:
         """Wait for nothing."""
 
     with patch.object(Trailing, "landed", landed):
-        yield
-
-
-@planted(
-    "turns_form_a_chain",
-    "rewinds_keep_the_tail",
-    "one_turn_is_in_flight",
-    within=4000,
-    mended="Keep a session busy while the end of a turn that was cut off is on its way, and delete"
-    " none while it is being saved",
-)
-def saved_under_a_turn_that_lands() -> Iterator[None]:
-    """The history of a session is written by hand while the end of a turn that was cut off is on
-    its way. Breaks CONTRACTS 3.5, 6.14: nobody changes a history under a turn."""
-    at_rest = RealmSessions._at_rest
-
-    def resting(
-        self: RealmSessions, session_id: SessionId, verb: str, *, sound: bool = True
-    ) -> SessionHead:
-        with patch.object(self._realm, "trailing", ()):
-            return at_rest(self, session_id, verb, sound=sound)
-
-    with patch.object(RealmSessions, "_at_rest", resting):
         yield
 
 
