@@ -76,6 +76,7 @@ def recovery_before_the_fence() -> Iterator[None]:
     "ids_never_repeat",
     "an_input_has_one_fate",
     "turns_form_a_chain",
+    "progress_stays",
     within=300,
 )
 def repeats_without_looking() -> Iterator[None]:
@@ -159,6 +160,7 @@ def barrier_that_does_not_wait() -> Iterator[None]:
 
 @planted(
     "acknowledged_means_durable",
+    "what_senders_were_told_is_on_disk",
     within=1000,
     mended="Let a barrier fail with the store: a member killed while the store failed told its"
     " asker that an input was abandoned of which nothing was on disk",
