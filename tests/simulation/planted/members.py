@@ -174,7 +174,7 @@ def resumed_before_rearmed() -> Iterator[None]:
         yield
 
 
-@planted("nothing_is_left_behind", "healed, everything finishes", within=300)
+@planted("nothing_is_left_behind", "healed, everything finishes", "the scenario ends", within=300)
 def lost_wake_up() -> Iterator[None]:
     """Between finding nothing left to do and being idle, a member lets others run: what they send
     waits for ever. Breaks CONTRACTS 5.6: what was accepted is worked on."""
