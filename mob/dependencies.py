@@ -97,7 +97,10 @@ class Dependencies:
         """Before work goes on: those whose dependencies have something left to do begin when that
         is done, or given up."""
         members = self._activations.members
-        self._held.clear()
+        # Anew: what was waited for may have been cut off since, and is waited for once more.
+        before, self._held = self._held, {}
+        for each in before:
+            each.held = False
         left: dict[str, list[Job]] = {}
         for wave in self._waves:
             for name in wave:
@@ -113,14 +116,14 @@ class Dependencies:
                         self._wait_for(job, live)
 
     def _wait_for(self, job: Job, live: LiveMember) -> None:
-        before = job.then
+        before, held = job.then, self._held
 
         def then() -> None:
             if before is not None:
                 before()
-            if live in self._held:
-                self._held[live] -= 1
-                if not self._held[live]:
+            if held is self._held and live in held:
+                held[live] -= 1
+                if not held[live]:
                     self.release(live)
 
         job.then = then

@@ -82,6 +82,27 @@ async def test_what_is_left_is_gone_on_with_in_order(autojump_clock: Clock, how:
     check_inputs(store)
 
 
+@pytest.mark.parametrize("how", ["stopped", "taken back"])
+async def test_who_is_held_back_goes_on_after_a_stop(autojump_clock: Clock, how: str) -> None:
+    """CONTRACTS 6.8: a stop, or one that came to nothing, leaves nobody held back for ever."""
+    store, model, needs = MemoryStore(), Slow(), {"a": [], "b": ["a"]}
+    await _left(store, needs)
+    with trio.fail_after(60):
+        async with opened(_depending(needs), model, store=store) as mob:
+            await mob.send("a", "more")
+            await trio.sleep(0.5)
+            if how == "stopped":
+                await mob.stop(0)
+                await mob.resume()
+            else:
+                with trio.move_on_after(0.1):
+                    await mob.stop(5)
+            await mob.wait_idle()
+            assert mob.realm.state.heads[mob.session_of("b")].turns == 1
+    assert model.seen[-2:] == ["+b", "-b"]
+    check_inputs(store)
+
+
 async def test_a_dependent_goes_on_when_its_dependency_is_given_up(autojump_clock: Clock) -> None:
     """CONTRACTS 6.8: also then its work has ended."""
     store = MemoryStore()
