@@ -62,14 +62,19 @@ def era_name(name: bytes, era: int) -> bytes:
     return name if not era else name + b"\xff" + era.to_bytes(8, "big")
 
 
+#: Behind a name, it is behind what that is called in any era.
+AFTER_ERAS: Final = b"\xff\xff"
+
+
 def marked(row: bytes, at: int) -> bytes:
-    """A row that is read one by one, of a part that does not tell eras apart, with the record at
-    which it was written."""
+    """A row that is read one by one, of a part that does not tell eras apart, with the record that
+    it stands for."""
     return _packb((0, at, row))
 
 
 def unmarked(row: bytes) -> tuple[bytes, int]:
-    """The row and the record at which it was written; 0 if it does not say so."""
+    """The row and the record that it stands for (in old stores a later one, at which it was
+    written); 0 if it does not say so."""
     fields = msgpack.unpackb(row, use_list=False)
     if type(fields) is tuple and len(fields) == 3 and fields[0] == 0:
         return fields[2], fields[1]

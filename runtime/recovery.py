@@ -35,7 +35,7 @@ from runtime.heads import pack_row, unpack_row
 from runtime.ids import RealmId, SessionId
 from runtime.journal import Journal
 from runtime.parts import WholeRows
-from runtime.points import counts, marked, pack_past, unmarked, unpack_past
+from runtime.points import AFTER_ERAS, counts, era_name, pack_past, unmarked, unpack_past
 from runtime.state import RealmState
 from stores import Damaged, Delete, Put, Store, Ticket
 
@@ -302,8 +302,8 @@ class Recovery:
                 # All that is there now has changed: what else there are rows of is left behind.
                 rows = {**dict.fromkeys(sorted(self._named[whole.prefix])), **rows}
             for name, row in rows.items():
-                if whole.load is None and row is not None and whole.prefix not in TELL_ERAS:
-                    row = marked(row, state.applied)
+                if whole.load is None and whole.prefix not in TELL_ERAS:
+                    name = era_name(name, state.era)
                 operations.append(self._row(whole.prefix, name, row))
         oldest = next(iter(state.dirty.values()), None)
         position = state.applied if oldest is None else oldest - 1
@@ -395,8 +395,11 @@ class Recovery:
         """A whole row as stored, for parts that are read one by one and not at opening; if this
         realm has none, of one that it comes from."""
         eras = tuple(self._state.eras(self.realm))
-        for realm in dict.fromkeys(each.realm for each in eras):
-            stored = self.row_of(realm, prefix, name)
+        # Before eras had names of their own, rows of all of them had the plain one.
+        plain = [(each.realm, name) for each in eras]
+        named = [(each.realm, era_name(name, each.number)) for each in eras]
+        for realm, each in dict.fromkeys(named + plain):
+            stored = self.row_of(realm, prefix, each)
             if stored is not None:
                 row, at = unmarked(stored)
                 if not at or counts(eras, realm, at):
@@ -411,7 +414,7 @@ class Recovery:
         """At most `limit` such rows of this realm by name, those behind the name `after`."""
         start, eras = self._prefix + prefix, tuple(self._state.eras(self.realm))
         found: list[bytes] = []
-        last = None if after is None else start + after
+        last = None if after is None else start + after + AFTER_ERAS
         while len(found) < limit:
             rows = self._store.scan(start, after=last, limit=limit)
             if not rows:

@@ -25,6 +25,7 @@ from mob.lifecycle import MobState
 from mob.records import MemberRetired, MobStateChanged
 from runtime.heads import pack_row, unpack_row
 from runtime.ids import InputId
+from runtime.points import marked
 from runtime.state import RealmState
 
 
@@ -65,16 +66,18 @@ class RequestBook:
         self._of: dict[str, dict[InputId, None]] = {}
         self._ends: dict[InputId, RequestEnd] = {}
         self._writing: dict[InputId, RequestEnd] = {}
+        #: The record that ended each of those that are not rows yet.
+        self._ended_at: dict[InputId, int] = {}
         self._changed: set[InputId] = set()
         self.lookup: Callable[[InputId], bytes | None] = lambda _: None
         #: Told of each request that is sent, and of each that ends, once that is committed.
         self.heard: Callable[[OpenRequest], None] = lambda _: None
         self.ended: Callable[[RequestEnd], None] = lambda _: None
         fold_on(state, RequestSent, lambda _, record: self._sent(record))
-        fold_on(state, RequestSettled, lambda _, record: self._settled(record))
-        fold_on(state, MembersUnwired, lambda _, record: self._unwired(record.pairs))
-        fold_on(state, MemberRetired, lambda _, record: self._left(record.name))
-        fold_on(state, MobStateChanged, lambda _, record: self._mob_is(record.state))
+        fold_on(state, RequestSettled, self._settled)
+        fold_on(state, MembersUnwired, lambda seq, record: self._unwired(seq, record.pairs))
+        fold_on(state, MemberRetired, lambda seq, record: self._left(seq, record.name))
+        fold_on(state, MobStateChanged, lambda seq, record: self._mob_is(seq, record.state))
 
     def end(self, request_id: InputId) -> RequestEnd | None:
         """How the request ended; None if it is open or there never was one."""
@@ -97,28 +100,28 @@ class RequestBook:
         for name in _parties(request):
             self._of.setdefault(name, {})[request.request_id] = None
 
-    def _settled(self, record: RequestSettled) -> None:
+    def _settled(self, seq: int, record: RequestSettled) -> None:
         if record.request_id in self.open:
-            self._close(record.request_id, record.how, record.text)
+            self._close(seq, record.request_id, record.how, record.text)
 
-    def _unwired(self, pairs: tuple[tuple[str, str], ...]) -> None:
+    def _unwired(self, seq: int, pairs: tuple[tuple[str, str], ...]) -> None:
         for sender, to in pairs:
             why = _WHY[Settled.UNWIRED].format(sender=sender, to=to)
             for request_id in list(self._of.get(sender, ())):
                 request = self.open[request_id]
                 if (request.sender, request.to) == (sender, to):
-                    self._close(request_id, Settled.UNWIRED, why)
+                    self._close(seq, request_id, Settled.UNWIRED, why)
 
-    def _left(self, name: str) -> None:
+    def _left(self, seq: int, name: str) -> None:
         for request_id in list(self._of.get(name, ())):
-            self._close(request_id, Settled.LEFT, _WHY[Settled.LEFT].format(name=name))
+            self._close(seq, request_id, Settled.LEFT, _WHY[Settled.LEFT].format(name=name))
 
-    def _mob_is(self, state: str) -> None:
+    def _mob_is(self, seq: int, state: str) -> None:
         if state == MobState.DESTROYED.value:
             for request_id in list(self.open):
-                self._close(request_id, Settled.LEFT, "the mob was destroyed")
+                self._close(seq, request_id, Settled.LEFT, "the mob was destroyed")
 
-    def _close(self, request_id: InputId, how: Settled, text: str) -> None:
+    def _close(self, seq: int, request_id: InputId, how: Settled, text: str) -> None:
         request = self.open.pop(request_id)
         del self._places[request_id]
         for name in _parties(request):
@@ -126,6 +129,7 @@ class RequestBook:
             if not self._of[name]:
                 del self._of[name]
         end = self._ends[request_id] = RequestEnd(request, how, text)
+        self._ended_at[request_id] = seq
         self._changed.add(request_id)
         self.ended(end)
 
@@ -157,6 +161,7 @@ class RequestBook:
         """Forget everything: other rows are loaded next."""
         for known in (self.open, self._places, self._of, self._ends, self._writing, self._changed):
             known.clear()
+        self._ended_at.clear()
 
     def stale(self, name: bytes) -> None:
         """The row was made anew and is to be written."""
@@ -165,8 +170,14 @@ class RequestBook:
     def ends(self) -> list[tuple[bytes, bytes | None]]:
         """The rows of requests that have ended. Those handed out before are on disk by now."""
         self._writing, self._ends = self._ends, {}
+        ended_at, self._ended_at = self._ended_at, {}
         return [
-            (request_id.encode(), pack_row(*_fields(end.request), end.how.value, end.text))
+            (
+                request_id.encode(),
+                marked(
+                    pack_row(*_fields(end.request), end.how.value, end.text), ended_at[request_id]
+                ),
+            )
             for request_id, end in self._writing.items()
         ]
 

@@ -25,6 +25,7 @@ from mob.flows.records import (
 from mob.flows.state import Run, apply, pack, started, unpack
 from mob.folding import fold_on
 from runtime.heads import pack_row, unpack_row
+from runtime.points import marked
 from runtime.state import RealmState
 
 #: Prefixes of rows: runs under way, ended ones, and the runs of idempotency keys.
@@ -41,8 +42,11 @@ class FlowBook:
         #: Ended since the last checkpoint, and those whose rows are on their way to the disk.
         self._ended: dict[FlowRunId, Run] = {}
         self._writing: dict[FlowRunId, Run] = {}
-        self._keys: dict[str, FlowRunId] = {}
-        self._writing_keys: dict[str, FlowRunId] = {}
+        #: The run of each key, and the record that it is used by.
+        self._keys: dict[str, tuple[FlowRunId, int]] = {}
+        self._writing_keys: dict[str, tuple[FlowRunId, int]] = {}
+        #: The record that ended each of those that are not rows yet.
+        self._ended_at: dict[FlowRunId, int] = {}
         self._changed: set[FlowRunId] = set()
         #: Reads a row by prefix and name; set by whoever has the store.
         self.lookup: Callable[[bytes, bytes], bytes | None] = lambda _prefix, _name: None
@@ -63,10 +67,10 @@ class FlowBook:
     def by_key(self, key: str) -> FlowRunId | None:
         """The run that was started with this idempotency key."""
         known = self._keys.get(key) or self._writing_keys.get(key)
-        if known is None:
-            row = self.lookup(KEYS, key_name(key))
-            known = None if row is None else FlowRunId(unpack_row(row)[0])
-        return known
+        if known is not None:
+            return known[0]
+        row = self.lookup(KEYS, key_name(key))
+        return None if row is None else FlowRunId(unpack_row(row)[0])
 
     def page(self, after: FlowRunId | None, limit: int) -> list[Run]:
         """At most `limit` runs in the order of their ids, which is that of their starting: those
@@ -80,18 +84,19 @@ class FlowBook:
 
     # -- transitions -----------------------------------------------------------------------
 
-    def _started(self, _: int, record: FlowStarted) -> None:
+    def _started(self, seq: int, record: FlowStarted) -> None:
         self.running[record.run_id] = started(record)
         if record.idempotency_key is not None:
-            self._keys[record.idempotency_key] = record.run_id
+            self._keys[record.idempotency_key] = record.run_id, seq
         self._changed.add(record.run_id)
 
-    def _changed_by(self, _: int, record: FlowRecord) -> None:
+    def _changed_by(self, seq: int, record: FlowRecord) -> None:
         run = apply(self.running[record.run_id], record)
         self._changed.add(record.run_id)
         if run.ended:
             del self.running[record.run_id]
             self._ended[record.run_id] = run
+            self._ended_at[record.run_id] = seq
         else:
             self.running[record.run_id] = run
 
@@ -107,14 +112,15 @@ class FlowBook:
     def ended(self) -> Iterator[tuple[bytes, bytes | None]]:
         """The rows of runs that ended. The ones handed out before are on disk by now."""
         self._writing, self._ended = self._ended, {}
+        ended_at, self._ended_at = self._ended_at, {}
         for run_id, run in self._writing.items():
-            yield run_id.encode(), pack_row(*pack(run))
+            yield run_id.encode(), marked(pack_row(*pack(run)), ended_at[run_id])
 
     def keys(self) -> Iterator[tuple[bytes, bytes | None]]:
         """The rows of idempotency keys, likewise."""
         self._writing_keys, self._keys = self._keys, {}
-        for key, run_id in self._writing_keys.items():
-            yield key_name(key), pack_row(run_id)
+        for key, (run_id, seq) in self._writing_keys.items():
+            yield key_name(key), marked(pack_row(run_id), seq)
 
     def load(self, name: bytes, row: bytes) -> None:
         """Take the row of a run under way back. Raises `ValueError`, `TypeError` if it is none."""
@@ -128,6 +134,7 @@ class FlowBook:
         """Forget the runs: other rows are loaded next, also of ended ones and of keys."""
         for known in (self.running, self._ended, self._writing, self._changed):
             known.clear()
+        self._ended_at.clear()
         self._keys.clear()
         self._writing_keys.clear()
 

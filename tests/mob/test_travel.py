@@ -10,8 +10,10 @@ from trio.testing import wait_all_tasks_blocked
 
 from mob.app import stored_mob
 from mob.elsewhere import diff_mobs, fork_mob, points_of, rewind_mob, snapshot_mob
-from mob.errors import MobBusy, MobInUse, MobRewound
+from mob.errors import DeadlinePassed, MobBusy, MobInUse, MobRewound
+from mob.flows.records import RunState
 from mob.lifecycle import MobState, VerbRefused
+from mob.mob import Mob
 from mob.records import MOB_RECORDS
 from runtime.errors import PointNotFound
 from runtime.ids import RealmId
@@ -177,6 +179,64 @@ async def test_keys_belong_to_the_branch_on_which_they_were_used(
             async with opened(team("u"), answer, store=store) as mob:
                 assert (await mob.ask("a", "x", idempotency_key="early")).text == "answer 1"
                 assert (await mob.ask("a", "y", idempotency_key="late")).text == "answer 4"
+
+
+FLOW = {"f": {"steps": {"one": {"member": "a", "message": "go"}}}}
+
+
+@ENGINES
+async def test_runs_belong_to_the_branch_on_which_they_ended(
+    engine: Engine, tmp_path: Path
+) -> None:
+    """CONTRACTS 6.12: a run of a flow that had ended is there after going back to any record behind
+    that, with its key; one that ended since is not, and coming back it is. Likewise in a fork, and
+    with requests."""
+
+    def there(mob: Mob) -> list[str]:
+        found: list[str] = []
+        while page := mob.flow_runs(found[-1] if found else None, 1):
+            found += [each.id for each in page]
+        return found
+
+    async with engine(tmp_path) as store:
+        async with opened(team(flows=FLOW), asked, store=store) as mob:
+            first = await mob.run_flow("f", idempotency_key="early")
+            await first.result()
+            with pytest.raises(DeadlinePassed):
+                await mob.request(None, "a", "what?", 0.01, idempotency_key="early")
+            await mob.wait_idle()
+            early = mob.realm.state.applied
+            second = await mob.run_flow("f", idempotency_key="late")
+            between = mob.realm.state.applied
+            await second.result()
+            await mob.wait_idle()
+            left = await mob.rewind(early)  # nothing was written of the runs but by this
+            assert there(mob) == [first.id]
+            assert (await mob.run_flow("f", idempotency_key="early")).id == first.id
+            with pytest.raises(DeadlinePassed):
+                await mob.request(None, "a", "what?", 60, idempotency_key="early")
+            third = await mob.run_flow("f", idempotency_key="late")
+            assert third.id not in (first.id, second.id)
+            await third.result()
+            await mob.wait_idle()
+            await mob.realm.checkpoint()
+            before = await mob.rewind(between)
+            await mob.flow_run(second.id).result()  # it ends in this branch once more
+            await mob.wait_idle()
+            await mob.realm.checkpoint()
+            await mob.rewind(left.label)
+            assert there(mob) == [first.id, second.id]
+            assert (await mob.run_flow("f", idempotency_key="late")).id == second.id
+            await mob.rewind(before.label)
+            assert there(mob) == [first.id, third.id]
+            await mob.fork("u", at=left.label)
+        for mob_id, wanted in (("t", [first.id, third.id]), ("u", [first.id, second.id])):
+            async with opened(team(mob_id, flows=FLOW), asked, store=store) as mob:
+                known = [mob.flow_run(each) for each in wanted]
+                assert all(each.now().state is RunState.SUCCEEDED for each in known)
+                assert (await mob.run_flow("f", idempotency_key="late")).id == wanted[1]
+                if mob_id == "t":
+                    assert there(mob) == wanted
 
 
 async def test_what_is_in_flight_is_in_flight_in_both(
