@@ -5,6 +5,7 @@ Owns: the settings. Must not: make a page (`tests.docs` makes the references).
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -25,15 +26,33 @@ html_extra_path = ["llms.txt", "reference/mob.schema.json"]
 
 # Headings can be linked to, as on a code host.
 myst_heading_anchors = 4
-# Pages name files of the checkout, which are no part of the site.
-suppress_warnings = ["myst.xref_missing", "myst.header"]
+suppress_warnings = ["myst.header"]
 
+# `name` in docstrings is code, and a link where it is a name of this reference.
+default_role = "py:obj"
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autodoc_default_options = {"members": True, "show-inheritance": True}
 
 
+#: Links to pages that are no part of the site.
+_OUTSIDE = re.compile(r"\[([^\]]*)\]\((?:\.\./)+tests/[^)]*\.md\)")
+#: A line of the contracts where it stands, and where a page names one.
+_LINE = re.compile(r"^(?=\*\*(\d+\.\d+)\*\* )", re.MULTILINE)
+_NAMED = re.compile(r"\[(\d+\.\d+)\]\([./]*contracts\.md#[^)]*\)")
+
+
+def lead_to_lines(_app: object, page: str, source: list[str]) -> None:
+    """Have links to a contract lead to its line (on a code host they lead to its section), and
+    take out those that the site has no page for."""
+    if page == "contracts":
+        source[0] = _LINE.sub(r"(contract-\1)=\n", source[0])
+    source[0] = _NAMED.sub(r"[\1](#contract-\1)", source[0])
+    source[0] = _OUTSIDE.sub(r"\1", source[0])
+
+
 def setup(app: object) -> None:
     """Show diagrams as their text: nothing is fetched to draw them."""
     app.add_lexer("mermaid", TextLexer)  # type: ignore[attr-defined]
+    app.connect("source-read", lead_to_lines)  # type: ignore[attr-defined]

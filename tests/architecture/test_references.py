@@ -46,13 +46,42 @@ def test_every_error_says_what_to_do() -> None:
 def test_every_page_is_in_the_index_and_every_link_of_the_index_leads_somewhere() -> None:
     """The generator refuses a page that nothing leads to; this says so in a tenth of the time."""
     docs = ROOT / "docs"
-    index = (docs / "index.md").read_text(encoding="utf-8")
-    listed = set(re.findall(r"^([a-z/-]+)$", index, re.MULTILINE))
+    lists = [(docs / name).read_text(encoding="utf-8") for name in ("index.md", "concepts.md")]
+    listed = set(re.findall(r"^([a-z/-]+)$", "\n".join(lists), re.MULTILINE))
     pages = {page.relative_to(docs).with_suffix("").as_posix() for page in docs.rglob("*.md")}
     assert pages - listed == {"index"}, "put it into a toctree of docs/index.md"
     assert listed - pages == set()
     linked = re.findall(r"\]\(([^)]+)\)", (docs / "llms.txt").read_text(encoding="utf-8"))
     assert [link for link in linked if not (docs / link).exists()] == []
+
+
+def slug(heading: str) -> str:
+    """The anchor that code hosts, and the generator, make of a heading."""
+    plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).replace("`", "")
+    return re.sub(r"[^\w\- ]", "", plain.strip().lower()).replace(" ", "-")
+
+
+def test_every_link_of_the_manual_leads_somewhere() -> None:
+    """To a file of the checkout, and to a heading in it if it names one: the generator says so of
+    the pages of docs/ only, minutes later."""
+    pages = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    pages += [ROOT / "examples/README.md", ROOT / "tests/README.md"]
+    told = {
+        page: re.sub(r"^ *```.*?^ *```$", "", page.read_text("utf-8"), flags=re.M | re.S)
+        for page in pages
+    }
+    anchors = {
+        page: {slug(each) for each in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
+        for page, text in told.items()
+    }
+    dead = []
+    for page, text in told.items():
+        for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", re.sub(r"`[^`]*`", "", text)):
+            name, _, anchor = link.partition("#")
+            to = (page.parent / name).resolve() if name else page
+            if not to.is_file() or (anchor and anchor not in anchors.get(to, ())):
+                dead.append(f"{page.relative_to(ROOT)}: {link}")
+    assert dead == []
 
 
 FILES = sorted((ROOT / "examples").glob("*/mob.toml"))
