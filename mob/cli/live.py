@@ -70,7 +70,9 @@ class LiveTree:
                 drawn_at, size = began, self._screen.size
             await trio.sleep(max(EVERY_S, RESTS * (trio.current_time() - began)))
             if not source.restless and not self._model.rate(trio.current_time()):
-                await source.stirred()
+                # Whoever waits for a decision does nothing, and waits longer and longer.
+                with trio.move_on_after(AGES_S if self._model.busy else float("inf")):
+                    await source.stirred()
 
     def _look(self, source: Source) -> bool:
         """Take the next frame in; whether it is another picture."""

@@ -26,10 +26,13 @@ from runtime.prices import cost_text
 #: A piece of text, and its style: words such as ``bold``, ``dim``, ``red``, or none.
 Span: TypeAlias = tuple[str, str]
 
-#: Columns of the state; of the tree at least and at most.
+#: Columns of the state, and with room to spare; of the tree at least and at most.
 _STATE: Final = 24
+_WIDE_STATE: Final = 40
 _NAME: Final = 14
 _MOST_NAME: Final = 32
+#: Billionths of a dollar below which a sum has more digits than there is room for.
+_LEAST: Final = 10**5
 #: Columns that last words need to be worth showing.
 _WORDS: Final = 24
 #: Lines that the titles of the columns are left out below.
@@ -109,7 +112,7 @@ def picture(
     """The mob as at most `height` lines of at most `width` columns; `note` is the last of them."""
     head = _head(model, now_s, width)[: max(1, height // 4)]
     columns = _columns(width, model)
-    foot = [Line(tuple(_cut([(one_line(note), "bold")], width)))] if note else []
+    foot = [Line(tuple(_cut([(note, "bold")], width)))] if note else []
     titles = [_titles(columns, width)] if height >= _TITLES_FROM else []
     room = max(1, height - len(head) - len(titles) - len(foot))
     entries = list(_entries(model, aim, room))
@@ -128,7 +131,7 @@ def picture(
 
 def member_line(row: Row, now_s: float, width: int) -> Line:
     """One member by itself: its state, and what is worth a word beside it."""
-    spans: list[Span] = [(one_line(row.name, 40), "bold"), ("  ", ""), _state(row, now_s)]
+    spans: list[Span] = [(one_line(row.name, 40), "bold"), ("  ", ""), _wide_state(row, now_s)]
     more = (
         f"{_tokens(row.usage)} tokens" if row.usage.total_tokens else "",
         _money(row.usage),
@@ -136,7 +139,12 @@ def member_line(row: Row, now_s: float, width: int) -> Line:
         plural(row.restarts, "restart") if row.restarts else "",
         f"{row.left} left" if row.left else "",
     )
-    spans += [(f"  {text}", "dim") for text in more if text]
+    left = width - sum(cell_len(text) for text, _ in spans)
+    for text in filter(None, more):
+        left -= cell_len(text) + 2
+        if left < 0:
+            break
+        spans.append((f"  {text}", "dim"))
     return Line(tuple(_cut(spans, width)))
 
 
@@ -156,21 +164,25 @@ def _entries(model: Model, aim: Aim, room: int) -> Iterator[_Entry]:
 
 
 def _found(model: Model, aim: Aim) -> Iterator[_Entry]:
-    wanted = aim.find.lower()
+    wanted, nothing = aim.find.lower(), True
     for group in model.groups.values():
         for key in group.members():
             row = model.rows[key]
-            if wanted in f"{row.name} {row.profile} {_called(row.state)} {row.detail}".lower():
+            seen = f"{row.name} {row.profile} {_called(row.state)} {_doing(row, 100)} {row.detail}"
+            if wanted in seen.lower():
+                nothing = False
                 yield _Entry(key, "", row)
                 if key in aim.opened:
                     yield from _children(row.children, "")
+    if nothing:
+        yield _Entry("", "", text="no member's name, profile or state has it")
 
 
 def _grouped(model: Model, aim: Aim, room: int) -> Iterator[_Entry]:
     groups = sorted(model.groups.items(), key=lambda each: each[1].rank)  # stable
-    by_itself = [group.busy if _key(name) not in aim.folded else 0 for name, group in groups]
-    shares = _shares(by_itself, room - 2 * len(groups))
-    for (name, group), share in zip(groups, shares, strict=True):
+    tree = [group for name, group in groups if group.size > 1 and _key(name) not in aim.folded]
+    shares = dict(zip(map(id, tree), _shares(tree, room - len(groups)), strict=True))
+    for name, group in groups:
         key = _key(name)
         if group.size == 1 and key not in aim.folded:
             yield from (_Entry(member, "", model.rows[member]) for member in group.members())
@@ -179,7 +191,7 @@ def _grouped(model: Model, aim: Aim, room: int) -> Iterator[_Entry]:
         if key in aim.folded:
             continue
         opened = key in aim.opened
-        shown = list(group.members() if opened else islice(group.members(), share))
+        shown = list(group.members() if opened else islice(group.members(), shares[id(group)]))
         rest = group.size - len(shown)
         for place, member in enumerate(shown):
             row = model.rows[member]
@@ -199,14 +211,20 @@ def _key(profile: str) -> str:
     return f"/{profile}"
 
 
-def _shares(wanted: Sequence[int], room: int) -> list[int]:
-    """How many of what each wants it gets: the same for all, and what one leaves to the others."""
-    shares = [0] * len(wanted)
-    open_ = sorted((index for index, each in enumerate(wanted) if each), key=lambda i: wanted[i])
-    left = max(0, room)
-    for place, index in enumerate(open_):
-        shares[index] = min(wanted[index], left // (len(open_) - place))
-        left -= shares[index]
+def _shares(groups: Sequence[Group], room: int) -> list[int]:
+    """How many members of each group are shown by themselves in so many lines: of all that wait for
+    a decision, then of what failed, then of those at work the same number in each group, and what
+    one leaves to the others. The line that counts the rest of a group is paid for, too."""
+    shares = [0] * len(groups)
+    for rank in range(REST):
+        wanted = [len(group.ranks[rank]) for group in groups]
+        open_ = sorted((at for at, each in enumerate(wanted) if each), key=lambda at: wanted[at])
+        for place, at in enumerate(open_):
+            rest = 0 if shares[at] else 1
+            share = min(wanted[at], room // (len(open_) - place) - rest)
+            if share > 0:
+                shares[at] += share
+                room -= share + rest
     return shares
 
 
@@ -233,18 +251,27 @@ def _state(row: Row, now_s: float) -> Span:
     return state_text(row, now_s), _STYLES.get(row.state, "")
 
 
-def state_text(row: Row, now_s: float) -> str:
-    """What it does and for how long: ``model 0:41``, ``tool shell 0:07``, ``retry in 0:12``."""
+def _wide_state(row: Row, now_s: float) -> Span:
+    return state_text(row, now_s, _WIDE_STATE), _STYLES.get(row.state, "")
+
+
+def state_text(row: Row, now_s: float, width: int = _STATE) -> str:
+    """What it does and for how long: ``model 0:41``, ``tool shell 0:07``, ``retry in 0:12``; of a
+    call that waits for a decision what is asked: ``approve shell? 0:09``. Names of tools are cut so
+    that the age is within so many columns."""
     if row.until_s is not None and row.state in _UNTIL:
         return f"{_UNTIL[row.state]} in {age(row.until_s - now_s)}"
-    called = _called(row.state)
-    if row.state == "waiting":
-        return f"{called}: {one_line(row.detail, 24)}" if row.detail else called
-    if row.state == "tool":
-        called = f"{called} {one_line(row.detail, 12)}"
-    if row.since_s is None or row.state == "starting":  # which begins nowhere
-        return called
-    return f"{called} {age(now_s - row.since_s)}"
+    # What starts begins nowhere.
+    begun = row.since_s is not None and row.state != "starting"
+    old = f" {age(now_s - row.since_s)}" if begun and row.since_s is not None else ""
+    return f"{_doing(row, width - len(old))}{old}"
+
+
+def _doing(row: Row, width: int) -> str:
+    before, behind = {"waiting": ("approve ", "?"), "tool": ("tool ", "")}.get(row.state, ("", ""))
+    if not before or not row.detail:
+        return _called(row.state)
+    return f"{before}{one_line(row.detail, max(width - len(before) - len(behind), 4))}{behind}"
 
 
 def _called(state: str) -> str:
@@ -252,7 +279,11 @@ def _called(state: str) -> str:
 
 
 def _money(usage: Usage) -> str:
-    return cost_text(usage).partition(" ")[0] if usage.model_calls else ""
+    if not usage.model_calls:
+        return ""
+    if 0 < usage.cost_nano_usd < _LEAST:
+        return "<$0.0001"
+    return cost_text(usage).partition(" ")[0]
 
 
 def _tokens(usage: Usage) -> str:
@@ -268,6 +299,7 @@ def _restarts(group: Group) -> str:
 
 
 _STATE_COLUMN: Final = _Column("state", _STATE, _state, lambda g: _states(g.states), right=False)
+_WIDE_STATE_COLUMN: Final = attrs.evolve(_STATE_COLUMN, width=_WIDE_STATE, of_row=_wide_state)
 #: From the most wanted to the least, with the width of a picture from which there is room for it.
 _MORE: Final = (
     (48, _Column("tokens", 6, lambda r, _: (_tokens(r.usage), ""), lambda g: count(g.tokens))),
@@ -277,11 +309,13 @@ _MORE: Final = (
 )  # fmt: skip
 _LEFT: Final = _Column("left", 9, lambda r, _: (r.left, ""), lambda _: "")
 _LEFT_FROM: Final = 94
+_WIDE_STATE_FROM: Final = 120
 
 
 def _columns(width: int, model: Model) -> list[_Column]:
     """The columns there is room for; the first is the tree, the last words if they fit."""
-    columns = [_STATE_COLUMN, *(column for least, column in _MORE if width >= least)]
+    state = _STATE_COLUMN if width < _WIDE_STATE_FROM else _WIDE_STATE_COLUMN
+    columns = [state, *(column for least, column in _MORE if width >= least)]
     if width >= _LEFT_FROM:
         columns.append(_LEFT)
     rest = width - sum(column.width + 2 for column in columns)
@@ -302,7 +336,7 @@ def _titles(columns: Sequence[_Column], width: int) -> Line:
 def _line(
     entry: _Entry, columns: Sequence[_Column], now_s: float, width: int, *, marked: bool
 ) -> Line:
-    first, state = columns[0].width, columns[1].width
+    first = columns[0].width
     if entry.row is not None:
         row = entry.row
         name = [(entry.prefix, "dim"), (one_line(row.name, 60), "" if entry.prefix else "bold")]
@@ -322,10 +356,7 @@ def _line(
     elif entry.group is not None:
         name = [(f"{one_line(entry.text, 60)} ", "bold"), (f"{entry.group.size:,}", "")]
         cells = [(each.of_group(entry.group), "") for each in columns[1:]]
-        # How many do what may need more room than a state: it takes that of empty columns.
-        spans = [*_fit(name, first), *_joined(cells, columns[1:])]
-        if cell_len(cells[0][0]) > state:
-            spans = _cut([*_fit(name, first), cells[0]], width)
+        spans = [*_fit(name, first), *_overflowing(cells, columns[1:])]
     else:
         spans = _cut([(entry.prefix, "dim"), (entry.text, "dim")], width)
     if marked:
@@ -343,6 +374,20 @@ def _joined(cells: Sequence[Span], columns: Sequence[_Column]) -> tuple[Span, ..
         spans += [(gap, ""), (text, style)] if column.right else [(text, style), (gap, "")]
         spans.append(("  ", ""))
     return _trimmed(spans)
+
+
+def _overflowing(cells: Sequence[Span], columns: Sequence[_Column]) -> list[Span]:
+    """As `_joined`, but the first may need more room, and takes that of the columns behind it."""
+    spans = [cells[0]]
+    used = cell_len(cells[0][0])
+    begin = 0
+    for (text, style), column in zip(cells, columns, strict=True):
+        gap = begin + column.width - cell_len(text) - used
+        begin += column.width + 2
+        if text and gap >= 2 and column is not columns[0]:
+            spans += [(" " * gap, ""), (text, style)]
+            used += gap + cell_len(text)
+    return spans
 
 
 def _fit(spans: Sequence[Span], width: int) -> list[Span]:

@@ -267,7 +267,7 @@ class Source:
             restarts=member.restarts,
             left=self._left_of(head),
         )
-        if row.since_s is None and key in self._at_work:
+        if (row.since_s is None or row.state == "waiting") and key in self._at_work:
             since_s, until_s = self._restarts.get(key, (0.0, 0.0))
             if until_s > trio.current_time():
                 return attrs.evolve(row, state="restarting", since_s=since_s, until_s=until_s)
@@ -281,8 +281,13 @@ class Source:
         since_s = until_s = None
         if live is None:
             state = resting(head)
-            waiting = self._mob.realm.state.approvals.current(session_id)
-            detail = ", ".join(dict.fromkeys(each.tool for each in waiting if each.waits))
+            asked = self._mob.realm.state.approvals.current(session_id)
+            waiting = [each for each in asked if each.waits]
+            detail = ", ".join(dict.fromkeys(each.tool for each in waiting))
+            if waiting:
+                now_ns = self._mob.realm.ports.clock.now_ns()
+                waited_s = (now_ns - min(each.asked_at_ns for each in waiting)) / 1e9
+                since_s = trio.current_time() - max(waited_s, 0.0)
             words = self._said.get(key, "")
         else:
             state = live.doing.value if live.doing.value != "idle" else "starting"

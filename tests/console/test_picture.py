@@ -10,9 +10,10 @@ import pytest
 from rich.cells import cell_len
 
 from mob.console.model import Model
-from mob.console.picture import Aim, picture, state_text
+from mob.console.picture import Aim, member_line, picture, state_text
 from mob.console.rows import Frame, Row
-from tests.console.mobs import NOW_S, large, model_of, small
+from runtime.messages import Usage
+from tests.console.mobs import NOW_S, large, model_of, small, spent
 from tests.console.pictures import CASES, FOLDER, HEIGHT, drawn
 
 
@@ -40,7 +41,16 @@ def test_it_fits_into_any_terminal(frame: Frame) -> None:
         (Row("a", "a", "p", "tool", "shell", since_s=NOW_S - 7), "tool shell 0:07"),
         (Row("a", "a", "p", "retrying", "429", NOW_S - 9, NOW_S + 12.4), "retry in 0:12"),
         (Row("a", "a", "p", "restarting", "", NOW_S, NOW_S + 3), "restart in 0:03"),
-        (Row("a", "a", "p", "waiting", "shell"), "waits for approval: shell"),
+        (Row("a", "a", "p", "waiting", "shell", since_s=NOW_S - 9), "approve shell? 0:09"),
+        (
+            Row("a", "a", "p", "waiting", "a_tool_of_some_length", NOW_S - 3723),
+            "approve a_tool…? 1:02:03",
+        ),
+        (
+            Row("a", "a", "p", "tool", "a_tool_of_some_length", NOW_S - 1),
+            "tool a_tool_of_som… 0:01",
+        ),
+        (Row("a", "a", "p", "waiting"), "waits for approval"),
         (Row("a", "a", "p", "idle"), "idle"),
         (Row("a", "a", "p", "archived"), "done"),
         (Row("a", "a", "p", "starting", since_s=0.0), "starting"),
@@ -61,6 +71,22 @@ def texts(model: Model, height: int = HEIGHT, aim: Aim = ALL, width: int = 80) -
 def test_those_that_need_an_eye_come_first() -> None:
     shown = [line.split()[1] for line in texts(model_of(large())) if line[:1] in "├└"]
     assert shown[:4] == ["worker-77", "worker-4000", "worker-2500", "worker-50"]
+
+
+def test_where_there_is_little_room_it_is_for_decisions_and_failures() -> None:
+    busy = [
+        Row(f"w{n}", f"w{n}", "worker", "model", since_s=NOW_S, usage=spent(10)) for n in range(50)
+    ]
+    asking = [Row(f"c{n}", f"c{n}", "clerk", "waiting", "pay") for n in range(3)]
+    calm = [Row(f"k{n}", f"k{n}", "clerk", "idle") for n in range(9)]
+    broken = [Row("f0", "f0", "fixer", "failed"), Row("f1", "f1", "fixer", "idle")]
+    frame = attrs.evolve(small(), rows=(*busy, *calm, *asking, *broken))
+    rows = {height: texts(model_of(frame), height)[3:] for height in (9, 12, 14, 40)}
+    assert [line.split()[1] for line in rows[9]] == ["12", "c0", "c1", "…", "2", "50"]
+    shown = [line.split()[1] for line in rows[12]]
+    assert shown == ["12", "c0", "c1", "c2", "…", "2", "f0", "…", "50"]
+    assert len(rows[14]) == 11
+    assert sum(line[:4] == "├─ w" for line in rows[40]) == 27, "no line is left empty"
 
 
 class Counted(dict[str, Any]):
@@ -89,7 +115,7 @@ def test_profiles_unfold_and_fold() -> None:
     assert picture(model, NOW_S, 80, HEIGHT, opened).entries == 101
     folded = Aim(folded=frozenset({"/worker"}))
     assert texts(model, aim=folded)[-2:] == [
-        "worker 99            1 wait for approval, 1 model, 97 idle",
+        "worker 99            1 wait for approval, 1 model, 97 idle      $0.990",
         "lead                 model 0:02                  1.0k          $0.0100",
     ]
 
@@ -112,7 +138,12 @@ def test_children_fold_with_their_member() -> None:
 
 @pytest.mark.parametrize(
     ("find", "names"),
-    [("WORKER-40", ["worker-4000", "worker-4050"]), ("fail", ["worker-2500"]), ("nobody", [])],
+    [
+        ("WORKER-40", ["worker-4000", "worker-4050"]),
+        ("fail", ["worker-2500"]),
+        ("wait", ["worker-77", "worker-4000"]),
+        ("nobody", []),
+    ],
 )
 def test_what_is_looked_for_is_found_by_name_and_by_state(find: str, names: list[str]) -> None:
     model = model_of(large())
@@ -120,6 +151,7 @@ def test_what_is_looked_for_is_found_by_name_and_by_state(find: str, names: list
     found = [line.split()[0] for line in shown if line.startswith(("worker", "lead"))]
     assert found[: len(names)] == names
     assert names or not found
+    assert ("no member's name" in shown[-1]) is not bool(names)
 
 
 def test_budgets_mail_and_restarts_are_told() -> None:
@@ -135,3 +167,28 @@ def test_more_lines_than_fit_are_counted() -> None:
     rows = tuple(attrs.evolve(row, profile=f"p{place}") for place, row in enumerate(frame.rows))
     shown = texts(model_of(attrs.evolve(frame, rows=rows)), height=6)
     assert shown[-1] == "… 2 lines not shown"
+
+
+def test_what_is_asked_for_is_found_as_it_is_written() -> None:
+    shown = texts(model_of(small()), aim=Aim(find="approve sh"))
+    assert [line.split()[0] for line in shown[3:]] == ["worker-2"]
+
+
+def test_a_sum_that_has_too_many_digits_is_not_cut() -> None:
+    tiny = Usage(4, model_calls=1, priced_calls=1, cost_nano_usd=21_500)
+    frame = attrs.evolve(small(), rows=(Row("a", "a", "p", "idle", usage=tiny),))
+    assert texts(model_of(frame))[-1].split() == ["a", "p", "idle", "4", "<$0.0001"]
+
+
+def test_a_member_by_itself_is_told_in_whole_words() -> None:
+    row = Row("a", "a", "p", "model", since_s=NOW_S - 1, usage=spent(1200, 3), inputs=2, left="1 h")
+    whole = "a  model 0:01  1.2k tokens  $0.0300  2 messages  1 h left"
+    assert member_line(row, NOW_S, 80).text == whole
+    assert member_line(row, NOW_S, len(whole) - 1).text == whole.removesuffix("  1 h left")
+    assert member_line(row, NOW_S, 20).text == "a  model 0:01"
+    assert member_line(row, NOW_S, 6).text == "a  mo…"
+
+
+def test_the_keys_are_told_apart() -> None:
+    last = picture(model_of(small()), NOW_S, 80, HEIGHT, note="q quit  / find").lines[-1]
+    assert last.text == "q quit  / find"

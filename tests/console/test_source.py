@@ -14,9 +14,11 @@ from runtime.ids import ToolCallId
 from runtime.messages import ToolCall, Usage
 from runtime.models.base import ModelReply, ModelRequest, StopReason
 from runtime.models.scripted import ScriptedModel
+from runtime.ports import Ports
 from runtime.records import TurnEnded
-from stores import open_memory
+from stores import MemoryDisk, open_memory
 from tests.mob.mobs import define
+from tests.runtime.fakes import Doing
 
 
 async def answer(request: ModelRequest) -> ModelReply:
@@ -203,3 +205,38 @@ async def test_a_member_seen_between_its_turn_and_its_rest_is_seen_at_rest() -> 
             await mob.wait_idle()
             model.apply(source.frame())
             assert model.rows["a"].state == "idle"
+
+
+class _TrioClock:
+    """A wall clock that goes with Trio's, begun at another time."""
+
+    def now_ns(self) -> int:
+        return 10**18 + int(trio.current_time() * 1e9)
+
+
+async def test_who_waits_for_a_decision_says_since_when_after_a_restart_too(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    disk, ports, rows = MemoryDisk(), Ports(clock=_TrioClock()), []
+    asks = ModelReply("", (ToolCall(ToolCallId("c"), "pay", "{}"),), StopReason.TOOL_CALLS)
+    definition = define(
+        "a",
+        tools={"pay": {"function": "x.py:pay", "approve": "ask"}},
+        profile={"tools": ["pay"]},
+    )
+    for began in (True, False):
+        models = {"m": ScriptedModel(lambda _: asks)}
+        tools = {"pay": Doing(lambda _: "paid", "pay")}
+        async with (
+            open_memory(disk) as store,
+            open_mob(definition, store=store, models=models, tools=tools, ports=ports) as mob,
+        ):
+            if began:
+                await mob.send("a", "hello")
+            await mob.wait_blocked()
+            await trio.sleep(60.0)
+            with Source(mob) as source:
+                (row,) = source.frame().rows
+                assert not source.restless, "nobody works"
+            rows.append((row.state, row.detail, round(trio.current_time() - (row.since_s or 0.0))))
+    assert rows == [("waiting", "pay", 60), ("waiting", "pay", 120)]
