@@ -98,7 +98,7 @@ class Decisions:
             text = encodable(text)
             mistake = mistake_in(json.loads(self._find(key).parameters), text)
             if mistake is not None:
-                raise ApprovalRefused(key, f"{mistake}; nothing was decided")
+                raise ApprovalRefused(key, mistake)
         return await self._decide(key, Verdict.APPROVED, by, "", text)
 
     async def deny(self, key: str, *, by: str, reason: str) -> Approval:

@@ -5,15 +5,17 @@ Owns: the verb, its screen. Must not: know what a key does (`mob.console.desk`).
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
-from typing import Annotated, Final
+from collections.abc import Sequence
+from typing import Annotated, Any, Final
 
 import trio
 from cyclopts import Parameter
 from rich.cells import cell_len
 
-from mob.app import stored_mob
+from mob.app import StoredMob, stored_mob
 from mob.cli.approvals import user
 from mob.cli.completing import members
 from mob.cli.exits import DONE, INTERRUPTED, UsageWrong, paragraph
@@ -23,7 +25,18 @@ from mob.cli.output import narrate
 from mob.cli.screen import Screen, terminal
 from mob.cli.stored import looking_into
 from mob.cli.target import addressed, chosen_member
-from mob.console.desk import Call, Decide, Desk, Detach, Interrupt, Say, pressed, waiting
+from mob.console.desk import (
+    READ_S,
+    Call,
+    Decide,
+    Desk,
+    Detach,
+    Interrupt,
+    Say,
+    pressed,
+    read,
+    waiting,
+)
 from mob.console.model import Model
 from mob.console.picture import Line, member_line
 from mob.console.source import AGES_S
@@ -32,15 +45,23 @@ from mob.console.words import safe
 from mob.errors import NotServed
 from mob.server import protocol
 from mob.server.client import Client, open_client
-from runtime.errors import MobError
+from mob.shapes import jsonable
+from runtime.approvals import call_key
+from runtime.errors import ApprovalRefused, MobError, RecordUnreadable
+from runtime.ids import SessionId
+from runtime.messages import Message
 from runtime.watching import TextDelta
+from stores import Damaged
 
 EXAMPLES = """    mob attach research           # its lead
     mob attach research/r-0       # Enter sends, Esc interrupts, Ctrl-D detaches
 """
 
-#: Lines of what a model says right now that are kept below what it has said.
+#: Lines of what a model says right now that are kept below what it has said, and of a question.
 _STREAMED: Final = 8
+_ASKED: Final = 6
+#: What stands for a line's end in a line that is typed: it was pasted.
+_NEWLINE: Final = "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}"
 #: Characters of it that are kept.
 _TAIL: Final = 4000
 
@@ -62,7 +83,7 @@ async def attach(
 
     What is typed goes into the turn in flight, or begins one. Esc interrupts the turn. A
     tool call that waits for approval is asked about: y, n, e to edit its arguments, l for
-    later. Ctrl-D detaches and leaves the mob running; so does Ctrl-C, twice.
+    later (Enter brings it back). Ctrl-D detaches and leaves the mob running; so does Ctrl-C, twice.
     """
     address = addressed(state, whom, label or ())
     member = chosen_member(state, address, lead=True)
@@ -73,13 +94,15 @@ async def attach(
     with looking_into(state) as store:
         stored = stored_mob(store, address.mob)
         session_id = stored.roster.members[member].session_id
+        transcript = Transcript(session_id)
+        before = _before(stored, session_id, transcript)
         below: dict[str, str] = {session_id: member}
         for head in stored.state.heads.values():  # parents come before their children
             if head.lineage.parent in below:
                 below[head.session_id] = head.title or head.agent_id or head.session_id
     async with open_client(state, address.mob) as client:
-        attached = _Attached(client, member, session_id, below)
-        ended = await attached.run(stored.last)
+        attached = _Attached(client, member, transcript, below)
+        ended = await attached.run(before, stored.last)
     if ended:
         narrate(f"mob: the process that ran {address.mob!r} has ended")
         return DONE
@@ -87,26 +110,54 @@ async def attach(
     return INTERRUPTED if attached.interrupted else DONE
 
 
+def _before(stored: StoredMob, session_id: SessionId, transcript: Transcript) -> list[str]:
+    """What is shown of the time before: the last turn, and the one in flight as far as it came."""
+    head = stored.state.heads[session_id]
+    ended: Sequence[Message] = ()
+    if head.head:
+        try:
+            ended = stored.journal.turn(head.head).messages
+        except (Damaged, RecordUnreadable):
+            pass  # `mob show` says what is wrong with it
+    partial = head.partial
+    taken = () if partial is None else partial.input_ids
+    waits = [each for each in (head.inputs or {}).values() if each.input_id not in taken]
+    return transcript.before(
+        jsonable(ended),
+        "" if partial is None else partial.run_id,
+        [] if partial is None else jsonable(partial.messages),
+        jsonable(waits),
+    )
+
+
 class _Attached:
     """The screen of one member: what was said; what is said now, its state, a line to type."""
 
-    def __init__(self, client: Client, member: str, session_id: str, below: dict[str, str]) -> None:
+    def __init__(
+        self, client: Client, member: str, transcript: Transcript, below: dict[str, str]
+    ) -> None:
         self._client = client
         self._member = member
         #: Sessions whose calls are asked about, and what they are called.
         self._below = below
         self._screen = Screen(sys.stdout)
-        self._transcript = Transcript(session_id)
+        self._transcript = transcript
         self._model = Model()
         self._ahead_s = 0.0
         self._desk = Desk()
+        #: Set when a question is put that cannot be answered before it was read.
+        self._unread = trio.Event()
+        #: Calls that were asked about, by key.
+        self._known: dict[str, Call] = {}
         self._streamed: tuple[int, str] = (-1, "")
         self._ended = False
         self.interrupted = False
 
-    async def run(self, after: int) -> bool:
+    async def run(self, before: list[str], after: int) -> bool:
         """Sit there; whether it was the mob that ended."""
         with self._screen, key_by_key():
+            for line in before:
+                self._print(line)
             self._print(f"-- {self._member}: Enter sends, Esc interrupts, Ctrl-D detaches")
             async with trio.open_nursery() as nursery:
                 everything = nursery.cancel_scope
@@ -117,6 +168,7 @@ class _Attached:
                 nursery.start_soon(self._grow_old)
                 nursery.start_soon(self._keys, everything, nursery)
                 nursery.start_soon(self._ask_what_waits)
+                nursery.start_soon(self._let_read)
             self._screen.draw([])
         return self._ended
 
@@ -130,6 +182,8 @@ class _Attached:
                         parent = event["lineage"]["parent"]
                         if parent in self._below:
                             self._below[event["session_id"]] = event["title"] or "(no name)"
+                    if event["type"] == "ApprovalDecided":
+                        self._tell_decision(event)
                     if event["type"] in _STIRRING and event["session_id"] in self._below:
                         await self._ask_what_waits()
                     lines = self._transcript.tell(event)
@@ -176,12 +230,40 @@ class _Attached:
             for each in found.calls
             if each.session_id in self._below
         )
-        known = {each.key for each in self._desk.calls}
+        width, _ = self._screen.size
         for call in calls:
-            if call.key not in known:
-                self._print(f"?? {call.who} waits for approval of {call.tool} {call.arguments}")
-        self._desk = waiting(self._desk, calls)
+            if call.key not in self._known and len(_wrapped(call.text, width - 4)) > _ASKED:
+                self._print(f"?? {call.text}")  # what is decided about is shown in full
+            self._known[call.key] = call
+        self._put(waiting(self._desk, calls))
+
+    def _tell_decision(self, event: dict[str, Any]) -> None:
+        call = self._known.get(call_key(event["session_id"], event["run_id"], event["call_id"]))
+        if call is None:
+            return
+        told = f"-- {call.who}: {call.tool} {event['verdict']} by {event['by']}"
+        if event["arguments"] is not None:
+            told = f"{told}, with {event['arguments']}"
+        self._print(f"{told}: {event['reason']}" if event["reason"] else told)
+
+    def _put(self, desk: Desk) -> None:
+        """Have this on the desk, and let a question be read."""
+        self._desk = desk
+        if desk.unread:
+            self._unread.set()
         self._draw()
+
+    async def _let_read(self) -> None:
+        """Let a question be answered once it has been there for a moment."""
+        while True:
+            await self._unread.wait()
+            self._unread = trio.Event()
+            key = self._desk.unread
+            await trio.sleep(READ_S)
+            if self._desk.unread == key:
+                self._put(read(self._desk, key))
+            elif self._desk.unread:
+                self._unread.set()
 
     async def _grow_old(self) -> None:
         while True:
@@ -203,13 +285,13 @@ class _Attached:
     async def _keys(self, everything: trio.CancelScope, nursery: trio.Nursery) -> None:
         async for key in keys():
             self.interrupted = False
-            self._desk, action = pressed(self._desk, key)
+            desk, action = pressed(self._desk, key)
             if isinstance(action, Detach):
                 break
             if action is not None:
                 # Beside the keys: a mailbox may be full, and its sender stands in line.
                 nursery.start_soon(self._act, action)
-            self._draw()
+            self._put(desk)
         everything.cancel()
 
     async def _act(self, action: Say | Decide | Interrupt) -> None:
@@ -226,6 +308,9 @@ class _Attached:
                 await self._client.call(protocol.Deny(action.key, user(), action.reason))
         except NotServed:
             return  # whoever reads the records ends this
+        except ApprovalRefused as error:
+            self._print(f"-- not decided: {error.reason}")
+            await self._ask_what_waits()
         except MobError as error:
             self._print(f"-- {paragraph(error)}")
             if isinstance(action, Decide):
@@ -245,16 +330,25 @@ class _Attached:
         state = Line(((self._member, "bold"),))
         if row is not None:
             state = member_line(row, trio.current_time() + self._ahead_s, width)
-        self._screen.draw([*lines[-_STREAMED:], state, _typed(self._desk, width)])
+        asked = _wrapped(self._desk.question, width) if self._desk.question else []
+        if len(asked) > _ASKED:
+            asked = [*asked[: _ASKED - 1], "   … all of it is above, and in: mob approvals"]
+        question = [Line(((piece, "bold yellow"),)) for piece in asked]
+        typed = _typed(self._desk, width)
+        self._screen.draw([*lines[-_STREAMED:], state, *question, typed])
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    """The line in pieces that fit."""
+    """The line in pieces that fit, divided at blanks where there are some."""
     found = [""]
-    for char in text:
-        if cell_len(found[-1]) + cell_len(char) > width:
+    for word in re.findall(r" *[^ ]*", text):
+        if cell_len(found[-1]) + cell_len(word) > width and found[-1]:
             found.append("")
-        found[-1] += char
+            word = word.lstrip(" ")
+        for char in word:
+            if cell_len(found[-1]) + cell_len(char) > width:
+                found.append("")
+            found[-1] += char
     return found
 
 
@@ -268,6 +362,7 @@ def _typed(desk: Desk, width: int) -> Line:
     end = begin
     while end < len(desk.line) and cell_len(desk.line[begin : end + 1]) < room:
         end += 1
-    before, behind = desk.line[begin : desk.at], desk.line[desk.at : end]
+    line = desk.line.replace("\n", _NEWLINE)
+    before, behind = line[begin : desk.at], line[desk.at : end]
     cursor = (behind[:1] or " ", "reverse")
     return Line(((prompt, "bold"), (before, ""), cursor, (behind[1:], "")))

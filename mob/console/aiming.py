@@ -10,6 +10,7 @@ from typing import Final
 import attrs
 
 from mob.console.picture import Aim, Picture
+from mob.console.words import one_line
 
 #: What moves, and by how many lines.
 _MOVES: Final = {
@@ -22,6 +23,8 @@ _MOVES: Final = {
     "home": -(10**9),
     "end": 10**9,
 }
+#: What is pasted is one key: this, and the text.
+PASTE: Final = "paste:"
 #: What is said of the keys below the picture.
 HELP: Final = "q quit  ↑↓ move  ←→ enter fold  / find"
 
@@ -57,6 +60,8 @@ def _typed(aim: Aim, key: str) -> Aim:
         return attrs.evolve(aim, typing=False, find="", at=None)
     if key == "backspace":
         return attrs.evolve(aim, find=aim.find[:-1])
+    if key.startswith(PASTE):
+        return attrs.evolve(aim, find=aim.find + one_line(key.removeprefix(PASTE)))
     return attrs.evolve(aim, find=aim.find + key) if len(key) == 1 else aim
 
 

@@ -10,8 +10,12 @@ from typing import Final, TypeAlias
 
 import attrs
 
+from mob.console.aiming import PASTE
+
 #: Lines typed before that ↑ brings back.
 _PAST: Final = 100
+#: Seconds before a question can have been read: a key then was meant for something else.
+READ_S: Final = 0.4
 
 
 @attrs.frozen
@@ -53,13 +57,19 @@ class Call:
     tool: str
     arguments: str
 
+    @property
+    def text(self) -> str:
+        """Who wants to call what, in full."""
+        return f"{self.who} waits for approval of {self.tool} {_spaced(self.arguments)}"
+
 
 @attrs.frozen
 class Desk:
     """The line as far as it is typed, `at` the cursor's place in it; `calls` wait, oldest first.
 
     `asked` is what the line answers: a message (empty), the ``decision`` about the first call, the
-    ``reason`` of a denial, or the ``arguments`` of a call.
+    ``reason`` of a denial, or the ``arguments`` of a call. `later` are calls that were put off,
+    `drafts` arguments that were given for a call; if it still waits, they were refused.
     """
 
     line: str = ""
@@ -67,6 +77,9 @@ class Desk:
     asked: str = ""
     calls: tuple[Call, ...] = ()
     later: frozenset[str] = frozenset()
+    drafts: dict[str, str] = attrs.Factory(dict)
+    #: The key of the call whose question was there long enough to be read.
+    seen: str = ""
     past: tuple[str, ...] = ()
     #: How far back in `past` the line comes from; 0: it is new.
     back: int = 0
@@ -77,21 +90,48 @@ class Desk:
         return next((each for each in self.calls if each.key not in self.later), None)
 
     @property
+    def unread(self) -> str:
+        """The key of the call that is asked about and cannot be decided yet; empty if none is."""
+        call = self.call
+        if self.asked != "decision" or call is None or call.key == self.seen:
+            return ""
+        return call.key
+
+    @property
+    def question(self) -> str:
+        """What is decided about; empty if nothing is."""
+        call = self.call
+        if not self.asked or call is None:
+            return ""
+        several = sum(each.key not in self.later for each in self.calls)
+        return f"?? {f'(1 of {several}) ' if several > 1 else ''}{call.text}"
+
+    @property
     def prompt(self) -> str:
         """What stands before the line."""
         if self.asked == "decision":
-            return "[y]es, [n]o, [e]dit the arguments, [l]ater? "
-        return {"reason": "why (the model reads it): ", "arguments": "arguments: "}.get(
-            self.asked, "> "
-        )
+            return "" if self.unread else "[y]es, [n]o, [e]dit the arguments, [l]ater? "
+        if self.asked:
+            return {"reason": "why (the model reads it): ", "arguments": "arguments: "}[self.asked]
+        if self.calls and not self.line:
+            one = len(self.calls) == 1
+            return f"({len(self.calls)} {'call waits' if one else 'calls wait'}: Enter) > "
+        return "> "
 
 
 def waiting(desk: Desk, calls: tuple[Call, ...]) -> Desk:
-    """These calls wait now. What is being typed is not taken away."""
+    """These calls wait now. What is being typed is not taken away, unless it is about a call that
+    was decided elsewhere: it must not decide another one."""
+    before = desk.call
     desk = attrs.evolve(desk, calls=calls)
-    if desk.asked and desk.call is None:
-        return attrs.evolve(desk, asked="", line="", at=0)  # decided elsewhere
+    if desk.asked and (before is None or desk.call is None or desk.call.key != before.key):
+        return _next(desk)
     return _next(desk) if not desk.line and not desk.asked else desk
+
+
+def read(desk: Desk, key: str) -> Desk:
+    """The question about this call has been there for `READ_S`."""
+    return attrs.evolve(desk, seen=key)
 
 
 def _next(desk: Desk) -> Desk:
@@ -117,13 +157,15 @@ def pressed(desk: Desk, key: str) -> tuple[Desk, Action | None]:
 def _decided(desk: Desk, key: str) -> tuple[Desk, Action | None]:
     call = desk.call
     assert call is not None, "a decision is asked for only where there is a call"
+    if desk.unread:
+        return desk, None
     if key == "y":
         return _without(desk, call), Decide(call.key, approve=True)
     if key == "n":
         return attrs.evolve(desk, asked="reason", line="", at=0), None
     if key == "e":
-        at = len(call.arguments)
-        return attrs.evolve(desk, asked="arguments", line=call.arguments, at=at), None
+        line = desk.drafts.get(call.key, _spaced(call.arguments))
+        return attrs.evolve(desk, asked="arguments", line=line, at=len(line)), None
     if key == "l":
         return _next(attrs.evolve(desk, later=desk.later | {call.key})), None
     return desk, None
@@ -138,15 +180,21 @@ def _entered(desk: Desk) -> tuple[Desk, Action | None]:
     if desk.asked and call is not None:
         if desk.asked == "reason":
             return _without(desk, call), Decide(call.key, approve=False, reason=text)
+        desk = attrs.evolve(desk, drafts={**desk.drafts, call.key: text})
         return _without(desk, call), Decide(call.key, approve=True, arguments=text)
     if not text:
-        return _next(desk), None
+        return _next(attrs.evolve(desk, later=frozenset())), None
     past = (*desk.past, text)[-_PAST:]
     return _next(attrs.evolve(desk, past=past)), Say(text)
 
 
 def _edited(desk: Desk, key: str) -> Desk:
     line, at = desk.line, desk.at
+    if key.startswith(PASTE):
+        # Reasons and arguments are one line; in JSON a line's end is as good as a blank.
+        text = "\n".join(key.removeprefix(PASTE).splitlines())
+        key = _spaced(text) if desk.asked else text
+        return attrs.evolve(desk, line=line[:at] + key + line[at:], at=at + len(key))
     if len(key) == 1:
         return attrs.evolve(desk, line=line[:at] + key + line[at:], at=at + 1)
     if key == "backspace" and at:
@@ -167,3 +215,8 @@ def _edited(desk: Desk, key: str) -> Desk:
         line = desk.past[-back] if back else ""
         return attrs.evolve(desk, line=line, at=len(line), back=back)
     return desk
+
+
+def _spaced(text: str) -> str:
+    """The text as one line: what JSON may have between its values becomes blanks."""
+    return text.translate({ord(each): " " for each in "\t\r\n"})

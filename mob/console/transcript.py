@@ -5,6 +5,7 @@ Owns: `Transcript`. Must not: read records (it is given them as `mob.shapes.even
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from mob.console.words import one_line
@@ -21,14 +22,27 @@ class Transcript:
         #: Messages of the turn in flight that were told, by its id.
         self._told: tuple[str, int] = ("", 0)
 
+    def before(
+        self,
+        ended: Sequence[dict[str, Any]],
+        run_id: str,
+        partial: Sequence[dict[str, Any]],
+        waiting: Sequence[dict[str, Any]],
+    ) -> list[str]:
+        """The lines of what was said before the first record: the messages of the last turn, those
+        of the turn in flight (`run_id`, empty if there is none), and inputs that no turn has taken.
+        """
+        self._told = (run_id, len(partial))
+        asked = [line for each in waiting for line in _input(each)]
+        return [*_messages(ended, whole=True), *_messages(partial, whole=True), *asked]
+
     def tell(self, event: dict[str, Any]) -> list[str]:
         """The lines that a record adds; none if it is another session's or says nothing."""
         if event.get("session_id") != self.session_id:
             return []
         kind = event["type"]
         if kind == "InputAccepted":
-            who = f"{event['sender']}: " if event["sender"] else ""
-            return [f"> {who}{event['text']}"]
+            return _input(event)
         if kind == "TurnProgressed":
             run, told = self._told
             told = told if run == event["run_id"] else 0
@@ -48,10 +62,19 @@ class Transcript:
         return []
 
 
-def _messages(messages: list[dict[str, Any]]) -> list[str]:
+def _input(said: dict[str, Any]) -> list[str]:
+    who = f"{said['sender']}: " if said["sender"] else ""
+    return [f"> {who}{said['text']}"]
+
+
+def _messages(messages: Sequence[dict[str, Any]], *, whole: bool = False) -> list[str]:
+    """The lines of what was said; of what the session was told only with `whole`: while it happens,
+    inputs are told when they are accepted."""
     lines: list[str] = []
     for message in messages:
-        if "tool_calls" in message:
+        if whole and "sender" in message:
+            lines += _input(message)
+        elif "tool_calls" in message:
             lines += message["text"].splitlines()
             lines += [
                 f"-> {call['name']} {one_line(call['arguments'], _SHORT)}"

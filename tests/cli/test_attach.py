@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+from getpass import getuser
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,50 @@ def test_a_call_is_decided_and_a_message_answered(tmp_path: Path) -> None:
         running.signal(signal.SIGINT)
         assert running.end()[0] == 0
     assert len((tmp_path / "refunds.log").read_text().split()) == 1
+
+
+def test_calls_are_denied_put_off_and_edited_in_place(tmp_path: Path) -> None:
+    run = ("run", APPROVAL, "--prompt", "Refund 40 for order 1001.", "--stay", "--display", "plain")
+    with Running(*run, cwd=tmp_path) as running:
+        running.wait_for("waits for approval")
+        with Tmux(tmp_path, "attach", "approval", columns=60, lines=15) as screen:
+            shown = screen.until("[y]es, [n]o, [e]dit")
+            assert "> Refund 40 for order 1001." in shown, "what the call is about"
+            assert "<- find_order order 1001" in shown
+            assert "clerk  approve refund? 0:0" in shown
+            screen.type("n")
+            screen.until("why (the model reads it):")
+            screen.type("never bought")
+            screen.keys("Enter")
+            screen.until("refund denied by")
+            running.wait_for("never bought")
+            shown = screen.until("clerk  idle")
+            assert shown.count("-> refund") == 1, "each message is told once"
+            screen.type("Refund 10, please.")
+            screen.keys("Enter")
+            screen.until("[y]es, [n]o, [e]dit")
+            screen.type("l")
+            screen.until("(1 call waits: Enter) >")
+            screen.keys("Enter")
+            screen.until("[y]es, [n]o, [e]dit")
+            screen.type("e")
+            screen.until('arguments: {"reason"')
+            screen.keys("C-u")
+            screen.type('{"amount": 7')
+            screen.keys("Enter")
+            screen.until("not decided: the arguments are not valid JSON")
+            screen.until("[y]es, [n]o, [e]dit")
+            screen.type("e")
+            screen.until_that(lambda text: 'arguments: {"amount": 7\n' in text)
+            screen.type(', "reason": "half"}')
+            screen.keys("Enter")
+            screen.until(f'refund approved by {getuser()}, with {{"amount": 7')
+            screen.until('"half"}] refunded 7')
+            screen.keys("C-d")
+            assert screen.code() == 0
+        running.signal(signal.SIGINT)
+        assert running.end()[0] == 0
+    assert (tmp_path / "refunds.log").read_text() == "7\n"
 
 
 def test_escape_interrupts_and_ctrl_c_twice_detaches(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ AWAY = Picture((), 20)
     [
         ({}, "q", AT, None),
         ({}, "x", AT, {}),
+        ({"typing": True, "find": "a"}, "paste:b\nc", AT, {"typing": True, "find": "ab c"}),
+        ({"typing": True, "find": "a"}, "up", AT, {"typing": True, "find": "a"}),
         ({}, "down", AWAY, {"at": 0}),
         ({"at": 3}, "down", AT, {"at": 4}),
         ({"at": 3}, "j", AT, {"at": 4}),
@@ -60,11 +62,18 @@ def test_the_line_below_says_what_can_be_done() -> None:
     [
         ("ab", ["a", "b"]),
         ("\x1b[A\x1bOB", ["up", "down"]),
-        ("\x1b", ["escape"]),
-        ("\x1bq", ["escape", "q"]),
+        ("\x1bq\x1b\x7f", []),  # with Alt
+        ("\x1b\x1b[A", ["escape", "up"]),
+        ("\x1bOP\x1b[15~\x1b[1;5C\x1b[Z\x1b[[Ax", ["x"]),  # F1, F5, Ctrl-→, Shift-Tab, F1
+        ("\x1b[200~y\n\x1b[A\x1b[201~n", ["paste:y\n\x1b[A", "n"]),
         ("é日\r\x7f\x04\x15", ["é", "日", "enter", "backspace", "c-d", "c-u"]),
         ("\x1b[5~\x00\x1b[3~", ["pageup", "delete"]),
     ],
 )
 def test_the_names_of_keys(text: str, keys: list[str]) -> None:
-    assert keys_in(text) == keys
+    assert keys_in(text) == (keys, "")
+
+
+@pytest.mark.parametrize("rest", ["\x1b", "\x1bO", "\x1b[", "\x1b[1;", "\x1b[200~much\n\x1b[20"])
+def test_a_key_that_has_come_in_part_is_waited_for(rest: str) -> None:
+    assert keys_in(f"a{rest}") == (["a"], rest)

@@ -5,16 +5,28 @@ from __future__ import annotations
 import attrs
 import pytest
 
-from mob.console.desk import Action, Call, Decide, Desk, Detach, Interrupt, Say, pressed, waiting
+from mob.console.desk import (
+    Action,
+    Call,
+    Decide,
+    Desk,
+    Detach,
+    Interrupt,
+    Say,
+    pressed,
+    read,
+    waiting,
+)
 
 ONE = Call("k1", "a", "shell", '{"x": 1}')
 TWO = Call("k2", "a/kid", "mail", "{}")
 
 
 def typed(desk: Desk, *keys: str) -> tuple[Desk, list[Action]]:
-    """The desk after the keys, and what came of them."""
+    """The desk after the keys, and what came of them; each question is read before an answer."""
     actions = []
     for key in keys:
+        desk = read(desk, desk.unread) if desk.unread else desk
         desk, action = pressed(desk, key)
         if action is not None:
             actions.append(action)
@@ -71,6 +83,66 @@ def test_arguments_are_edited_in_place() -> None:
     desk, actions = typed(waiting(Desk(), (ONE,)), "e", "left", "backspace", "2", "enter")
     assert actions == [Decide("k1", approve=True, arguments='{"x": 2}')]
     assert desk.asked == ""
+
+
+def test_no_key_answers_a_question_that_nobody_can_have_read() -> None:
+    desk = waiting(Desk(), (ONE, TWO))
+    assert (desk.unread, desk.prompt) == ("k1", "")
+    for key in "ynel":
+        assert pressed(desk, key) == (desk, None)
+    desk = read(desk, "k1")
+    assert "[y]es" in desk.prompt
+    desk, action = pressed(desk, "y")
+    assert action == Decide("k1", approve=True)
+    assert desk.unread == "k2", "the next call is another question"
+    assert pressed(desk, "y") == (desk, None)
+
+
+def test_what_is_decided_about_is_said_in_full() -> None:
+    desk = waiting(Desk(), (ONE, TWO))
+    assert desk.question == '?? (1 of 2) a waits for approval of shell {"x": 1}'
+    desk, _ = typed(desk, "n")
+    assert "shell" in desk.question
+    desk, _ = typed(desk, "escape", "l")
+    assert desk.question == "?? a/kid waits for approval of mail {}"
+    desk, _ = typed(desk, "l")
+    assert (desk.question, desk.prompt) == ("", "(2 calls wait: Enter) > ")
+
+
+def test_enter_on_an_empty_line_brings_back_what_was_put_off() -> None:
+    desk, _ = typed(waiting(Desk(), (ONE,)), "l", "a", "backspace")
+    assert (desk.asked, desk.prompt) == ("", "(1 call waits: Enter) > ")
+    desk, actions = typed(desk, "enter", "y")
+    assert actions == [Decide("k1", approve=True)]
+
+
+def test_arguments_that_were_refused_are_edited_on() -> None:
+    desk, _ = typed(waiting(Desk(), (ONE,)), "e", "backspace", "enter")
+    desk, _ = typed(waiting(desk, (ONE,)), "e")
+    assert desk.line == '{"x": 1'
+    desk, _ = typed(desk, "x", "escape", "e")
+    assert desk.line == '{"x": 1', "who goes back to the question has changed nothing"
+
+
+def test_arguments_of_several_lines_are_edited_as_one() -> None:
+    desk, _ = typed(waiting(Desk(), (attrs.evolve(ONE, arguments='{\n\t"x": "a  b"\r\n}'),)), "e")
+    assert desk.line == '{  "x": "a  b"  }'
+
+
+def test_what_is_pasted_is_text_whatever_it_says() -> None:
+    desk, actions = typed(Desk(), "a", "b", "left", "paste:y\r\nn\n", "enter")
+    assert actions == [Say("ay\nnb")]
+    desk = waiting(Desk(), (ONE,))
+    assert typed(desk, "paste:y") == (read(desk, "k1"), [])
+    desk, actions = typed(desk, "n", "paste:too\nmuch", "enter")
+    assert actions == [Decide("k1", approve=False, reason="too much")]
+
+
+@pytest.mark.parametrize("key", ["n", "e"])
+def test_what_was_typed_about_a_call_decides_no_other(key: str) -> None:
+    desk, _ = typed(waiting(Desk(), (ONE, TWO)), key, "w")
+    desk = waiting(desk, (TWO,))  # somebody else decided about the first
+    assert (desk.call, desk.asked, desk.line, desk.unread) == (TWO, "decision", "", "k2")
 
 
 def test_escape_leaves_a_reason_and_goes_back_to_the_question() -> None:

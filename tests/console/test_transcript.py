@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mob.console.transcript import Transcript
-from mob.shapes import event_shape
+from mob.shapes import event_shape, jsonable
 from runtime.ids import InputId, RunId, SessionId, ToolCallId
 from runtime.journal import Event
 from runtime.messages import NO_USAGE, AssistantMessage, Message, ToolCall, ToolResult, UserMessage
@@ -45,3 +45,18 @@ def test_each_message_is_told_once() -> None:
         ["> b: hm"],
         ["-- turn interrupted: by hand"],
     ]
+
+
+def test_a_turn_in_flight_is_told_from_where_it_stands() -> None:
+    transcript = Transcript("s")
+    waits = {"text": "and this", "sender": "b"}
+    before = transcript.before(jsonable((ASKED, SAID)), "r", jsonable([ASKED, CALLS]), [waits])
+    assert before == [
+        *("> hello", "Two files.", "That is all."),
+        *("> hello", "I look.", '-> shell {"cmd": "ls"}'),
+        "> b: and this",
+    ]
+    progressed = TurnProgressed(S, R, (), (FOUND,), NO_USAGE, 1, 0)
+    assert transcript.tell(event_shape(Event(1, progressed))) == ["<- shell a b"]
+    over = ended(TurnOutcome.COMPLETED, None, ASKED, CALLS, FOUND, SAID)
+    assert transcript.tell(event_shape(Event(2, over))) == ["Two files.", "That is all."]
