@@ -44,13 +44,18 @@ class ApprovalVerbs(MobCore):
         return await self.realm.decisions.approve(call_key, by=by, arguments=arguments)
 
     async def deny(self, call_key: str, *, by: str, reason: str = "") -> Approval:
-        """Let the call not run; its model reads the reason and goes on. As `approve`."""
+        """Let the call not run; its model reads `by`, the reason, and goes on. On disk when this
+        returns; raises as `approve`."""
         self._admit("decide")
         return await self.realm.decisions.deny(call_key, by=by, reason=reason)
 
     async def wait_idle(self) -> None:
         """Park until no member is at work, no child in the background, and no run of a flow does
-        more than wait for members: one between two steps, or two attempts, has something to do."""
+        more than wait for members: one between two steps, or two attempts, has something to do.
+
+        A turn that waits for approval is nobody's work: see `approvals` when this returns. In a
+        stopped mob nobody is at work. Cancelling changes nothing.
+        """
         with self.realm.decisions.watch() as stirred:
             while True:
                 await self._activations.quiet()
@@ -60,7 +65,8 @@ class ApprovalVerbs(MobCore):
 
     async def wait_blocked(self) -> None:
         """Park until calls wait for approval and nothing else is under way: members, children and
-        tools that work, or wait for a model, are done or wait for those calls themselves."""
+        tools that work, or wait for a model, are done or wait for those calls themselves. Where no
+        call ever waits it does not return. Cancelling changes nothing."""
         decisions = self.realm.decisions
         with decisions.watch() as stirred:
             while True:

@@ -117,16 +117,17 @@ class MobCore:
 
     @property
     def id(self) -> str:
+        """The mob's name in its store, that of the definition."""
         return self.definition.id
 
     @property
     def state(self) -> MobState:
-        """The recorded state."""
+        """The state that is on disk. While a verb that changes it is under way, the one before."""
         return self.roster.mob_state
 
     @property
     def members(self) -> tuple[str, ...]:
-        """The names of the members, in order of joining."""
+        """The names of the members on disk, in order of joining, helpers included."""
         return tuple(self.roster.members)
 
     @property

@@ -214,7 +214,13 @@ class MobDefinition:
     def from_table(
         cls, data: Mapping[str, Any], *, folder: Path | None = None, source: str = "definition"
     ) -> MobDefinition:
-        """Build and check a definition from parsed TOML. Raises `DefinitionInvalid`."""
+        """Build and check a definition from tables as TOML has them (docs/reference/mob-file.md).
+        Paths in it are relative to `folder` (default: the current one); `source` is what errors
+        call it.
+
+        Raises:
+            DefinitionInvalid: it is not valid; every mistake is listed, in the order of the file.
+        """
         mistakes: list[Mistake] = []
         definition = read_definition(TableReader("", data, mistakes), folder or Path(), source)
         # Where a value was wrong another stands in for it, about which there is nothing to say.

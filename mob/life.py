@@ -102,8 +102,14 @@ class LifeVerbs(TravelVerbs, HelperVerbs, ApprovalVerbs):
         What is cancelled stays in flight on disk and is continued at `resume`. A stopped mob stays
         stopped across restarts. What does not let itself be cancelled (a tool that shields itself)
         is given up on after `UNWIND_S` seconds: it is named in the report, what it still does is
-        written nowhere, and its turn is continued at `resume` as after a crash. If a step fails
-        the checkpointers are armed again and the mob runs.
+        written nowhere, and its turn is continued at `resume` as after a crash. If a step fails,
+        or this is cancelled before it is recorded, the checkpointers are armed again and the mob
+        runs.
+
+        Raises:
+            VerbRefused: the mob is not running, or another change of its state is under way.
+            MobClosed: the block of `open_mob` was left.
+            stores.StoreError: it could not be saved or recorded; the mob runs.
         """
         self._begin_change("stop")
         activations = self._activations
@@ -159,7 +165,7 @@ class LifeVerbs(TravelVerbs, HelperVerbs, ApprovalVerbs):
 
         Turns in flight and all that is queued are worked off first, however long that takes;
         approvals are still decided meanwhile. Cancelling it, or a step that fails, leaves the mob
-        running. A completed mob can be read, and `destroy`ed; it is never resumed.
+        running. A completed mob can be read, and be destroyed; it is never resumed.
 
         Raises:
             VerbRefused: the mob is not running, or is stopped meanwhile for a failure that no

@@ -110,8 +110,14 @@ class MessageVerbs(Joining):
                     del waiting_for[name]
 
     def interrupt(self, member: str, *, fence: MemberHandle | None = None) -> bool:
-        """Cancel the member's turn in flight; it ends as interrupted. False if it had none. Raises
-        `StaleFence` if another generation than that of `fence` is there."""
+        """Cancel the member's turn in flight; it ends as interrupted, and so do the children that
+        are linked to it. False if it had none. Comes back at once: the turn ends promptly, and one
+        that is begun afterwards is not hit.
+
+        Raises:
+            MemberNotFound, VerbRefused: nothing was done.
+            StaleFence: another generation than that of `fence` is there.
+        """
         self._admit("interrupt")
         return self.realm.interrupt(self._row(member, fence).session_id)
 
@@ -121,6 +127,10 @@ class MessageVerbs(Joining):
         """Crash the member's turn in flight; its supervisor decides what follows. False if idle.
 
         The turn in flight is continued by the restarted activation from what is journalled.
+
+        Raises:
+            MemberNotFound, VerbRefused: nothing was done.
+            StaleFence: another generation than that of `fence` is there.
         """
         self._admit("kill")
         return self._activations.kill(self._activations.live(self._row(member, fence)), cause)

@@ -99,13 +99,20 @@ class Mob(FlowVerbs, RequestVerbs, WireVerbs, LifeVerbs):
         return self._harnesses.budget_of(head)
 
     async def search(self, query: str, member: str | None = None, limit: int = 5) -> Found:
-        """The past turns that fit `query`, best first: of those a member may read, or of all."""
+        """At most `limit` past turns that fit `query`, best first: of those that `member` may read,
+        or of all. Turns that were rewound are not among them. The first search of a process reads
+        the journal (docs/memory.md).
+
+        Raises:
+            MemberNotFound: there is no such member.
+        """
         asker = None if member is None else self.session_of(member)
         return await self._harnesses.search(self, query, asker, limit)
 
     def exits(self, member: str | None = None) -> tuple[MemberExited, ...]:
         """The latest bad exits of members with their causes, oldest first, of one member (also of
-        one that has left) or of all: at most `mob.roster.EXITS`, also of earlier processes."""
+        one that has left) or of all: at most 256, also of earlier processes. Empty for a name that
+        nobody ever had."""
         return exits_of(self.roster, member)
 
     def _repr_html_(self) -> str:
@@ -178,7 +185,8 @@ class Mob(FlowVerbs, RequestVerbs, WireVerbs, LifeVerbs):
 
     def watch(self, member: str | None = None) -> AbstractContextManager[Watch]:
         """In a block: what the member's model says while it says it, or everybody's (children's
-        too). Sees calls that begin in the block; bounded, and slows nobody down.
+        too). Sees calls that begin in the block; bounded, and slows nobody down: the `Watch` that
+        the block is given is iterated for `TextDelta`, and for a `Gap` where pieces are missing.
 
         Raises:
             MemberNotFound: there is no such member.

@@ -58,7 +58,8 @@ class MobSessionService(SessionService, Protocol):
         ...
 
     async def cancel_all_checkpointers(self) -> None:
-        """Let the save in flight finish; every later checkpoint of this mob is a no-op."""
+        """Let the save in flight finish; every later checkpoint of this mob is a no-op until
+        `rearm_all_checkpointers`. Other mobs are not touched. Idempotent."""
         ...
 
     async def rearm_all_checkpointers(self) -> None:

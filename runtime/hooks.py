@@ -85,7 +85,7 @@ class HookEvent:
 
 @attrs.frozen
 class Allow:
-    """Go on."""
+    """Go on, with the value as it is. What a hook that returns nothing says."""
 
 
 @attrs.frozen
@@ -97,7 +97,7 @@ class Deny:
 
 @attrs.frozen
 class Rewrite:
-    """Go on with this value instead."""
+    """Go on with this value instead: docs/hooks.md says at which point it is what."""
 
     value: str
 

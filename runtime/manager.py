@@ -78,7 +78,7 @@ class SessionManager(Protocol):
         ...
 
     async def resume(self, session_id: SessionId) -> Session:
-        """The session with its messages."""
+        """The session as it is on disk, with all its messages, oldest first. Runs nothing."""
         ...
 
     async def save(self, session: Session) -> SessionMetadata:
@@ -134,7 +134,8 @@ class SessionManager(Protocol):
         ...
 
     async def tag(self, session_id: SessionId, tags: Sequence[str]) -> None:
-        """Add tags of 1 to 64 characters; order is kept, duplicates are dropped."""
+        """Add tags; order is kept, duplicates are dropped. Raises `SessionError` for one that has
+        not 1 to 64 characters; then none is added."""
         ...
 
     async def untag(self, session_id: SessionId, tags: Sequence[str]) -> None:
@@ -142,11 +143,13 @@ class SessionManager(Protocol):
         ...
 
     async def rename(self, session_id: SessionId, new_name: str) -> None:
-        """Give the session another name of 1 to 200 characters."""
+        """Give the session another name. Raises `SessionError` unless it has 1 to 200
+        characters."""
         ...
 
     async def diff(self, first: SessionId, second: SessionId) -> Difference:
-        """Where two histories part. Costs what is different, not what is shared."""
+        """Where two histories part, and what each has from there on, oldest first. Costs what is
+        different, not what is shared."""
         ...
 
 

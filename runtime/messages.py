@@ -41,6 +41,7 @@ class Usage:
 
     @property
     def total_tokens(self) -> int:
+        """Tokens sent and said; those from a cache are among those sent."""
         return self.input_tokens + self.output_tokens
 
     @property

@@ -161,7 +161,9 @@ class Store(Protocol):
         ...
 
     async def commit(self, batch: Batch) -> tuple[int, ...]:
-        """Wait for room in the queue, submit, wait for the ticket. Errors are the ticket's."""
+        """Wait for room in the queue, submit, wait for the ticket; return the sequence numbers of
+        its appends, in order. Errors are the ticket's. Cancelled while it waits for room it submits
+        nothing; later, the batch is committed or not, and nobody here is told."""
         ...
 
     @property

@@ -31,8 +31,10 @@ class StepResult:
 
 @attrs.frozen
 class FlowResult:
-    """A run as it stands; final once `state` is not running. Times are nanoseconds since the epoch,
-    `ended_at_ns` is 0 before the end."""
+    """A run as it stands; final once `state` is not running. `output` is that of the step the flow
+    names (text, or parsed if there is a schema; a list if several answered), None before; `steps`
+    has every step by name. Times are nanoseconds since the epoch, `ended_at_ns` is 0 before the
+    end."""
 
     run_id: FlowRunId
     flow: str

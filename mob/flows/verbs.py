@@ -50,7 +50,7 @@ class FlowRun:
         return self.now().state
 
     def now(self) -> FlowResult:
-        """The run as it stands: committed state."""
+        """The run as it stands on disk, without waiting; steps that go on still are told, too."""
         return self._mob._result(self.id)
 
     async def result(self) -> FlowResult:

@@ -90,7 +90,8 @@ class SessionService(Protocol):
         ...
 
     async def list(self, query: SessionQuery = EVERY_SESSION) -> Iterable[SessionSummary]:
-        """Most recently updated first, ties by id; archived sessions are left out."""
+        """Most recently updated first, ties by id; archived sessions are left out. The query
+        filters before its `offset` and `limit` cut. Never waits for a turn."""
         ...
 
     async def compact(self, session_id: SessionId) -> Compacted:

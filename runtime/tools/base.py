@@ -59,7 +59,7 @@ class Tool(Protocol):
 
     @property
     def spec(self) -> ToolSpec:
-        """How it is advertised."""
+        """How it is advertised: its name, what it does, and the JSON Schema of its arguments."""
         ...
 
     @property
@@ -76,7 +76,9 @@ class Tool(Protocol):
     async def run(self, arguments: Mapping[str, Any], context: ToolContext) -> Any:
         """Do it; return text, or a JSON value that becomes text.
 
-        Any exception becomes an error result. Cancellation ends the call promptly.
+        `arguments` fit the schema. Any exception becomes an error result that the model reads,
+        `ToolFailed` in its own words. Cancellation (an interrupt, a stop, `timeout_s`) ends the
+        call promptly; one that a crash cuts off is repeated only if the tool is `idempotent`.
         """
         ...
 

@@ -9,15 +9,19 @@ import tomllib
 import jsonschema
 import pytest
 
+import mob
 import mob.cli.exits
 import mob.errors
 import mob.lifecycle
+import mob.server
+import mob.simulation
 import runtime.errors
 import stores.errors
 from mob.definition import MobDefinition
 from mob.errors import DefinitionInvalid
 from mob.keys import keys, schema
 from mob.meanings import MEANINGS
+from mob.mob import Mob
 from tests.architecture.repository import ROOT
 from tests.docs.references import REFERENCES, errors_of, remedy
 from tests.docs.remedies import REMEDIES
@@ -43,16 +47,39 @@ def test_every_error_says_what_to_do() -> None:
     assert set(REMEDIES) - {each.__name__ for each in errors} == set()
 
 
-def test_every_page_is_in_the_index_and_every_link_of_the_index_leads_somewhere() -> None:
+def test_every_page_is_in_the_contents_and_every_link_of_llms_txt_leads_somewhere() -> None:
     """The generator refuses a page that nothing leads to; this says so in a tenth of the time."""
     docs = ROOT / "docs"
-    lists = [(docs / name).read_text(encoding="utf-8") for name in ("index.md", "concepts.md")]
-    listed = set(re.findall(r"^([a-z/-]+)$", "\n".join(lists), re.MULTILINE))
+    listed = set()
+    for page in docs.rglob("*.md"):
+        for tree in re.findall(r"^```{toctree}$(.*?)^```$", page.read_text("utf-8"), re.M | re.S):
+            for name in re.findall(r"^([a-z/-]+)$", tree, re.MULTILINE):
+                listed.add((page.parent / name).relative_to(docs).as_posix())
     pages = {page.relative_to(docs).with_suffix("").as_posix() for page in docs.rglob("*.md")}
-    assert pages - listed == {"index"}, "put it into a toctree of docs/index.md"
+    assert pages - listed == {"index"}, "put it into a toctree, of docs/index.md say"
     assert listed - pages == set()
     linked = re.findall(r"\]\(([^)]+)\)", (docs / "llms.txt").read_text(encoding="utf-8"))
     assert [link for link in linked if not (docs / link).exists()] == []
+
+
+#: What the handle has for parts of the mob, and not for users.
+WITHIN = {
+    *("add_hosts", "admit_work", "begins_turns", "budget_of", "card", "close", "configure"),
+    *("create", "hosting", "post", "question", "recover", "reply_inside", "report_run"),
+    *("request_inside", "rest", "visiting", "waiting"),
+}
+
+
+def test_every_name_that_is_exported_is_in_the_reference_of_python() -> None:
+    """So that a verb of the handle, above all, cannot be left out: it is inherited from a part."""
+    told = "".join(page.read_text("utf-8") for page in (ROOT / "docs/reference").glob("python*.md"))
+    shown = set(re.findall(r"^\.\. auto\w+:: ([\w.]+)$", told, re.MULTILINE))
+    verbs = {name for name in dir(Mob) if not name.startswith("_")} - WITHIN
+    wanted = {f"mob.Mob.{name}" for name in verbs}
+    for package in (mob, mob.server, mob.simulation):
+        wanted |= {f"{package.__name__}.{name}" for name in package.__all__ if not name.isupper()}
+    assert sorted(wanted - shown) == []
+    assert set(dir(Mob)) >= WITHIN
 
 
 def slug(heading: str) -> str:
