@@ -23,7 +23,8 @@ async def fork_mob(store: Store, mob_id: str, new_id: str, *, at: str | int | No
 
     Raises:
         MobNotFound: the store holds no such mob.
-        PointNotFound: there is no such point or record, or there is a mob `new_id`.
+        PointNotFound: there is no such point or record.
+        RealmExists: there is a mob `new_id`.
     """
     realm, _ = stored_realm(store, mob_id)
     with sole_handle(store, new_id, f"mob {new_id!r}"):
@@ -36,7 +37,8 @@ async def snapshot_mob(store: Store, mob_id: str, label: str) -> Point:
     Raises:
         MobNotFound: the store holds no such mob.
         MobInUse: this process has it open: its handle makes points.
-        PointNotFound: the label is taken, or cannot be one.
+        PointExists: the label is taken.
+        Unusable: it cannot be one.
     """
     with sole_handle(store, mob_id, f"mob {mob_id!r}"):
         realm, _ = stored_realm(store, mob_id)

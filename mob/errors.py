@@ -9,6 +9,7 @@ MobError (runtime.errors)
 +-- MobDestroyed            the mob was ended for good before this was done
 +-- MemberNotFound          the mob has no member of this name
 +-- MemberExists            the name is taken, or about to be
++-- ProfileNotFound         the definition has no profile of this name
 +-- StaleFence              the member has another generation by now than the token says
 +-- MemberFailed            the supervisor gave the member's turn up
 +-- AskCycle                a member would wait for itself
@@ -137,6 +138,15 @@ class MemberNotFound(MobError):
     def __init__(self, name: str, known: tuple[str, ...]) -> None:
         shown = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
         super().__init__(f"no member {name!r}; the members are: {shown or 'none'}")
+        self.name = name
+        self.known = known
+
+
+class ProfileNotFound(MobError):
+    """The mob has no such profile; `known` are those it has. Nothing was done."""
+
+    def __init__(self, name: str, known: tuple[str, ...]) -> None:
+        super().__init__(f"there is no profile {name!r}; the profiles are: {', '.join(known)}")
         self.name = name
         self.known = known
 

@@ -64,7 +64,7 @@ class GenerationVerbs(MemberVerbs):
         Raises:
             MemberNotFound, VerbRefused: nothing was done.
             StaleFence: it has another generation by now than `fence`; nothing was done.
-            MobError: there is no such profile.
+            ProfileNotFound: there is no such profile.
         """
         self._admit("respawn")
         if profile is not None:
@@ -103,7 +103,7 @@ class GenerationVerbs(MemberVerbs):
         second call does nothing; one that was cut off is taken up by the next.
 
         Raises:
-            MobError: a name or a profile is not usable; nothing was done.
+            Unusable, ProfileNotFound: as `spawn`; nothing was done.
             VerbRefused: the mob is not running.
         """
         self._admit("spawn")

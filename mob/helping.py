@@ -72,7 +72,7 @@ class HelperVerbs(GenerationVerbs, MessageVerbs):
         Raises:
             MemberNotFound, VerbRefused: nothing was asked.
             MemberExists: there is such a helper at work.
-            MobError: the profile or the name is not usable.
+            Unusable, ProfileNotFound: as `spawn`.
             LimitExceeded: too many members or turns; nothing was asked.
             MailboxFull: no mailbox of the profile holds so long a text.
             MemberFailed: the supervisor gave the turn up.

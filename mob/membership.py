@@ -11,12 +11,12 @@ from collections.abc import Iterable, Sequence
 import trio
 
 from mob.checks import NAME
-from mob.errors import MemberExists
+from mob.errors import MemberExists, ProfileNotFound
 from mob.helpers import is_helper
 from mob.joining import Joining
 from mob.receipts import MemberHandle
 from mob.records import MemberRetired, MemberSpawned
-from runtime.errors import MobError, SessionError
+from runtime.errors import SessionError, Unusable
 from runtime.ids import AgentId, HarnessId, SessionId
 from runtime.records import SessionCreated
 from runtime.session import NO_SPEC
@@ -36,7 +36,8 @@ class MemberVerbs(Joining):
 
         Raises:
             MemberExists: the name is taken, also while another spawn of it is pending.
-            MobError: the name or the profile is not usable.
+            Unusable: it is not a name.
+            ProfileNotFound: there is no such profile.
             VerbRefused: the mob is not running.
         """
         self._admit("spawn")
@@ -52,7 +53,8 @@ class MemberVerbs(Joining):
 
         Raises:
             MemberExists: a name is taken, or given twice; nobody was added.
-            MobError: a name or profile is not usable; nobody was added.
+            Unusable: one is not a name; nobody was added.
+            ProfileNotFound: there is no such profile; nobody was added.
             VerbRefused: the mob is not running.
         """
         self._admit("spawn")
@@ -100,12 +102,11 @@ class MemberVerbs(Joining):
     def _check_names(names: Iterable[str]) -> None:
         for name in names:
             if not NAME.fullmatch(name):
-                raise MobError(f"{name!r} is not a name: use letters, digits, - and _, at most 63")
+                raise Unusable(f"{name!r} is not a name: use letters, digits, - and _, at most 63")
 
     def _check_profile(self, profile: str) -> None:
         if profile not in self.definition.profiles:
-            known = ", ".join(self.definition.profiles)
-            raise MobError(f"there is no profile {profile!r}; the profiles are: {known}")
+            raise ProfileNotFound(profile, tuple(self.definition.profiles))
 
     async def retire(
         self, name: str, reason: str = "retired", *, fence: MemberHandle | None = None

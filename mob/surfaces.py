@@ -33,6 +33,7 @@ from mob.errors import (
     MobNotFound,
     NotServed,
     NotWired,
+    ProfileNotFound,
     RequestInvalid,
     StaleFence,
 )
@@ -47,8 +48,11 @@ from runtime.errors import (
     ModelRefused,
     ModelUnavailable,
     NotRecorded,
+    PointExists,
     PointNotFound,
+    RealmExists,
     SessionError,
+    Unusable,
     surface_of,
 )
 from stores import Conflict, StoreInUse, StoreLost
@@ -74,6 +78,7 @@ EXITS: Final[dict[type[BaseException], int]] = {
     MobNotFound: NOT_FOUND,
     MemberNotFound: NOT_FOUND,
     MemberExists: CONFLICT,
+    ProfileNotFound: NOT_FOUND,
     AskCycle: CONFLICT,
     NotWired: CONFLICT,
     MailboxFull: CONFLICT,
@@ -83,6 +88,9 @@ EXITS: Final[dict[type[BaseException], int]] = {
     BoardTaskNotFound: NOT_FOUND,
     MobBusy: CONFLICT,
     PointNotFound: NOT_FOUND,
+    PointExists: CONFLICT,
+    RealmExists: CONFLICT,
+    Unusable: USAGE,
     ApprovalNotFound: NOT_FOUND,
     ApprovalRefused: CONFLICT,
     FlowNotFound: NOT_FOUND,

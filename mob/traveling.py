@@ -29,7 +29,8 @@ class TravelVerbs(MobCore):
         as large as the mob is and not as its history is long; at any time.
 
         Raises:
-            PointNotFound: the label is taken, or cannot be one.
+            PointExists: the label is taken.
+            Unusable: it cannot be one.
             VerbRefused: the mob's state does not allow it.
         """
         self._admit("snapshot")
@@ -48,7 +49,8 @@ class TravelVerbs(MobCore):
         is that of the mob's size, at any other record that of reading the journal up to it.
 
         Raises:
-            PointNotFound: there is no such point or record, or there is a mob of this id.
+            PointNotFound: there is no such point or record.
+            RealmExists: there is a mob of this id.
             MobInUse: this process has `new_id` open.
             VerbRefused: the mob's state does not allow it.
         """

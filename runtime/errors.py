@@ -30,6 +30,9 @@
     +-- Unsupported                     the implementation does not offer this operation
     +-- OriginLost                  what a fork of a realm begins with is not in the store
     +-- PointNotFound               a realm has no such point to go back to
+    +-- PointExists                 it has a point of this label already
+    +-- RealmExists                 the store has a realm of this id already
+    +-- Unusable                    a name, label or mode that was given is none
     +-- RecordUnreadable                a journal record of this realm cannot be understood
     +-- WrittenLater                    a row has a layout that only a later version knows
 
@@ -339,6 +342,31 @@ class PointNotFound(MobError):
     def __init__(self, at: str | int, why: str) -> None:
         super().__init__(f"cannot go to {at!r}: {why}")
         self.at = at
+
+
+class PointExists(MobError):
+    """There is a point of this `label` already, and it stays; no other was made."""
+
+    def __init__(self, label: str) -> None:
+        super().__init__(
+            f"there is a point {label!r} already, and what it holds stays: take another label"
+        )
+        self.label = label
+
+
+class RealmExists(MobError):
+    """The store has a mob, or another realm, of this id already; nothing was forked."""
+
+    def __init__(self, realm: str) -> None:
+        super().__init__(
+            f"the store has {realm!r} already: take another id (that of one which was deleted is"
+            " not used again)"
+        )
+        self.realm = realm
+
+
+class Unusable(MobError):
+    """A name, a label, a mode or a number that was given cannot be one; nothing was done."""
 
 
 class RecordUnreadable(MobError):

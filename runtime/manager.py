@@ -21,7 +21,14 @@ import attrs
 from runtime.compaction import in_force
 from runtime.damage import broken_turn, idle
 from runtime.edits import check_lineage, creation, update
-from runtime.errors import MobError, SessionBusy, SessionError, SessionQuarantined, StaleRevision
+from runtime.errors import (
+    MobError,
+    SessionBusy,
+    SessionError,
+    SessionQuarantined,
+    StaleRevision,
+    Unusable,
+)
 from runtime.heads import pack_head
 from runtime.ids import SessionId
 from runtime.messages import Message, check_sequence
@@ -464,9 +471,9 @@ class RealmSessions:
 
 def _checked_name(name: str) -> str:
     if type(name) is not str:
-        raise MobError(f"a name is a text of 1 to {MAX_NAME} characters, not {name!r:.80}")
+        raise Unusable(f"a name is a text of 1 to {MAX_NAME} characters, not {name!r:.80}")
     if not 1 <= len(name) <= MAX_NAME:
-        raise MobError(f"a name has 1 to {MAX_NAME} characters, not {len(name)}")
+        raise Unusable(f"a name has 1 to {MAX_NAME} characters, not {len(name)}")
     return name
 
 

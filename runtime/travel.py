@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 import attrs
 
 from runtime.damage import Rebuilt
-from runtime.errors import MobError, PointNotFound
+from runtime.errors import MobError, PointExists, PointNotFound, RealmExists, Unusable
 from runtime.heads import pack_row
 from runtime.ids import RealmId
 from runtime.journal import origin_key, stream_of
@@ -153,7 +153,8 @@ class Travel:
         not.
 
         Raises:
-            PointNotFound: the label is taken, or cannot be one.
+            PointExists: the label is taken.
+            Unusable: it cannot be one.
             MobError: something stored is damaged.
         """
         self._check_whole()
@@ -168,12 +169,12 @@ class Travel:
 
     def _check_label(self, label: str) -> None:
         if not label or len(label) > MAX_LABEL or label.strip() != label or label.isdigit():
-            raise PointNotFound(
-                label,
-                f"a label has 1 to {MAX_LABEL} characters, none around it and not only digits",
+            raise Unusable(
+                f"{label!r:.80} cannot be the label of a point: one has 1 to {MAX_LABEL}"
+                " characters, no blanks around it, and is not a number"
             )
         if label in self._realm.state.points.points:
-            raise PointNotFound(label, "there is a point of this name already")
+            raise PointExists(label)
 
     async def _captured(
         self,
@@ -204,11 +205,12 @@ class Travel:
         is copied; cancelling leaves the fork made or not.
 
         Raises:
-            PointNotFound: as `moment`, or there is a realm of this name.
+            PointNotFound: as `moment`.
+            RealmExists: there is a realm of this name.
             MobError: something stored is damaged.
         """
         if self._realm.store.last(stream_of(new)):
-            raise PointNotFound(new, "the store has one of this name already")
+            raise RealmExists(new)
         found: list[int] = []
 
         def submit(moment: Moment, also: Sequence[Operation]) -> Ticket:

@@ -28,7 +28,7 @@ from mob.surfaces import (
     WAITING,
 )
 from runtime.errors import MobError
-from stores import StoreError, StoreFull
+from stores import StoreError, StoreFull, StoreInUse
 
 __all__ = [
     "BUDGET",
@@ -114,6 +114,13 @@ def paragraph(error: BaseException) -> str:
         return "interrupted"
     if isinstance(error, StoreFull):
         return f"{error}; then run the same command again, it goes on from what was acknowledged"
+    if isinstance(error, StoreInUse):  # its own words are for a program that opens stores
+        who = "another process" if error.pid is None else f"process {error.pid}"
+        return (
+            f"the store at {error.path} is in use by {who}, and this needs it alone: wait for that"
+            " to end, `mob stop` what it runs (`mob ls` lists it), or name another store with"
+            " --state"
+        )
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror or error}"
     text = str(error).strip() or type(error).__name__

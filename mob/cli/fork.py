@@ -18,7 +18,7 @@ from mob.cli.target import addressed, reaching
 from mob.errors import AddressInvalid
 from mob.server.protocol import Fork
 from mob.shapes import jsonable
-from runtime.errors import PointNotFound
+from runtime.errors import RealmExists
 
 EXAMPLES = """    mob fork research what-if
     mob fork research what-if --at "before the review"
@@ -50,7 +50,7 @@ async def fork(
     label, seq = (None, where) if isinstance(where, int) else (where, None)
     with looking_into(state) as store:
         if new in stored_mobs(store):
-            raise PointNotFound(new, "the store has one of this name already")
+            raise RealmExists(new)
     async with reaching(state, address.mob) as target:
         made = await target.call(Fork(new, label, seq))
     if json:

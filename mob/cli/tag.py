@@ -16,6 +16,7 @@ from mob.cli.output import result, result_json
 from mob.cli.target import addressed, chosen_session, reaching, say_where
 from mob.errors import AddressInvalid
 from mob.server.protocol import Snapshot, TagSession
+from runtime.manager import MAX_TAG
 
 EXAMPLES = """    mob tag research "before the review"     # then: mob fork "research@before..."
     mob tag research/lead good keep
@@ -56,6 +57,9 @@ async def tag(
     session_id = chosen_session(state, address) if address.path else None
     if session_id is None and (remove or len(labels) != 1):
         raise UsageWrong("a mob is given one label at a time, and keeps it")
+    long = next((each for each in labels if not 1 <= len(each) <= MAX_TAG), None)
+    if session_id is not None and long is not None:
+        raise UsageWrong(f"{long!r:.80}: a label of a session has 1 to {MAX_TAG} characters")
     shape: dict[str, Any]
     async with reaching(state, address.mob) as target:
         if session_id is not None:

@@ -213,5 +213,6 @@ async def _own(stack: AsyncExitStack, state: Path, mob_id: str) -> Store:
         raise NotServed(
             mob_id,
             f"the store at {state} is in use by {who}, which serves no socket for this mob: it runs"
-            " others, or its Python lacks the packages for that (pip install 'trio-mob[server]')",
+            " others, or its Python lacks the packages for that (pip install 'trio-mob[server]');"
+            " end it, or wait until it has ended, and try again",
         ) from error

@@ -13,7 +13,7 @@ import trio
 from mob.comms.announcing import Announcing
 from mob.comms.records import MembersUnwired, MembersWired
 from mob.comms.routing import Rule
-from runtime.errors import MobError
+from runtime.errors import Unusable
 from stores import StoreError
 
 Pair = tuple[str, str]
@@ -39,7 +39,7 @@ class WireVerbs(Announcing):
 
         Raises:
             MemberNotFound: one of them is no member.
-            MobError: they are the same.
+            Unusable: they are the same.
             VerbRefused: the mob's state does not allow it.
         """
         pairs = self._pairs("wire", a, b, directed=directed)
@@ -84,7 +84,7 @@ class WireVerbs(Announcing):
         for name in (a, b):
             self._row(name)
         if a == b:
-            raise MobError(f"{a!r} cannot be wired to itself")
+            raise Unusable(f"{a!r} cannot be wired to itself")
         return ((a, b),) if directed else ((a, b), (b, a))
 
     def _has_edge(self, pair: Pair) -> bool:

@@ -19,7 +19,7 @@ from mob.comms.sending import SendVerbs
 from mob.comms.settings import RAISE
 from mob.errors import AskCycle, DeadlinePassed, RequestFailed, RequestNotOpen
 from mob.roster import Member
-from runtime.errors import MobError, encodable
+from runtime.errors import Unusable, encodable
 from runtime.ids import InputId
 
 #: The most seconds that a request may wait: more is a slip of the pen. A year.
@@ -105,7 +105,7 @@ class RequestVerbs(SendVerbs):
     ) -> InputId:
         """Send a request, or find the one with this key; return its id."""
         if not 0 < deadline_s <= MOST_S:
-            raise MobError(f"a deadline of {deadline_s!r} s is not in 0 to {MOST_S:.0f}")
+            raise Unusable(f"a deadline of {deadline_s!r} s is not in 0 to {MOST_S:.0f}")
         text = encodable(text)
         if key is None:
             request_id = InputId(f"r-{self.realm.ports.ids.new()}")

@@ -20,7 +20,7 @@ from mob.receipts import MemberHandle, Receipt
 from mob.roster import Member
 from runtime import peering
 from runtime.addenda import is_of
-from runtime.errors import ContextConflict, MobError
+from runtime.errors import ContextConflict, MobError, Unusable
 from runtime.inputs import Admission, context_key
 
 
@@ -227,9 +227,9 @@ class SendVerbs(MessageVerbs):
 
 def _check_mode(mode: str) -> None:
     if mode not in (QUEUE, STEER):
-        raise MobError(f"{mode!r} is no mode of a message: {QUEUE!r} or {STEER!r}")
+        raise Unusable(f"{mode!r} is no mode of a message: {QUEUE!r} or {STEER!r}")
 
 
 def _check_full(when_full: str | None) -> None:
     if when_full not in (None, WAIT, RAISE):
-        raise MobError(f"{when_full!r} is nothing to do when a mailbox is full: 'wait' or 'raise'")
+        raise Unusable(f"{when_full!r} is nothing to do when a mailbox is full: 'wait' or 'raise'")

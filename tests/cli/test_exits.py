@@ -14,16 +14,20 @@ from mob.errors import (
     Mistake,
     MobInUse,
     MobNotFound,
+    ProfileNotFound,
 )
 from mob.lifecycle import MobState, VerbRefused
 from runtime.errors import (
     SURFACES,
     ModelError,
     ModelUnavailable,
+    PointExists,
+    RealmExists,
     SessionBusy,
     SessionError,
     SessionNotFound,
     TurnFailed,
+    Unusable,
 )
 from runtime.ids import SessionId
 from stores import Damaged, StoreFull, StoreInUse, StoreUnreadable
@@ -51,6 +55,10 @@ ROWS: list[tuple[BaseException, int]] = [
     (StoreFull("x", path="p"), 1),
     (StoreUnreadable("x", path="p"), 1),
     (Damaged("r", "x"), 1),
+    (PointExists("x"), 7),
+    (RealmExists("x"), 7),
+    (Unusable("x"), 2),
+    (ProfileNotFound("x", ("p",)), 4),
     (StoreInUse("x", path="p"), 75),
     (MobInUse("mob 'm'", "p", "main"), 75),
     (KeyboardInterrupt(), 130),
@@ -79,3 +87,11 @@ def test_an_error_is_found_in_nested_groups_before_a_bug_beside_it() -> None:
 
 def test_a_bug_says_that_it_is_one() -> None:
     assert "MOB_DEBUG=1" in paragraph(KeyError("x"))
+
+
+def test_a_store_in_use_is_said_to_people_and_not_to_programs() -> None:
+    told = paragraph(StoreInUse("or take it over (take_over=True)", path="p", pid=7))
+    assert "the store at p is in use by process 7" in told
+    assert "--state" in told
+    assert "take_over" not in told
+    assert "another process" in paragraph(StoreInUse("x", path="p"))

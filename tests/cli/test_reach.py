@@ -95,6 +95,24 @@ def test_what_was_typed_must_mean_one_thing(folder: Path, inside: Mob) -> None:
     refused(4, "no store", done=inside("stop", "x", "--state", "nowhere"))
 
 
+def test_what_is_taken_or_cannot_be_has_the_code_for_it(folder: Path, inside: Mob) -> None:
+    assert inside("run", "mob.toml", "--prompt", "x").returncode == 0
+    assert inside("tag", "echo", "start").returncode == 0
+    for verb in ("tag", "snapshot"):
+        taken = inside(verb, "echo", "start")
+        refused(7, "a point 'start' already", "take another label", done=taken)
+        refused(2, "cannot be the label of a point", done=inside(verb, "echo", "12"))
+    refused(2, "1 to 64 characters", done=inside("tag", "echo/lead", "y" * 65))
+    refused(7, "take another id", done=inside("fork", "echo", "echo"))
+    nobody = inside("spawn", "echo/r", "--profile", "nope")
+    refused(4, "no profile 'nope'; the profiles are: lead", done=nobody)
+    refused(4, "no profile 'nope'", done=inside("respawn", "echo/lead", "--profile", "nope"))
+    refused(2, "is not a name", done=inside("spawn", "echo/r x", "--profile", "lead"))
+    refused(7, "'lead'", done=inside("spawn", "echo/lead", "--profile", "lead"))
+    refused(2, "1 to 200 characters", done=inside("rename", "echo/lead", ""))
+    refused(2, "wired to itself", done=inside("wire", "echo/lead", "lead"))
+
+
 def test_a_mob_that_does_not_come_up_says_why(folder: Path) -> None:
     assert mob("run", "mob.toml", "--prompt", "x", cwd=folder).returncode == 0
     (folder / "mob.toml").write_text(ECHO + '[wiring]\ndefault = "allow"\n')

@@ -65,7 +65,7 @@ async def test_what_cannot_be_says_why(tmp_path: Path) -> None:
     refused(4, "there are: none", done=mob("rewind", "echo", "start", cwd=tmp_path))
     refused(4, "numbered from 1", done=mob("fork", "echo", "x", "--at", "999", cwd=tmp_path))
     refused(4, "no mob 'nobody'", done=mob("snapshot", "nobody", "x", cwd=tmp_path))
-    refused(4, "this name already", done=mob("fork", "echo", "echo", cwd=tmp_path))
+    refused(7, "has 'echo' already", "another id", done=mob("fork", "echo", "echo", cwd=tmp_path))
     async with open_lmdb(tmp_path / ".mob"):
         refused(75, "in use", done=mob("rewind", "echo", "1", cwd=tmp_path))
         assert mob("diff", "echo", "--from", "5", cwd=tmp_path).returncode == 0

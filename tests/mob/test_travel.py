@@ -15,7 +15,7 @@ from mob.flows.records import RunState
 from mob.lifecycle import MobState, VerbRefused
 from mob.mob import Mob
 from mob.records import MOB_RECORDS
-from runtime.errors import PointNotFound
+from runtime.errors import PointExists, PointNotFound, RealmExists, Unusable
 from runtime.ids import RealmId
 from runtime.journal import Journal
 from runtime.messages import CONTEXT
@@ -315,12 +315,14 @@ async def test_labels_and_records_that_are_not_there() -> None:
                 mob.diff(at)
         with pytest.raises(PointNotFound, match="there are: start"):
             await mob.rewind("stert")
-        for label in ("start", "", " x", "12", "y" * 65):
-            with pytest.raises(PointNotFound):
+        with pytest.raises(PointExists, match="a point 'start' already"):
+            await mob.snapshot("start")
+        for label in ("", " x", "12", "y" * 65):
+            with pytest.raises(Unusable, match="cannot be the label of a point"):
                 await mob.snapshot(label)
         await mob.fork("u")
         for taken in ("u", "t"):
-            with pytest.raises((PointNotFound, MobInUse)):
+            with pytest.raises((RealmExists, MobInUse)):
                 await mob.fork(taken)
         assert mob.realm.journal.last == last
         with pytest.raises(MobInUse):
@@ -395,12 +397,12 @@ async def test_stored_mobs_travel_too() -> None:
 async def test_two_points_of_one_name_at_once_are_one(engine: Engine, tmp_path: Path) -> None:
     """CONTRACTS 6.12: of those who name a point alike one is told that the name is taken."""
     async with engine(tmp_path) as store, opened(team(), working, store=store) as mob:
-        refused: list[PointNotFound] = []
+        refused: list[PointExists] = []
 
         async def make() -> None:
             try:
                 await mob.snapshot("one")
-            except PointNotFound as error:
+            except PointExists as error:
                 refused.append(error)
 
         async with trio.open_nursery() as nursery:

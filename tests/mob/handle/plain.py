@@ -25,7 +25,7 @@ from mob.errors import (
 )
 from mob.lifecycle import VerbRefused
 from mob.mob import Mob
-from runtime.errors import PointNotFound
+from runtime.errors import PointExists, PointNotFound, RealmExists
 
 #: Who may send to whom by the file.
 DECLARED = {("a", "b"), ("b", "a"), ("t", "b"), ("b", "t")}
@@ -456,7 +456,7 @@ def snapshot(label: str) -> Verb:
         "snapshot",
         lambda mob: mob.snapshot(label),
         apply,
-        _when("snapshot", (lambda plain: label in plain.points, PointNotFound)),
+        _when("snapshot", (lambda plain: label in plain.points, PointExists)),
         rests=True,
     )
 
@@ -471,7 +471,7 @@ def fork(new_id: str, at: str | None) -> Verb:
         apply,
         _when(
             "fork",
-            (lambda plain: new_id in plain.forks, PointNotFound),
+            (lambda plain: new_id in plain.forks, RealmExists),
             (lambda plain: at is not None and at not in plain.points, PointNotFound),
         ),
         rests=True,

@@ -22,7 +22,7 @@ from mob.errors import MemberExists, RequestFailed, StaleFence
 from mob.lifecycle import VerbRefused
 from mob.mob import Mob
 from mob.receipts import MemberHandle
-from runtime.errors import PointNotFound
+from runtime.errors import PointExists, RealmExists
 from tests.mob.handle.team import Models
 
 Step = Callable[[Mob, Models], Awaitable[Any]]
@@ -342,9 +342,9 @@ CASES: tuple[Case, ...] = (
         "snapshot",
         _verb(lambda mob: mob.snapshot("here")),
         begin=_slow,
-        again=(PointNotFound,),
+        again=(PointExists,),
     ),
-    Case("fork", "fork", _verb(lambda mob: mob.fork("other")), begin=_slow, again=(PointNotFound,)),
+    Case("fork", "fork", _verb(lambda mob: mob.fork("other")), begin=_slow, again=(RealmExists,)),
     Case(
         "rewind",
         "rewind",
