@@ -1,15 +1,15 @@
 """Time travel with mobs that are not running here: over a store.
 
-Owns: `fork_mob`, `snapshot_mob`, `rewind_mob`, `points_of`, `diff_mobs`. Must not: run a mob;
-whoever has one open uses the verbs on its handle.
+Owns: `fork_mob`, `snapshot_mob`, `rewind_mob`, `points_of`, `mob_at`, `diff_mobs`. Must not: run a
+mob; whoever has one open uses the verbs on its handle.
 """
 
 from __future__ import annotations
 
-from mob.app import stored_mob, stored_realm
+from mob.app import StoredMob, stored_mob, stored_realm
 from mob.handles import sole_handle
 from mob.records import MobStateChanged
-from mob.travel import MobDiff, MobView, beginning_in, called, diff, view, view_of
+from mob.travel import MobDiff, MobView, beginning_in, called, diff, folds_of, view
 from runtime.ids import RealmId
 from runtime.journal import Journal
 from runtime.points import Point
@@ -70,6 +70,23 @@ def points_of(store: Store, mob_id: str) -> tuple[Point, ...]:
     return Travel(stored_realm(store, mob_id)[0]).points
 
 
+def mob_at(store: Store, mob_id: str, at: str | int | None) -> StoredMob:
+    """A stored mob as it was at the point or record `at` (None: as it is); `last` is that record.
+
+    At a point this costs what the mob is large, at any other record what reading the journal up to
+    it costs.
+
+    Raises:
+        MobNotFound: the store holds no such mob.
+        PointNotFound: it has no such point or record.
+    """
+    if at is None:
+        return stored_mob(store, mob_id)
+    realm, _ = stored_realm(store, mob_id)
+    moment = Travel(realm).moment(at)
+    return StoredMob(mob_id, *folds_of(moment.rows), realm.journal, moment.at)
+
+
 def diff_mobs(
     store: Store, one: tuple[str, str | int | None], other: tuple[str, str | int | None]
 ) -> MobDiff:
@@ -84,8 +101,5 @@ def diff_mobs(
 
 
 def _view(store: Store, mob_id: str, at: str | int | None) -> tuple[MobView, Journal]:
-    if at is None:
-        found = stored_mob(store, mob_id)
-        return view(found.state, found.folds, found.journal), found.journal
-    realm, _ = stored_realm(store, mob_id)
-    return view_of(Travel(realm).moment(at).rows, realm.journal), realm.journal
+    found = mob_at(store, mob_id, at)
+    return view(found.state, found.folds, found.journal), found.journal

@@ -76,8 +76,8 @@ def view(state: RealmState, folds: MobFolds, journal: Journal) -> MobView:
     return MobView(folds.roster.mob_state.value, members, tasks, folds.graph.pairs(), flows)
 
 
-def view_of(rows: Iterable[StateRow], journal: Journal) -> MobView:
-    """What a state that is there as rows says."""
+def folds_of(rows: Iterable[StateRow]) -> tuple[RealmState, MobFolds]:
+    """A state that is there as rows, and the folds of a mob beside it."""
     state = RealmState()
     folds = MobFolds(state)
     for prefix, name, row in rows:
@@ -90,7 +90,12 @@ def view_of(rows: Iterable[StateRow], journal: Journal) -> MobView:
     state.restored()
     for part in state.parts.values():
         part.loaded()
-    return view(state, folds, journal)
+    return state, folds
+
+
+def view_of(rows: Iterable[StateRow], journal: Journal) -> MobView:
+    """What a state that is there as rows says."""
+    return view(*folds_of(rows), journal)
 
 
 def called(mob_id: str) -> Change:

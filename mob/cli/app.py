@@ -43,7 +43,7 @@ VERBS: Final = {
     "deny": "Let a tool call not run that waits for approval.",
     "demo": "Watch a mob survive the killing of one of its members; needs no key.",
     "ls": "List the mobs of a store.",
-    "show": "Show a mob, or one member with its transcript.",
+    "show": "Show a mob, or one member with its transcript, as it is or was.",
     "tree": "Show a mob's members and child sessions with what they spent.",
     "report": "Write one HTML file to look back on a mob with, offline.",
     "export": "Write a mob's turns, events, messages and members for other programs.",

@@ -1,4 +1,4 @@
-"""`mob show`: a stored mob, or one of its members with its transcript.
+"""`mob show`: a stored mob, or one of its members with its transcript, as it is or was.
 
 Owns: the verb. Must not: write to the store.
 """
@@ -11,15 +11,15 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from mob.addresses import find_session
-from mob.app import StoredMob, stored_mob
+from mob.app import StoredMob
 from mob.cli.completing import members
 from mob.cli.exits import NothingThere
 from mob.cli.options import DEFAULT_STATE, Json, Labels, State
 from mob.cli.output import one_line, plural, result, result_json, spent_text
-from mob.cli.stored import looking_into, updated_ns, when
+from mob.cli.stored import looking_into, say_when, updated_ns, when
 from mob.cli.target import addressed
 from mob.console.narrator import path_of
-from mob.errors import AddressInvalid
+from mob.elsewhere import mob_at
 from mob.shapes import jsonable
 from runtime.ids import SessionId
 from runtime.messages import AssistantMessage, Message, SystemMessage, ToolResult, UserMessage
@@ -29,6 +29,8 @@ EXAMPLES = """    mob show research
     mob show last
     mob show research/lead --messages 50
     mob show research/lead/bees           # a child session
+    mob show "research@before the review" # as it was at a point, or a record
+    mob show research/lead@120
     mob show research/r-0 --json | jq '.messages[-1].text'
 """
 
@@ -41,7 +43,8 @@ def show(
         Parameter(
             name="MOB/MEMBER/SESSION",
             show_default=False,
-            help="MOB, MOB/MEMBER or a session below one; names may be shortened.",
+            help="MOB, MOB/MEMBER or a session below one; names may be shortened. With @RECORD or"
+            " @LABEL behind it, what it was then.",
             completer=members,
         ),
     ] = None,
@@ -54,20 +57,20 @@ def show(
     ] = 20,
     json: Json = False,
 ) -> int:
-    """Show a mob, or one member or a session below it with its transcript.
+    """Show a mob, or one member or a session below it with its transcript, as it is or was.
 
     Works while another process runs the mob: it reads what is committed. A retired
-    member's history can be shown too.
+    member's history can be shown too. MOB@LABEL and MOB@RECORD show what was: at a point
+    (`mob snapshot` lists them), or right after a record (`mob events` numbers them).
     """
     address = addressed(state, name, label or ())
-    if address.at is not None:
-        raise AddressInvalid(name or "", "mob diff shows what was; write MOB[/MEMBER]")
     with looking_into(state) as store:
-        stored = stored_mob(store, address.mob)
+        stored = mob_at(store, address.mob, address.at)
         if not address.path:
             shape = _mob(stored)
         else:
             shape = _session(stored, address.path, max(0, messages))
+    say_when(stored, address)
     if json:
         result_json(shape)
     elif not address.path:
@@ -123,7 +126,8 @@ def _session(stored: StoredMob, path: tuple[str, ...], most: int) -> dict[str, A
     row = next((each for each in rows if each.session_id == session_id), None)
     gone = {each: who for who, each in stored.roster.retired.items()}
     name = row.name if row is not None else gone.get(session_id, path_of(stored.state, session_id))
-    transcript = _transcript(stored, head)
+    partial = head.partial.messages if head.partial is not None else []
+    past = stored.journal.messages(head.head, max(0, most - len(partial)))
     return {
         "mob": stored.mob_id,
         "name": name,
@@ -134,28 +138,14 @@ def _session(stored: StoredMob, path: tuple[str, ...], most: int) -> dict[str, A
         "last_exit": None if row is None else row.last_exit,
         **_head(head),
         "child_sessions": [_child(stored, child) for child in head.children or ()],
-        "message_count": len(transcript),
-        "messages": [_message(each) for each in transcript[len(transcript) - most :]]
-        if most < len(transcript)
-        else [_message(each) for each in transcript],
+        "message_count": head.message_count + len(partial),
+        "messages": [_message(each) for each in [*past, *partial[max(0, len(partial) - most) :]]],
     }
 
 
 def _child(stored: StoredMob, session_id: SessionId) -> dict[str, Any]:
     head = stored.state.heads[session_id]
     return {"session_id": session_id, "title": head.title, **_head(head)}
-
-
-def _transcript(stored: StoredMob, head: SessionHead) -> list[Message]:
-    """All messages, oldest first, those of the turn in flight included."""
-    turns = []
-    seq = head.head
-    while seq:
-        turn = stored.journal.get(seq)
-        turns.append(turn.messages)
-        seq = turn.prev
-    messages = [message for each in reversed(turns) for message in each]
-    return messages + (head.partial.messages if head.partial is not None else [])
 
 
 def _message(message: Message) -> dict[str, Any]:

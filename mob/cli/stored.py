@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mob.addresses import Address
 from mob.app import StoredMob, stored_mob, stored_mobs
 from mob.cli.options import existing_store
+from mob.cli.output import narrate
 from mob.view import MobView, mob_view
 from runtime.errors import RecordUnreadable
 from runtime.results import last_text
@@ -56,6 +58,12 @@ def labels_of(stored: StoredMob) -> dict[str, str]:
     """The labels that the mob's file gives it."""
     labels: dict[str, str] = json.loads(stored.roster.blueprint or "{}").get("labels", {})
     return labels
+
+
+def say_when(stored: StoredMob, address: Address) -> None:
+    """Say of what is shown that it is over."""
+    if address.at is not None:
+        narrate(f"mob: {stored.mob_id!r} as it was at record {stored.last}")
 
 
 def updated_ns(stored: StoredMob) -> int:
