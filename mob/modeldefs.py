@@ -24,7 +24,8 @@ class ModelDefinition:
     A call that fails is made again as `retry` says, then at the aliases of `fallback` in their
     order. `timeout_s` bounds the silence before an answer, `stall_s` that within one (None: the
     defaults of `runtime.models.watched`). `record` is a file that its calls are added to, `replay`
-    one that answers in its place.
+    one that answers in its place. `seed` is no key of a file: it is what a command line says all
+    calls are to sample from, whatever `options` say.
     """
 
     model: str
@@ -39,6 +40,7 @@ class ModelDefinition:
     stall_s: float | None = None
     record: str | None = None
     replay: str | None = None
+    seed: int | None = None
 
 
 def read_model(table: TableReader) -> ModelDefinition:

@@ -1,7 +1,7 @@
 """The models of a mob: aliases bound to clients, opened together and closed together.
 
-Owns: resolving every alias of a definition, overrides, the price and the concurrency bound of an
-alias. Must not: know a provider (the registry of `runtime.models` does).
+Owns: resolving every alias of a definition, overrides, the price, the seed and the concurrency
+bound of an alias. Must not: know a provider (the registry of `runtime.models` does).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from runtime.errors import ModelUnavailable
 from runtime.models.base import Emit, Model, ModelReply, ModelRequest
 from runtime.models.recorded import Recording
 from runtime.models.recording import Recorder, RecordingModel, ReplayModel, load_recording
-from runtime.models.registry import open_model
+from runtime.models.registry import open_model, takes_seed
 from runtime.models.watched import watched
 from runtime.prices import Price, priced
 
@@ -42,6 +42,29 @@ class Priced:
     async def generate(self, request: ModelRequest, emit: Emit | None = None) -> ModelReply:
         reply = await self._model.generate(request, emit)
         return attrs.evolve(reply, usage=priced(reply.usage, self._price))
+
+    async def aclose(self) -> None:
+        await self._model.aclose()
+
+
+class Seeded:
+    """A model whose calls all sample from one seed, whatever their options say."""
+
+    def __init__(self, model: Model, seed: int) -> None:
+        self._model = model
+        self._seed = seed
+
+    @property
+    def name(self) -> str:
+        return self._model.name
+
+    @property
+    def supports_tools(self) -> bool:
+        return self._model.supports_tools
+
+    async def generate(self, request: ModelRequest, emit: Emit | None = None) -> ModelReply:
+        options = {**request.options, "seed": self._seed}
+        return await self._model.generate(attrs.evolve(request, options=options), emit)
 
     async def aclose(self) -> None:
         await self._model.aclose()
@@ -107,6 +130,14 @@ def taped(
     return dict(models)
 
 
+def seeded(models: Mapping[str, ModelDefinition], seed: int) -> dict[str, ModelDefinition]:
+    """The definitions with every call sampling from `seed`, but of models that take none."""
+    return {
+        alias: attrs.evolve(each, seed=seed) if takes_seed(each.model) else each
+        for alias, each in models.items()
+    }
+
+
 class _Tapes:
     """The recordings of a mob: aliases that name the same file share it."""
 
@@ -157,6 +188,8 @@ async def open_models(
                 stack.push_async_callback(model.aclose)
             if definition.record is not None:
                 model = tapes.recorder(definition.record, model)
+            if definition.seed is not None:  # around the recorder: it is a part of what is asked
+                model = Seeded(model, definition.seed)
             if definition.price is not None:
                 model = Priced(model, definition.price)
             # Within the bound: waiting for one's own turn is no silence of the model's.

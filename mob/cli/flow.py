@@ -21,8 +21,9 @@ from cyclopts import App, Parameter
 from mob.app import open_mob, stored_mob, stored_mobs
 from mob.cli import exits
 from mob.cli.approvals import answered, say_what_waits
+from mob.cli.binding import Models, Seed, bound_models
 from mob.cli.display import Display, Kind, open_display
-from mob.cli.options import DEFAULT_STATE, Adopt, Json, Models, State, bindings
+from mob.cli.options import DEFAULT_STATE, Adopt, Json, State
 from mob.cli.output import answer_text, narrate, one_line, plural, result, result_json
 from mob.cli.run import Stopper, command_line, resume, save, stoppable
 from mob.cli.staying import served
@@ -38,7 +39,6 @@ from mob.flows.records import FlowRunId, RunState
 from mob.flows.results import FlowResult, result_of
 from mob.flows.verbs import FlowRun, filled
 from mob.mob import Mob
-from mob.models import override
 from mob.runs import run_key
 from mob.server.protocol import CancelFlow
 from runtime.errors import encodable
@@ -77,6 +77,7 @@ async def run(
         ),
     ] = None,
     model: Models = None,
+    seed: Seed = None,
     state: State = DEFAULT_STATE,
     display: Annotated[
         Kind | None,
@@ -108,9 +109,11 @@ async def run(
         return exits.DONE
     params = parse_params(chosen, param or ())
     filled(name, chosen, params)
-    bound = override(definition.models, bindings(model, list(definition.models)))
+    bound, told = bound_models(definition.models, model, seed)
     definition = attrs.evolve(definition, models=bound)
     shown = open_display(display)
+    if told:
+        shown.say(told)
     code = exits.INTERRUPTED
     async with stoppable(shown) as stopper:
         await have_weights(definition.models, shown)

@@ -11,8 +11,7 @@ from typing import Annotated, Final, TypeAlias
 from cyclopts import Parameter
 
 from mob.cli.completing import members, mobs
-from mob.cli.exits import NothingThere, UsageWrong
-from mob.tables import nearest
+from mob.cli.exits import NothingThere
 
 DEFAULT_STATE: Final = Path(".mob")
 
@@ -87,39 +86,6 @@ SecretEnv: TypeAlias = Annotated[
         " and values that look like keys are taken out anyway. May be repeated.",
     ),
 ]
-Models: TypeAlias = Annotated[
-    list[str] | None,
-    Parameter(
-        name="--model",
-        negative=(),
-        show_default=False,
-        help="ALIAS=PROVIDER:ID binds a model alias for this run; the alias 'all' means each."
-        " May be repeated.",
-    ),
-]
-
-
-def bindings(given: list[str] | None, aliases: list[str]) -> dict[str, str]:
-    """What ``--model ALIAS=PROVIDER:ID`` says, by alias.
-
-    Raises:
-        UsageWrong: it is not of that form, or there is no such alias.
-    """
-    result: dict[str, str] = {}
-    for text in given or ():
-        alias, equals, reference = text.partition("=")
-        if not (alias and equals and reference):
-            raise UsageWrong(
-                f"--model {text}: write ALIAS=PROVIDER:ID, such as all=sim:agent"
-                f" (the aliases are: {', '.join(aliases) or 'none'}, all)"
-            )
-        if alias != "all" and alias not in aliases:
-            raise UsageWrong(
-                f"--model {text}: there is no model alias {alias!r} in the mob file;"
-                f" {nearest(alias, [*aliases, 'all'])}"
-            )
-        result[alias] = reference
-    return result
 
 
 def existing_store(state: Path) -> Path:

@@ -26,9 +26,10 @@ from mob.app import open_mob
 from mob.budgets import check_run_budget, limit_run, parse_budget
 from mob.cli import exits
 from mob.cli.approvals import answered, say_what_waits
+from mob.cli.binding import Models, Seed, bound_models
 from mob.cli.detach import detached
 from mob.cli.display import Display, Kind, open_display
-from mob.cli.options import DEFAULT_STATE, Adopt, Budgets, Json, Models, State, bindings
+from mob.cli.options import DEFAULT_STATE, Adopt, Budgets, Json, State
 from mob.cli.output import answer_text, plural, result, result_json, spent_text
 from mob.cli.staying import served, stopped_by_others, tell_launch
 from mob.cli.validate import read
@@ -39,7 +40,7 @@ from mob.definition import MobDefinition
 from mob.life import DRAIN_S
 from mob.lifecycle import MobState
 from mob.mob import Mob
-from mob.models import override, taped
+from mob.models import taped
 from mob.runs import RunReport, past, read_run, run_key
 from mob.server.serving import Server
 from mob.shapes import jsonable
@@ -109,6 +110,7 @@ async def run(
     *,
     prompt: Prompt = None,
     model: Models = None,
+    seed: Seed = None,
     budget: Budgets = None,
     state: State = DEFAULT_STATE,
     display: Shown = None,
@@ -135,15 +137,11 @@ async def run(
     if detach:
         again = _staying(sys.argv[1:], text)
         return await detached(definition.id, again, text, state, as_json=json)
-    definition = attrs.evolve(
-        definition,
-        models=taped(
-            override(definition.models, bindings(model, list(definition.models))),
-            record=record,
-            replay=replay,
-        ),
-    )
+    bound, told = bound_models(definition.models, model, seed)
+    definition = attrs.evolve(definition, models=taped(bound, record=record, replay=replay))
     shown = open_display(display)
+    if told:
+        shown.say(told)
     asked = _Asked(json, display == "json", _budget(budget, definition), state=state, stay=stay)
     code = exits.INTERRUPTED
     async with stoppable(shown) as stopper:

@@ -36,6 +36,7 @@ __all__ = [
     "list_providers",
     "open_model",
     "parse_model_ref",
+    "takes_seed",
 ]
 
 
@@ -108,6 +109,8 @@ class Provider:
     key_env: str | None = None
     package: str | None = None
     extra: str | None = None
+    #: Whether its models take a ``seed`` among the options of a call.
+    seeds: bool = True
 
 
 @attrs.frozen
@@ -160,6 +163,7 @@ KNOWN_PROVIDERS: Final[Mapping[str, Provider]] = {
             key_env="ANTHROPIC_API_KEY",
             package="anthropic",
             extra="anthropic",
+            seeds=False,
         ),
         Provider(
             "gemini",
@@ -252,6 +256,13 @@ def _provider_of(ref: ModelRef, config: Mapping[str, Any]) -> Provider:
             provider=ref.provider,
         )
     return provider
+
+
+def takes_seed(reference: str) -> bool:
+    """Whether the model ``provider:id`` takes a ``seed`` among the options of a call. A provider
+    that is not known here is a server that speaks OpenAI's protocol, which has one."""
+    provider = KNOWN_PROVIDERS.get(reference.partition(":")[0])
+    return provider is None or provider.seeds
 
 
 def _nearest(name: str, known: list[str] | tuple[str, ...], what: str) -> str:
