@@ -7,7 +7,7 @@ store, decide what to do when nobody runs the mob (the command line does).
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
@@ -173,14 +173,15 @@ class Client:
                     if reply.status_code != httpx2.codes.OK:
                         await reply.aread()
                         raise error_of(reply.json())
-                    ended = False
-                    async for event in _pieces(reply.aiter_lines()):
+
+                    async def handed_on(event: StreamEvent) -> None:
                         if event.name == "error":
                             raise error_of(event.data)
-                        ended = ended or event.name == "end"
-                        if not ended:
+                        if event.name != "end":
                             await put.send(shaped(event))
-                if not ended:
+
+                    last = await _each(reply.aiter_raw(), handed_on)
+                if last != "end":
                     raise self._gone("the stream broke off")
             except httpx2.TransportError as error:
                 await put.send(self._gone(error))
@@ -191,18 +192,60 @@ class Client:
         return NotServed(self.mob_id, f"the process that runs it has ended ({why})")
 
 
-async def _pieces(lines: AsyncIterator[str]) -> AsyncIterator[StreamEvent]:
-    """The server-sent events in `lines`, of the form that `mob.server.streams.Piece` gives them."""
-    fields: dict[str, str] = {}
-    async for line in lines:
-        if line:
-            name, _, value = line.partition(": ")
-            fields[name] = value
-            continue
-        if "data" in fields:
-            at = int(fields["id"]) if "id" in fields else None
-            yield StreamEvent(fields.get("event", ""), json.loads(fields["data"]), at)
-        fields = {}
+async def _each(
+    chunks: AsyncIterator[bytes], take: Callable[[StreamEvent], Awaitable[None]]
+) -> str:
+    """Have `take` take every event that comes in `chunks`; return the name of the last.
+
+    A response that is left half read leaves iterators of `httpcore2` to the garbage collector,
+    which complains. So if `take` fails or is cancelled, the reading itself is cancelled: an
+    exception that begins at its bottom closes all of it.
+    """
+    pieces, last = _Pieces(), ""
+    failed: list[Exception] = []
+    with trio.CancelScope() as reading:
+        async for chunk in chunks:
+            if failed:
+                continue  # it had been read already
+            try:
+                for event in pieces.read(chunk):
+                    last = event.name
+                    await take(event)
+            except Exception as error:  # noqa: BLE001 raised again below
+                failed.append(error)
+                reading.cancel()
+            except trio.Cancelled:
+                async for _ in chunks:
+                    pass
+                raise
+    if failed:
+        raise failed[0]
+    return last
+
+
+class _Pieces:
+    """Server-sent events out of bytes, of the form that `mob.server.streams.Piece` gives them."""
+
+    def __init__(self) -> None:
+        self._line = bytearray()
+        self._fields: dict[str, str] = {}
+
+    def read(self, chunk: bytes) -> Iterator[StreamEvent]:
+        """The events that end in `chunk`."""
+        *ends, rest = chunk.split(b"\n")
+        for end in ends:
+            self._line += end
+            line = self._line.decode()
+            self._line.clear()
+            if line:
+                name, _, value = line.partition(": ")
+                self._fields[name] = value
+                continue
+            fields, self._fields = self._fields, {}
+            if "data" in fields:
+                at = int(fields["id"]) if "id" in fields else None
+                yield StreamEvent(fields.get("event", ""), json.loads(fields["data"]), at)
+        self._line += rest
 
 
 @asynccontextmanager

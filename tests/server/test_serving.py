@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
+import itertools
 import os
 import socket
 import stat
@@ -13,6 +15,8 @@ from pathlib import Path
 import attrs
 import pytest
 import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mob import MobDefinition, open_mob
 from mob.console.model import Model
@@ -27,8 +31,10 @@ from mob.errors import (
 from mob.lifecycle import MobState, VerbRefused
 from mob.mob import Mob
 from mob.server import Client, open_client, serve
+from mob.server.client import _Pieces
 from mob.server.protocol import Ask, Done, Interrupt, Request, Send, Stop, Told
 from mob.server.sockets import runtime_folder, socket_of, somebody_listens
+from mob.server.streams import Piece
 from mob.view import live_view
 from runtime.errors import MobError
 from stores import open_lmdb, open_memory
@@ -261,6 +267,42 @@ async def test_a_later_owners_socket_is_left_alone(tmp_path: Path) -> None:
                     (tmp_path / "aside").rename(tmp_path / "aside-2")
                 (tmp_path / "aside-2").rename(second.path)
             assert not second.path.exists()
+
+
+async def test_a_stream_that_is_left_half_read_leaves_nothing_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither whoever reads no more, nor whoever is told of an error in the middle."""
+    complaints: list[object] = []
+    monkeypatch.setattr("sys.unraisablehook", complaints.append)
+    async with served(tmp_path, "a") as (mob, client):
+        for _ in range(5):
+            await mob.ask("a", "x")
+        for read in (0, 1, 3, 9):
+            async with client.events() as found:
+                for _ in range(read):
+                    await anext(found)
+            gc.collect()
+        async with client.text("nobody") as words:
+            with pytest.raises(MemberNotFound):
+                await anext(words)
+        gc.collect()
+    assert complaints == []
+
+
+@settings(max_examples=25)
+@given(st.lists(st.text()), st.lists(st.integers(0, 200)))
+def test_a_stream_is_read_wherever_it_is_split(texts: list[str], cuts: list[int]) -> None:
+    sent = [Piece("text", text, at) for at, text in enumerate(texts)]
+    data = b": mob\n\n" + b"".join(each.encode() for each in sent)
+    places = sorted({0, len(data), *[cut for cut in cuts if cut < len(data)]})
+    pieces = _Pieces()
+    found = [event for a, b in itertools.pairwise(places) for event in pieces.read(data[a:b])]
+    # What UTF-8 has no form for is sent as a question mark.
+    texts = [text.encode("utf-8", "replace").decode() for text in texts]
+    assert [(each.name, each.data, each.at) for each in found] == [
+        ("text", text, at) for at, text in enumerate(texts)
+    ]
 
 
 async def lead_of(state: Path, mob_id: str) -> str:
