@@ -28,6 +28,14 @@ def test_a_majority_is_right_as_often_as_counting_every_vote_says(
     assert closed.majority_right(voters, accuracy) == pytest.approx(counted)
 
 
+def test_a_share_lies_where_drawing_says() -> None:
+    draws = random.Random(4)
+    shares = [sum(draws.random() < 0.3 for _ in range(50)) / 50 for _ in range(4000)]
+    expected = closed.share(0.3, 50)
+    assert statistics.fmean(shares) == pytest.approx(expected.value, rel=0.01)
+    assert statistics.stdev(shares) == pytest.approx(expected.stderr, rel=0.05)
+
+
 def test_layers_repeat_what_most_said_or_turn_it_round() -> None:
     assert closed.layers_right(0.8, [3, 3], 1.0) == pytest.approx(0.8)
     assert closed.layers_right(0.8, [3], 0.0) == pytest.approx(0.2)
@@ -40,6 +48,8 @@ def test_a_mean_of_uniform_draws_lies_where_drawing_says() -> None:
     expected = closed.mean_of_uniform(3, 10, 40)
     assert statistics.fmean(means) == pytest.approx(expected.value, rel=0.01)
     assert statistics.stdev(means) == pytest.approx(expected.stderr, rel=0.08)
+    faces = [*range(3, 11)]
+    assert closed.mean_of_uniform(3, 10, 1).stderr == pytest.approx(statistics.pstdev(faces))
 
 
 def test_a_commons_shrinks_as_playing_it_says() -> None:
@@ -55,6 +65,7 @@ def test_a_commons_shrinks_as_playing_it_says() -> None:
     assert statistics.fmean(left) == pytest.approx(expected.value, rel=0.02)
     assert statistics.stdev(left) == pytest.approx(expected.stderr, rel=0.05)
     assert closed.commons_left(5, 1.0, 6, 1) == Expected(1.0, 0.0)
+    assert closed.commons_left(5, 0.9, 6, 16).stderr == pytest.approx(expected.stderr / 4)
 
 
 def test_a_power_law_is_one_whole_and_falls() -> None:
@@ -118,6 +129,35 @@ def test_an_assertion_is_judged_by_its_tolerance(
 ) -> None:
     verdict = judge(assertion, {"m": found}, {"m": Expected(5.0, 0.1)}, 0.1)
     assert verdict.outcome is outcome, str(verdict)
+
+
+def test_a_limit_itself_is_met_and_an_assertion_counts_from_its_scale_on() -> None:
+    for bound in (Assertion("m", at_least=1.5), Assertion("m", at_most=1.5)):
+        assert judge(bound, {"m": 1.5}, {}, 1.0).outcome is Outcome.PASSED
+    exact = Assertion("m", equals=2.0, tolerance=0.5)
+    assert judge(exact, {"m": 2.5}, {}, 1.0).outcome is Outcome.PASSED
+    late = Assertion("m", at_least=9.0, from_scale=0.5)
+    assert judge(late, {"m": 1.0}, {}, 0.5).outcome is Outcome.FAILED
+
+
+def test_sums_of_many_are_held_to_as_many_figures_as_floats_have() -> None:
+    many = Assertion("m", equals=1e9)
+    assert judge(many, {"m": 1e9 + 0.9}, {}, 1.0).outcome is Outcome.PASSED
+    assert judge(many, {"m": 1e9 + 1.1}, {}, 1.0).outcome is Outcome.FAILED
+
+
+@pytest.mark.parametrize(
+    ("assertion", "text"),
+    [
+        (Assertion("m", equals=2.0), "m = 2.0: found 3, expected 2 within 2e-09"),
+        (Assertion("m", equals=2.0, tolerance=0.0), "m = 2.0: found 3, expected 2"),
+        (Assertion("m", at_least=1.0, at_most=2.0), "m >= 1 and <= 2: found 3"),
+    ],
+)
+def test_a_verdict_says_what_was_found_and_what_was_expected(
+    assertion: Assertion, text: str
+) -> None:
+    assert str(judge(assertion, {"m": 3.0}, {}, 1.0)) == text
 
 
 def test_a_figure_that_is_missing_meets_nothing() -> None:
