@@ -1,11 +1,11 @@
 """Activations: the tasks of members that have work, and their supervision.
 
-Owns: the task that works through a member's queue of jobs (`mob.jobs`), carrying out the
-supervisor's decisions, and the count of members at work. Must not: decide who may send to whom, or
-the mob's state.
+Owns: working through a member's queue of jobs (`mob.jobs`), carrying out the supervisor's
+decisions, and the count of members at work. Must not: decide who may send to whom, or the mob's
+state.
 
-An idle member has no task. Its queue getting its first job starts one in the mob's nursery; the
-task ends when the queue is empty. A history that is being rearranged is on disk first.
+An idle member has no task. Its first job starts its activation, in a task of `mob.workers`, and
+it ends when the queue is empty. A history that is being rearranged is on disk first.
 
 # Invariant: between "nothing left in the queue" and `active = False` there is no checkpoint, the
 # exit of a nursery included; otherwise a job that arrives in between would wait for ever.
@@ -29,6 +29,7 @@ from mob.records import MemberExited
 from mob.roster import Member, Roster
 from mob.supervising import NO_FAILURE, Supervisors
 from mob.supervision import Exit, GiveUp, decide
+from mob.workers import Workers
 from runtime.asking import TurnWaits
 from runtime.containing import abandon
 from runtime.driver import TurnAborted
@@ -40,6 +41,7 @@ from runtime.errors import (
     describe,
 )
 from runtime.ids import SessionId
+from runtime.lanes import Lane
 from runtime.live import Doing
 from runtime.records import TurnEnded
 from runtime.session import PendingInput, SessionHead
@@ -65,7 +67,7 @@ class Activations:
         groups: GroupTree = NO_GROUPS,
     ) -> None:
         self._realm = realm
-        self._nursery = nursery
+        self._workers = Workers(nursery, self._run)
         self._roster = roster
         self.profile = profile
         realm.background.serve(nursery)
@@ -311,7 +313,7 @@ class Activations:
             return
         live.active = True
         self.begun()
-        self._nursery.start_soon(self._run, live, name=live.row.name)
+        self._workers.begin(live)
 
     def _next(self, live: LiveMember) -> Job | None:
         """The job to begin now, if there is one."""
@@ -326,8 +328,9 @@ class Activations:
         senders = {job.pending.sender for job in live.jobs if job.nested}
         return next((job for job in live.jobs if job.pending.sender in senders), None)
 
-    async def _run(self, live: LiveMember) -> None:
+    async def _run(self, live: LiveMember, lane: Lane) -> None:
         whole = False
+        live.lane = lane
         try:
             while (job := self._next(live)) is not None:
                 await (self._work if self.limits is None else self.limits.work)(live, job)
@@ -375,7 +378,7 @@ class Activations:
         try:
             if self.profile(live.row.profile).autonomy is not None and not is_helper(live.row.name):
                 run = GoingOn(self, live, job, realm)
-            driver = realm.driver(session_id, inputs, run)
+            driver = realm.driver(session_id, inputs, run, live.lane)
             if job.withdrawn is not None:  # nobody was at the turn when it was cut off
                 realm.interrupt(session_id, job.withdrawn)
             record = await driver.run(inputs)
@@ -483,8 +486,7 @@ class Activations:
         live.backoff = None
 
     async def _give_up(self, live: LiveMember, job: Job, reason: str) -> None:
-        inputs = (job.pending,)
-        ended = await self._realm.give_up(live.row.session_id, inputs, reason)
+        ended = await self._realm.give_up(live.row.session_id, (job.pending,), reason)
         error = MemberFailed(live.row.name, reason, live.row.session_id)
         self._finish(live, job, None, error, ended)
 

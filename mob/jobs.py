@@ -13,6 +13,7 @@ from typing import Final
 import trio
 
 from mob.roster import Member
+from runtime.lanes import Lane
 from runtime.records import TurnEnded
 from runtime.results import TurnResult, result_of
 from runtime.session import PendingInput
@@ -123,6 +124,7 @@ class LiveMember:
         "gone",
         "held",
         "jobs",
+        "lane",
         "parked",
         "recent",
         "row",
@@ -139,6 +141,8 @@ class LiveMember:
         #: because a session has one turn in flight, which may be there from an earlier activation.
         self.current: Job | None = None
         self.active = False
+        #: Of the task that runs its activation, or ran the last one.
+        self.lane: Lane | None = None
         #: Whether its task did not unwind and counts no more; another one has its queue.
         self.abandoned = False
         #: Whether its failure is decided about and waits for the disk alone.

@@ -34,6 +34,7 @@ from runtime.effects import CallModel, EndTurn, RunTools, SaveProgress
 from runtime.errors import ModelError
 from runtime.hooks import ALLOW, Deny, Hooks, Rewrite, TurnHooks, Verdict
 from runtime.ids import InputId, RunId
+from runtime.lanes import Lane
 from runtime.ledger import AppliedRun
 from runtime.live import Doing, LiveSession
 from runtime.messages import SystemMessage, ToolResult, UserMessage
@@ -123,6 +124,7 @@ class TurnDriver:
 
     __slots__ = (
         "_applied",
+        "_around",
         "_attempts",
         "_config",
         "_hooks",
@@ -144,6 +146,7 @@ class TurnDriver:
         config: SessionConfig,
         inputs: Sequence[PendingInput],
         applied: AppliedRun | None = None,
+        lane: Lane | None = None,
     ) -> None:
         assert live.scope is None, "a session has at most one turn in flight"
         named = [name for item in inputs for name in item.skills]
@@ -185,7 +188,8 @@ class TurnDriver:
         if config.hooks is not None:
             session_id, name = live.head.session_id, config.model.name
             self._hooks = TurnHooks(realm, config.hooks, session_id, self._run_id, name)
-        live.scope = trio.CancelScope()
+        live.scope = trio.CancelScope() if lane is None else lane.scope
+        self._around = live.scope if lane is None else lane
         live.interrupted = live.aborted = None
         live.base = len(live.history)
 
@@ -205,7 +209,7 @@ class TurnDriver:
         try:
             ending: EndTurn | None = None
             try:
-                with scope:
+                with self._around:
                     ending = await self._drive(self._first(inputs))
             except (trio.Cancelled, BaseExceptionGroup) as error:
                 # An interrupt that was confirmed holds also if the caller goes away by itself.
@@ -228,12 +232,6 @@ class TurnDriver:
                 live.scope = None
             live.interrupted = None
             self._leave()
-
-    async def _compact(self, how: Compacting) -> None:
-        """Make room in the context before the turn's own calls, if it is due and may cost
-        something. The history has none of its messages yet."""
-        if due(how.policy, self._live) and self._barred() is None:
-            await compact(self._realm, self._live, how)
 
     def _cut_short(self) -> EndTurn:
         """How a turn ends whose scope was cancelled. Raises `TurnAborted` if it does not."""
@@ -307,8 +305,10 @@ class TurnDriver:
     async def _drive(self, event: TurnInput) -> EndTurn:
         resumed = type(event) is Resumed
         self._state, effects = step(self._state, event)
-        if self._config.compacting is not None and self._state.phase is not Phase.ENDED:
-            await self._compact(self._config.compacting)
+        if (how := self._config.compacting) is not None:
+            may = self._state.phase is not Phase.ENDED and due(how.policy, self._live)
+            if may and self._barred() is None:  # before the history has messages of the turn
+                await compact(self._realm, self._live, how)
         history, base = self._live.history, self._live.base
         while True:
             history.extend(self._state.messages[len(history) - base :])

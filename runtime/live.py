@@ -109,6 +109,12 @@ class LiveSession:
         self.base = len(history)
         self.tokens = self.measured = 0
 
+    def cut(self) -> None:
+        """Cancel the turn in flight. One whose end is on its way to the disk is not any more, and
+        its scope may be that of the next turn already (`runtime.lanes`)."""
+        if self.scope is not None and self.doing is not Doing.SAVING:
+            self.scope.cancel()
+
     def now_doing(self, doing: Doing, detail: str = "", until_s: float = _NEVER) -> None:
         self.doing = doing
         self.detail = detail

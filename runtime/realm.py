@@ -28,6 +28,7 @@ from runtime.history import History
 from runtime.ids import AgentId, HarnessId, InputId, RealmId, SessionId
 from runtime.inputs import Inputs
 from runtime.journal import Journal
+from runtime.lanes import Lane
 from runtime.ledger import AppliedRun
 from runtime.live import Doing, LiveSession, Trailing
 from runtime.messages import Message
@@ -99,9 +100,8 @@ class Realm:
         self._held: set[SessionId] = set()
         #: Sessions whose history is being rearranged: set once that is on disk. See `change`.
         self._changing: dict[SessionId, trio.Event] = {}
-        transitions = self.state.transitions
-        self._fold_created = transitions[SessionCreated]
-        transitions[SessionCreated] = self._session_created
+        self._fold_created = self.state.transitions[SessionCreated]
+        self.state.transitions[SessionCreated] = self._session_created
         self.decisions = Decisions(self, self._live)
         self.background = BackgroundChildren(self)
 
@@ -250,15 +250,18 @@ class Realm:
             self._live.pop(session_id, None)
             return
         # It stays until its turn has ended, which may take a while: nobody may delete it before.
-        assert live.scope is not None
         if live.aborted is None:
             live.interrupted = "the session was archived"
-        live.scope.cancel()
+        live.cut()
 
     # -- turns -----------------------------------------------------------------------------
 
     def driver(
-        self, session_id: SessionId, inputs: Sequence[PendingInput], run: AppliedRun | None = None
+        self,
+        session_id: SessionId,
+        inputs: Sequence[PendingInput],
+        run: AppliedRun | None = None,
+        lane: Lane | None = None,
     ) -> TurnDriver:
         """Admit a turn. From here on the session is busy and an interrupt will find the turn.
 
@@ -270,10 +273,9 @@ class Realm:
         if live.scope is not None or session_id in self._changing:
             raise SessionBusy(session_id)
         assert self.configure is not None, "a realm that runs turns has an owner"
-        driver = TurnDriver(self, live, self.configure(live.head), inputs, run)
-        reason = self.decisions.interrupted(session_id)
-        if reason is not None:  # it came while the turn was admitted and had no driver
-            self.interrupt(session_id, reason)
+        driver = TurnDriver(self, live, self.configure(live.head), inputs, run, lane)
+        if (reason := self.decisions.interrupted(session_id)) is not None:
+            self.interrupt(session_id, reason)  # it came while the turn had no driver
         return driver
 
     async def give_up(
@@ -374,9 +376,8 @@ class Realm:
             return False
         if live.interrupted is not None:
             return True
-        assert live.scope is not None
         live.interrupted = reason
-        live.scope.cancel()
+        live.cut()
         return True
 
     def abort(self, session_id: SessionId, cause: str) -> bool:
@@ -385,9 +386,8 @@ class Realm:
         live = self.running(session_id)
         if live is None or live.doing is Doing.SAVING:
             return False
-        assert live.scope is not None
         live.aborted = cause
-        live.scope.cancel()
+        live.cut()
         return True
 
     # -- reading ---------------------------------------------------------------------------

@@ -53,7 +53,7 @@ async def test_nothing_is_begun_in_a_nursery_that_is_being_cancelled(
         async with opened(definition, answer, store=store, grace_s=0) as mob:
             await waiting.wait()
             store.hold()
-            mob._activations._nursery.start_soon(fail)
+            mob._nursery.start_soon(fail)
             try:
                 await trio.sleep_forever()
             finally:

@@ -11,6 +11,7 @@ from trio.testing import wait_all_tasks_blocked
 from runtime.containing import abandon
 from runtime.driver import TurnAborted
 from runtime.ids import SessionId
+from runtime.lanes import Lane
 from runtime.live import Doing as At
 from runtime.realm import Realm
 from runtime.records import TurnEnded, TurnOutcome
@@ -153,3 +154,25 @@ async def test_it_holds_though_its_driver_is_given_up_on() -> None:
     inputs = tuple((realm.state.head(session).inputs or {}).values())
     record = await realm.driver(session, inputs).run(inputs)
     assert (record.outcome, record.error) == (TurnOutcome.INTERRUPTED, "enough")
+
+
+async def test_an_archived_session_lets_the_turn_that_is_being_saved_reach_the_disk() -> None:
+    """CONTRACTS 1.2: its task may have the scope for the next turn already, so the turn's end is
+    waited for and not cut off."""
+    async with open_lagging(delay_s=1.0) as store:
+        realm = make_realm(store, ["said"])
+        session = await new_session(realm)
+        lane, ended = Lane(), []
+
+        async def turn() -> None:
+            pending = realm.inputs.accept(session, "go").pending
+            assert pending is not None
+            ended.append(await realm.driver(session, [pending], None, lane).run([pending]))
+            lane.close()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(turn)
+            await trio.sleep(0.5)
+            assert realm.live(session).doing is At.SAVING
+            await realm.archive(session, "enough")
+        assert [each.outcome for each in ended] == [TurnOutcome.COMPLETED]

@@ -240,7 +240,7 @@ def test_a_mob_that_goes_down_while_it_is_healed_is_not_taken_for_idle() -> None
         async def fail() -> None:
             raise StoreFailed("a read failed", path="here")
 
-        process.mob._activations._nursery.start_soon(fail)
+        process.mob._nursery.start_soon(fail)
 
     run = simulate(main, 3)
     assert run.recoveries["mob.with_work"] == 1

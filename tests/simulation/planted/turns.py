@@ -59,7 +59,7 @@ def interrupt_lost_at_admission() -> Iterator[None]:
     async def late(self: TurnDriver, inputs: Sequence[PendingInput]) -> TurnEnded:
         await trio.lowlevel.checkpoint()
         self._live.interrupted = None
-        self._live.scope = trio.CancelScope()
+        self._around = self._live.scope = trio.CancelScope()
         return await run(self, inputs)
 
     with patch.object(TurnDriver, "run", late):

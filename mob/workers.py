@@ -1,0 +1,106 @@
+"""The tasks in which members work, used again while the mob is at work.
+
+Owns: `Workers`: finding a task for an activation, and how long one without work stays. Must not:
+know what an activation does, or count members.
+
+An activation is short, often one turn, and making and ending a task takes 4 us, a fifteenth of a
+durable turn. So a task whose activation has ended parks, and the next activation of any member is
+run in it. A member without work still has no task (CONTRACTS 6.13): parked tasks belong to nobody,
+are bounded, and end when nobody works any more.
+
+To whatever an activation calls, a used task looks as a new one does: it has the name of its
+member, and the context variables of whoever gave it work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextvars import copy_context
+from typing import Final
+
+import trio
+from trio.lowlevel import Abort
+
+from mob.jobs import LiveMember
+from runtime.lanes import Lane
+
+#: Tasks that stay without work while others work. Each takes 2 KB.
+_PARKED: Final = 4096
+
+#: Scheduler passes for which the last one at work waits for more. Whoever was told of a turn asks
+#: the next question in the pass after that; with one commit for all turns in flight, all members
+#: rest at the same moment, and none for longer than that.
+_PASSES: Final = 2
+
+
+class _Worker:
+    """A parked task, and whose activation it is to run next."""
+
+    __slots__ = ("live", "task")
+
+    def __init__(self, task: trio.lowlevel.Task) -> None:
+        self.task = task
+        self.live: LiveMember | None = None
+
+
+class Workers:
+    """The tasks of one mob's activations. Lives as long as its nursery."""
+
+    def __init__(
+        self, nursery: trio.Nursery, run: Callable[[LiveMember, Lane], Awaitable[None]]
+    ) -> None:
+        self._nursery = nursery
+        self._run = run
+        #: How many tasks have an activation.
+        self._busy = 0
+        self._parked: dict[_Worker, None] = {}
+
+    def begin(self, live: LiveMember) -> None:
+        """Run the member's activation, in a task that begins with the next scheduler pass."""
+        self._busy += 1
+        if not self._parked:
+            self._nursery.start_soon(self._work, live, name=live.row.name)
+            return
+        worker, _ = self._parked.popitem()
+        worker.live = live
+        worker.task.name = live.row.name
+        worker.task.context = copy_context()
+        trio.lowlevel.reschedule(worker.task)
+
+    async def _work(self, live: LiveMember | None) -> None:
+        worker = _Worker(trio.lowlevel.current_task())
+        lane = Lane()
+        try:
+            while live is not None:
+                try:
+                    await self._run(live, lane)
+                finally:
+                    self._busy -= 1
+                live = await self._next(worker)
+        finally:
+            lane.close()
+
+    async def _next(self, worker: _Worker) -> LiveMember | None:
+        """Whose activation to run next; None if the task is to end."""
+        if not self._busy:
+            for _ in range(_PASSES):
+                await trio.lowlevel.checkpoint()
+            if not self._busy:
+                self._dismiss()
+        if not self._busy or len(self._parked) >= _PARKED:
+            return None
+        worker.live = None
+        self._parked[worker] = None
+
+        def abort(_: object) -> Abort:
+            del self._parked[worker]
+            return Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+        return worker.live
+
+    def _dismiss(self) -> None:
+        """End the parked tasks."""
+        while self._parked:
+            worker, _ = self._parked.popitem()
+            trio.lowlevel.reschedule(worker.task)
