@@ -398,8 +398,7 @@ class Activations:
             await self._exited(live, job, describe(error), retryable=retryable)
         else:
             self._finish(live, job, record)
-        if run is not None and run.pending is not None and job not in live.jobs:
-            live.jobs.append(Job(run.pending, nested=False))
+        if run is not None and run.delay_s and job not in live.jobs:
             await self._back_off(live, run.delay_s)
 
     def _finish(

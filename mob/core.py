@@ -105,6 +105,7 @@ class MobCore:
         self._renewing: dict[str, trio.Event] = {}
         self._coming: dict[str, Member] = {}
         realm.inputs.renewed = self._renewed
+        self._activations.supervisors.row_of = self._present
         #: Helpers at work, by the key of their question, or by name.
         self._helping: dict[str, Help] = {}
         #: Hosted sessions that are no member's, at work beside the members.
@@ -203,18 +204,23 @@ class MobCore:
         return row is not None and row.session_id == new and old >= row.joined
 
     def _row(self, name: str, fence: MemberHandle | None = None) -> Member:
-        row = self._coming.get(name) or self.roster.members.get(name)
-        if row is None or name in self._leaving:
+        row = self._present(name)
+        if row is None:
             known = tuple(other for other in self.members if other not in self._leaving)
             raise MemberNotFound(name, known)
         if fence is not None and fence.token != row.session_id:
             raise StaleFence(name, fence.generation, row.generation)
         return row
 
+    def _present(self, name: str) -> Member | None:
+        """The row of a member that has not left and does not."""
+        if name in self._leaving:
+            return None
+        return self._coming.get(name) or self.roster.members.get(name)
+
     def _profile_of(self, name: str) -> str | None:
-        """The profile of a member that has not left and does not."""
-        row = self._coming.get(name) or self.roster.members.get(name)
-        return None if row is None or name in self._leaving else row.profile
+        row = self._present(name)
+        return None if row is None else row.profile
 
     def _after_fold(self, kind: type, then: Callable[[Any], None]) -> None:
         """Call `then` with every record of `kind` that is committed from now on."""

@@ -28,7 +28,7 @@ from runtime.addenda import is_context
 from runtime.errors import SessionError
 from runtime.ids import AgentId, HarnessId, InputId
 from runtime.records import InputAbandoned, InputAccepted
-from runtime.session import NO_SPEC, PendingInput
+from runtime.session import NO_SPEC
 from runtime.tasks import is_notice
 from stores import Ticket
 
@@ -136,11 +136,18 @@ class GenerationVerbs(MemberVerbs):
         )
         new = Member(name, profile, created.session_id, row.generation + 1, first=row.joined)
         live = self._activations.live(row)
-        jobs = [job for job in live.jobs if job is not live.current and not is_notice(job.pending)]
-        waiting = self._waiting(row, jobs)
+        begun = self._begun(row)
+        jobs = [
+            job
+            for job in live.jobs
+            if job.pending.input_id not in begun and not is_notice(job.pending)
+        ]
+        waiting = dict(realm.state.heads[row.session_id].inputs or {})
+        waiting.update({job.pending.input_id: job.pending for job in jobs})
         moved = {
             old: attrs.evolve(each, input_id=moved_id(realm.ports.ids.new(), each))
             for old, each in waiting.items()
+            if not (old in begun or is_context(each) or is_notice(each))
         }
         abandoned = [
             InputAbandoned(row.session_id, old, f"superseded by input {each.input_id}", now)
@@ -171,6 +178,8 @@ class GenerationVerbs(MemberVerbs):
         fresh.jobs.extend(
             Job(each, nested=False) for each in moved.values() if each.input_id not in known
         )
+        if self._limits is not None:
+            self._limits.parted(row.session_id)
         told = self._respawned_notices(new)
         # A store in memory has it at once, so everything is in place before.
         ticket = realm.append(
@@ -182,20 +191,18 @@ class GenerationVerbs(MemberVerbs):
         )
         return new, ticket
 
-    def _waiting(self, row: Member, jobs: list[Job]) -> dict[InputId, PendingInput]:
-        """What waits for the member in its order, but for what is about its old session alone."""
-        head = self.realm.state.heads[row.session_id]
-        begun = head.partial.input_ids if head.partial is not None else ()
+    def _begun(self, row: Member) -> set[InputId]:
+        """The inputs of the member's turn in flight, also of one that is not being worked on: with
+        those that it was steered by, on disk or not."""
+        partial = self.realm.state.heads[row.session_id].partial
+        begun = set(partial.input_ids if partial is not None else ())
         current = self._activations.live(row).current
         if current is not None:
-            begun = (*begun, current.pending.input_id)
-        waiting = dict(head.inputs or {})
-        waiting.update({job.pending.input_id: job.pending for job in jobs})
-        return {
-            input_id: each
-            for input_id, each in waiting.items()
-            if input_id not in begun and not is_context(each) and not is_notice(each)
-        }
+            begun.add(current.pending.input_id)
+        running = self.realm.running(row.session_id)
+        if running is not None:
+            begun.update(running.input_ids)
+        return begun
 
     def _member_respawned(self, record: MemberRespawned) -> None:
         name = record.name

@@ -13,6 +13,7 @@ import attrs
 import trio
 
 from mob.autonomy import REST, SELF, count_of, prompt_id, rests
+from mob.jobs import Job
 from mob.records import MemberExited
 from mob.supervision import Exit, Restart, RestartWhen, decide
 from runtime.ids import InputId, RunId
@@ -22,7 +23,7 @@ from runtime.tools.function import tool
 
 if TYPE_CHECKING:
     from mob.activation import Activations
-    from mob.jobs import Job, LiveMember
+    from mob.jobs import LiveMember
     from runtime.realm import Realm
 
 
@@ -40,14 +41,13 @@ REST_TOOL: Final = tool(rest, name=REST, idempotent=True)
 
 @attrs.define(eq=False)
 class GoingOn:
-    """One turn of an autonomous member (`runtime.ledger.AppliedRun`). After it, `pending` is the
-    prompt to go on with, if there is one, and `delay_s` how long to wait before that."""
+    """One turn of an autonomous member (`runtime.ledger.AppliedRun`). After it, `delay_s` is how
+    long to wait before the prompt to go on with, which is queued by then if there is one."""
 
     activations: Activations
     live: LiveMember
     job: Job
     realm: Realm
-    pending: PendingInput | None = None
     delay_s: float = 0.0
     run_id: RunId = attrs.field(init=False)
     input_ids: tuple[InputId, ...] = attrs.field(init=False)
@@ -55,7 +55,6 @@ class GoingOn:
     def __attrs_post_init__(self) -> None:
         self.run_id = RunId(self.realm.ports.ids.new())
         self.input_ids = (self.job.pending.input_id,)
-        self.job.prompt = None
 
     def settled(self, record: TurnEnded) -> tuple[TurnEnded, Sequence[Any]]:
         """What is committed with the end of the turn."""
@@ -86,12 +85,14 @@ class GoingOn:
         return (exited, self._prompt(profile.autonomy.continue_with, 1))
 
     def _prompt(self, text: str, count: int) -> InputAccepted:
+        # It waits from here on, as all that is accepted does: a respawn carries it over, and limits
+        # count it, while it is on its way to the disk.
         ports = self.realm.ports
-        self.pending = PendingInput(prompt_id(ports.ids.new(), count), text, SELF, None)
-        self.job.prompt = self.pending
+        pending = PendingInput(prompt_id(ports.ids.new(), count), text, SELF, None)
+        self.live.jobs.append(Job(pending, nested=False))
         return InputAccepted(
             self.live.row.session_id,
-            self.pending.input_id,
+            pending.input_id,
             text,
             SELF,
             None,

@@ -29,16 +29,16 @@ class Job:
     `nested` marks a question asked from inside another member's turn: it is still worked on while
     the mob drains, because the turn that asked cannot end without it. `withdrawn` says why nobody
     wants the answer any more of a job whose turn has begun; None if somebody does. `then` is called
-    once when it is settled. `prompt` is what is queued for the member in the commit that ends the
-    turn, None if nothing is.
+    once when it is settled. `landed` is how many of the queue its turn has done, itself among them;
+    0 until that is on disk, and where nobody counts.
     """
 
-    __slots__ = ("done", "error", "nested", "pending", "prompt", "record", "then", "withdrawn")
+    __slots__ = ("done", "error", "landed", "nested", "pending", "record", "then", "withdrawn")
 
     def __init__(self, pending: PendingInput, nested: bool) -> None:
         self.pending = pending
-        self.prompt: PendingInput | None = None
         self.nested = nested
+        self.landed = 0
         self.record: TurnEnded | None = None
         self.error: Exception | None = None
         self.done: trio.Event | None = None
@@ -205,6 +205,7 @@ class LiveMember:
         it is `held`. What this one has left is the turn in flight."""
         live = LiveMember(row)
         live.before, live.held, self.gone = self, True, True
+        live.steered = self.steered
         live.jobs.extend(jobs)
         for job in jobs:
             self.jobs.remove(job)

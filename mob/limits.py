@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mob.activation import Activations
     from mob.jobs import Job, LiveMember
     from mob.roster import Member
+    from runtime.ids import SessionId
     from runtime.realm import Realm
     from runtime.session import SessionHead
 
@@ -69,6 +70,8 @@ class Limits:
         self._realm = realm
         self._turns = 0
         self._slots: trio.CapacityLimiter | None = None
+        #: Sessions that their members have left in a turn that runs on.
+        self._cut: dict[SessionId, None] = {}
         #: Members that wait for a slot, and what ends that.
         self._waiting: dict[LiveMember, trio.CancelScope] = {}
         if limits.concurrent_turns is not None:
@@ -93,8 +96,23 @@ class Limits:
 
     def ended(self, record: TurnEnded) -> None:
         """A turn is on disk."""
-        if self._realm.state.heads[record.session_id].lineage.parent is None:
-            self._turns += 1
+        head = self._realm.state.heads[record.session_id]
+        if head.lineage.parent is not None:
+            return
+        self._turns += 1
+        self._cut.pop(record.session_id, None)
+        live = self._activations.members.get(head.agent_id or "")
+        if live is None or live.current is None:
+            return
+        # Until the member's task runs on, its queue has what the turn has done.
+        jobs = live.jobs if live.steered or live.told else (live.current,)
+        live.current.landed += sum(job.pending.input_id in record.input_ids for job in jobs)
+
+    def parted(self, session_id: SessionId) -> None:
+        """The session is its member's no more, or will not be when what is queued is on disk. A
+        turn in it counts until it has ended, or has unwound without that."""
+        if self._limits.turns is not None and self._realm.running(session_id) is not None:
+            self._cut[session_id] = None
 
     def check_members(self, there: int, more: int) -> None:
         """Raise `LimitExceeded` if `more` members are too many beside those that are there."""
@@ -116,20 +134,18 @@ class Limits:
                 raise _exceeded("turns_per_member", most, done)
         most = self._limits.turns
         if most is not None:
-            count = self._turns + sum(self._ahead(live) for live in members.values())
+            self._cut = {each: None for each in self._cut if self._realm.running(each) is not None}
+            ahead = sum(self._ahead(live) for live in members.values())
+            count = self._turns + ahead + len(self._cut)
             if count >= most:
                 raise _exceeded(
                     "turns", most, f"the members have had, or have still to do, {count}"
                 )
 
-    def _ahead(self, live: LiveMember) -> int:
-        """The turns that the member has still to do, that of a prompt on its way included: until
-        the turn before it is on disk it is in no queue."""
-        prompt = None if live.current is None else live.current.prompt
-        if prompt is None:
-            return len(live.jobs)
-        there = self._realm.state.heads[live.row.session_id].inputs or ()
-        return len(live.jobs) + (prompt.input_id not in there)
+    @staticmethod
+    def _ahead(live: LiveMember) -> int:
+        """The turns that the member has still to do."""
+        return len(live.jobs) - (0 if live.current is None else live.current.landed)
 
     def spent(self, row: Member) -> bool:
         """Whether the member may begin no further turn after the one that ends now."""

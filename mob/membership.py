@@ -167,5 +167,7 @@ class MemberVerbs(Joining):
     def _member_retired(self, record: MemberRetired) -> None:
         self._leaving.pop(record.name, None)
         self._harnesses.forget()
+        if self._limits is not None and record.name in self.roster.retired:
+            self._limits.parted(self.roster.retired[record.name])
         why = f"member {record.name!r} was retired: {record.reason}"
         self._activations.left(record.name, SessionError(why, self.roster.retired.get(record.name)))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mob.dependencies import Dependencies
     from mob.jobs import LiveMember
     from mob.records import MemberExited
-    from mob.roster import Roster
+    from mob.roster import Member, Roster
     from runtime.realm import Realm
 
 
@@ -62,6 +62,9 @@ class Supervisors:
         self._realm = realm
         self._roster = roster
         self._recent: Mapping[str, tuple[float, ...]] = {}
+        #: Who is there under a name to take what comes next; set by whoever knows who comes and
+        #: goes.
+        self.row_of: Callable[[str], Member | None] = roster.members.get
         #: Stops the mob; set by whoever has that verb.
         self.stop: Callable[[str], None] = lambda reason: None
         #: None if no member depends on another.
@@ -121,11 +124,14 @@ class Supervisors:
                 live.together = self._realm.abort(live.row.session_id, cause) or live.together
 
     def _tell(self, action: TellMember, failed: str) -> Failure | None:
-        row = self._roster.members.get(action.member)
+        row = self.row_of(action.member)
         if row is None:
             return None
         text = f"Member {failed!r} has failed, and group {action.group!r} gives up: {action.reason}"
         pending = PendingInput(InputId(self._realm.ports.ids.new()), text, SUPERVISOR, None)
+        # It waits from here on, as all that is accepted does: a respawn carries it over, and limits
+        # count it, while it is on its way to the disk.
+        self._activations.enqueue(self._activations.live(row), Job(pending, nested=False))
         record = InputAccepted(
             row.session_id,
             pending.input_id,
@@ -134,13 +140,7 @@ class Supervisors:
             None,
             self._realm.ports.clock.now_ns(),
         )
-
-        def queue() -> None:
-            live = self._activations.live(row)
-            if live.row.session_id == row.session_id:
-                self._activations.enqueue(live, Job(pending, nested=False))
-
-        return Failure((record,), queue, action.reason)
+        return Failure((record,), reason=action.reason)
 
 
 def exits_of(roster: Roster, member: str | None) -> tuple[MemberExited, ...]:

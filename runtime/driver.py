@@ -191,6 +191,7 @@ class TurnDriver:
         live.scope = trio.CancelScope() if lane is None else lane.scope
         self._around = live.scope if lane is None else lane
         live.interrupted = live.aborted = None
+        live.input_ids = self._input_ids
         live.base = len(live.history)
 
     async def run(self, inputs: Sequence[PendingInput]) -> TurnEnded:
@@ -380,6 +381,7 @@ class TurnDriver:
         if given:
             self._state, _ = step(self._state, ContextGiven(tuple(map(message_of, given))))
             self._input_ids = (*self._input_ids, *[each.input_id for each in given])
+            self._live.input_ids = self._input_ids
             history = self._live.history
             history.extend(self._state.messages[len(history) - self._live.base :])
 
@@ -481,15 +483,14 @@ class TurnDriver:
             skip_turn,
         )
         also: Sequence[Any] = ()
-        if self._applied is not None:
-            record, also = self._applied.settled(record)
-        if ending.outcome is _COMPLETED:
-            ticket = self._queue(record, *also)
-        else:  # what is below ends before this turn is said to have ended (CONTRACTS 1.10)
-            reason = ending.error or "its parent's turn ended"
+        below: Sequence[Any] = ()
+        if ending.outcome is not _COMPLETED:  # what is below ends first (CONTRACTS 1.10)
             await self._realm.background.end_below(head.session_id)
-            children = self._realm.end_children(head.session_id, reason)
-            ticket = self._queue(*children, record, *also)
+            reason = ending.error or "its parent's turn ended"
+            below = self._realm.end_children(head.session_id, reason)
+        if self._applied is not None:  # with nothing between it and the commit
+            record, also = self._applied.settled(record)
+        ticket = self._queue(*below, record, *also)
         # The record is in the queue and nothing can take it back, so the turn's messages are part
         # of the history from here on, whether or not this wait is cancelled.
         history = live.history

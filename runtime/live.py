@@ -11,7 +11,7 @@ from typing import Final, final
 
 import trio
 
-from runtime.ids import SessionId
+from runtime.ids import InputId, SessionId
 from runtime.messages import Message
 from runtime.models.base import Emit
 from runtime.session import SessionHead
@@ -52,6 +52,7 @@ class LiveSession:
         "first",
         "head",
         "history",
+        "input_ids",
         "interrupted",
         "key",
         "measured",
@@ -82,6 +83,8 @@ class LiveSession:
         self.tokens = 0
         self.measured = 0
         self.scope: trio.CancelScope | None = None
+        #: What the turn in flight is on, with what it has taken in since it began.
+        self.input_ids: tuple[InputId, ...] = ()
         #: Why the turn in flight is to end as interrupted; None while nobody asked for that.
         self.interrupted: str | None = None
         #: Why its activation is to end, leaving the turn in flight; None likewise.

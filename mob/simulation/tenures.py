@@ -277,13 +277,11 @@ def _counts(ledger: Ledger, written: Written) -> bool:
 
 
 def _turns(ledger: Ledger, session_id: str) -> int:
-    """The turns of a session for certain: none if some were brought back by hand. One that a
-    respawn cut off lands after what was let in while it went, and its inputs wait once more."""
+    """The turns of a session for certain: none if some were brought back by hand."""
     session = ledger.sessions[session_id]
     if session.rewinds or session.deleted:
         return 0
-    tenures = ledger.tenures
-    return session.turns - tenures.by_hand[session_id] - tenures.late[session_id]
+    return session.turns - ledger.tenures.by_hand[session_id]
 
 
 def _waiting(session: KnownSession) -> int:

@@ -16,7 +16,7 @@ from runtime.models.scripted import calling
 from runtime.records import TurnEnded
 from stores import MemoryStore
 from tests.mob.held import HeldStore
-from tests.mob.mobs import asked, check_inputs, define, member, opened, pair, records, table
+from tests.mob.mobs import Stuck, asked, check_inputs, define, member, opened, pair, records, table
 
 Clock = trio.testing.MockClock
 
@@ -237,6 +237,86 @@ async def test_the_turns_that_a_fork_came_with_are_nobodys_again(autojump_clock:
             await mob.ask("a", text)
         with pytest.raises(LimitExceeded, match="4 turns"):
             await mob.ask("b", "5")
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+async def test_a_turn_that_was_cut_off_counts_until_it_has_landed(
+    autojump_clock: Clock, leaves: bool
+) -> None:
+    """CONTRACTS 6.15: the turn of a session that its member has left ends some time, and is one."""
+    gone = trio.Event()
+
+    async def deaf(request: ModelRequest) -> str:
+        if asked(request) == "1":
+            with trio.CancelScope(shield=True):
+                await gone.wait()
+        return "done"
+
+    store = HeldStore()
+    async with opened(define("a", "b", limits={"turns": 2}), deaf, store=store) as mob:
+        await mob.send("a", "1")
+        await trio.testing.wait_all_tasks_blocked()
+        if leaves:
+            assert mob.interrupt("a")
+            await mob.retire("a")
+        else:
+            await mob.respawn("a")
+        try:
+            await mob.ask("b", "2")
+            with pytest.raises(LimitExceeded, match="have still to do, 2"):
+                await mob.send("b", "3")
+        finally:
+            store.hold()
+            gone.set()
+        await store.wait_held()
+        store.release(1)
+        with pytest.raises(LimitExceeded, match="have still to do, 2"):
+            await mob.send("b", "3")
+        store.release()
+        await mob.wait_idle()
+        with pytest.raises(LimitExceeded, match="have still to do, 2"):
+            await mob.send("b", "3")
+    assert len(records(store.inner, TurnEnded)) == 2
+
+
+async def test_a_turn_that_a_member_leaves_without_an_end_is_none(autojump_clock: Clock) -> None:
+    """CONTRACTS 6.15: what was cut off with its member is on no disk as a turn."""
+    stuck = Stuck()
+    store = MemoryStore()
+    async with opened(define("a", "b", limits={"turns": 1}), stuck, store=store) as mob:
+        await mob.send("a", "1")
+        await trio.testing.wait_all_tasks_blocked()
+        await mob.retire("a")
+        await trio.testing.wait_all_tasks_blocked()
+        stuck.gate.set()
+        await mob.ask("b", "2")
+    assert len(records(store, TurnEnded)) == 1
+
+
+@pytest.mark.parametrize("limit", ["turns", "turns_per_member"])
+async def test_a_turn_is_counted_once_in_the_moment_in_which_it_lands(
+    autojump_clock: Clock, limit: str
+) -> None:
+    """CONTRACTS 6.15: whoever sees it on the disk before its member's task goes on may ask for the
+    next one; and what steered it was part of it."""
+    store = HeldStore()
+    async with opened(define("a", limits={limit: 3}), Counting(), store=store) as mob:
+        for text in ("1", "2"):
+            await mob.send("a", text)
+        await mob.send("a", "3", mode="steer")
+        await trio.sleep(15)
+        store.hold()
+        await store.wait_held()
+        store.release(1)
+        assert mob.realm.state.head(mob.session_of("a")).turns == 2
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(mob.send, "a", "4")
+            await store.wait_held()
+            with pytest.raises(LimitExceeded, match=r"(have|has) still to do, 3"):
+                await mob.send("a", "5")
+            store.release()
+        await mob.wait_idle()
+    assert len(records(store.inner, TurnEnded)) == 3
 
 
 async def test_a_member_that_goes_on_by_itself_rests_at_the_limit(autojump_clock: Clock) -> None:

@@ -26,10 +26,7 @@ from tests.simulation.rotation import PLANS, plan_of, say
 
 #: Seeds that are known to fail, and by what: they are said, and count as failed once they fail by
 #: something else or hold. Each is a bug, of the mob or of its oracle, that nobody has mended yet.
-OPEN: Final[dict[int, str]] = {
-    # A letter of the supervisor's that is on its way to the disk stays with the old generation.
-    6063: "a_respawn_is_one_commit",
-}
+OPEN: Final[dict[int, str]] = {}
 
 TARGET: Final = f"{Path(__file__).with_name('everything.py')}:everything"
 

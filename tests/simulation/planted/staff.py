@@ -14,7 +14,7 @@ import trio
 
 from mob import going, supervising
 from mob.activation import Activations
-from mob.autonomy import rests
+from mob.autonomy import SELF, rests
 from mob.core import MobCore
 from mob.generations import GenerationVerbs
 from mob.groups import GroupDecision, GroupTree, Strategy, decide_group
@@ -195,7 +195,9 @@ def a_prompt_on_its_way_is_not_counted() -> Iterator[None]:
     """
 
     def ahead(self: Limits, live: LiveMember) -> int:
-        return len(live.jobs)
+        there = self._realm.state.heads[live.row.session_id].inputs or ()
+        own = [each for each in live.jobs if each.pending.sender == SELF]
+        return len(live.jobs) - sum(each.pending.input_id not in there for each in own[-1:])
 
     with patch.object(Limits, "_ahead", ahead):
         yield
