@@ -183,12 +183,13 @@ class MemberFailed(AgentError):
 
 
 class AskCycle(MobError):
-    """`asker` would wait for `target`, which is waiting for `asker`; the question was not sent."""
+    """`asker` would wait for `target`, for its answer or for room in its mailbox, and that one
+    waits for `asker` already; nothing was sent."""
 
     def __init__(self, asker: str, target: str) -> None:
-        super().__init__(
-            f"{asker!r} cannot ask {target!r}, which is itself waiting for an answer from {asker!r}"
-        )
+        already = f"{target!r}, which waits for {asker!r} already, itself or through others"
+        whom = "itself" if asker == target else already
+        super().__init__(f"{asker!r} cannot wait for {whom}; nothing was sent")
         self.asker = asker
         self.target = target
 

@@ -26,7 +26,7 @@ REMEDIES: Final = {
     "StillRunning": "`mob stop` it first, or wait until its process has ended",
     "StaleFence": "look at the member again, and decide anew",
     "MemberFailed": "read `reason`; the member takes the next message",
-    "AskCycle": "ask somebody who is not waiting for you, or `send`",
+    "AskCycle": "ask somebody who is not waiting for you, or `send`; if a mailbox was full, later",
     "BoardMisuse": "look at the task with `board.list()` and decide anew",
     "BoardTaskNotFound": "`board.list()` has the ids",
     "NotWired": "`wire` them, or see `[wiring]`",

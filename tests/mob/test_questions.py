@@ -83,7 +83,10 @@ async def test_a_circle_of_questions_is_refused_as_data(autojump_clock: Clock) -
     models = {"a": _asks("pb what?"), "b": _asks("pa why?")}
     async with opened(pair(), **models) as mob:
         text = (await mob.ask("a", "go")).text
-    assert text == "error: 'b' cannot ask 'a', which is itself waiting for an answer from 'b'"
+    assert text == (
+        "error: 'b' cannot wait for 'a', which waits for 'b' already, itself or through others;"
+        " nothing was sent"
+    )
 
 
 async def test_a_circle_over_a_third_member_is_refused(autojump_clock: Clock) -> None:
@@ -94,7 +97,7 @@ async def test_a_circle_over_a_third_member_is_refused(autojump_clock: Clock) ->
     )
     models = {"a": _asks("pb 1"), "b": _asks("pc 2"), "c": _asks("pa 3")}
     async with opened(definition, **models) as mob:
-        assert "'c' cannot ask 'a'" in (await mob.ask("a", "go")).text
+        assert "'c' cannot wait for 'a'" in (await mob.ask("a", "go")).text
 
 
 async def test_a_member_asks_only_those_it_is_wired_to(autojump_clock: Clock) -> None:
@@ -127,7 +130,7 @@ async def test_a_member_cannot_ask_itself(autojump_clock: Clock) -> None:
 
     async with opened(define("a"), answer) as mob:
         await mob.ask("a", "go")
-        with pytest.raises(Exception, match="'a' cannot ask 'a'"):
+        with pytest.raises(Exception, match="'a' cannot wait for itself"):
             mob.question("a", ["a"], "hm", "key")
     assert seen == [[]]
 
@@ -150,7 +153,7 @@ async def test_two_questions_at_once_to_one_member_still_show_a_circle(
     async with opened(pair(), a=_asks("pb one", "pb two"), b=second) as mob:
         text = (await mob.ask("a", "go")).text
     refused, answered = sorted(text.split(" | "))
-    assert refused.startswith("error: 'b' cannot ask 'a'")
+    assert refused.startswith("error: 'b' cannot wait for 'a'")
     assert answered == "fine"
 
 

@@ -125,7 +125,7 @@ async def test_requests_in_a_circle_are_refused(autojump_clock: Clock) -> None:
         text = _call("send_request", to="b", text="what?", deadline_s=5)
         assert "nobody replied before the deadline" in (await mob.ask("a", text)).text
         (turn,) = mob.realm.messages(mob.session_of("b"), 1)
-        assert "'b' cannot ask 'a'" in getattr(turn, "text", "")
+        assert "'b' cannot wait for 'a'" in getattr(turn, "text", "")
 
 
 async def test_a_tool_does_not_wait_for_room(autojump_clock: Clock) -> None:
