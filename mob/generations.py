@@ -28,7 +28,7 @@ from runtime.addenda import is_context
 from runtime.errors import SessionError
 from runtime.ids import AgentId, HarnessId, InputId
 from runtime.records import InputAbandoned, InputAccepted
-from runtime.session import NO_SPEC
+from runtime.session import NO_SPEC, PendingInput
 from runtime.tasks import is_notice
 from stores import Ticket
 
@@ -136,18 +136,11 @@ class GenerationVerbs(MemberVerbs):
         )
         new = Member(name, profile, created.session_id, row.generation + 1, first=row.joined)
         live = self._activations.live(row)
-        begun = self._begun(row)
-        jobs = [
-            job
-            for job in live.jobs
-            if job.pending.input_id not in begun and not is_notice(job.pending)
-        ]
-        waiting = dict(realm.state.heads[row.session_id].inputs or {})
-        waiting.update({job.pending.input_id: job.pending for job in jobs})
+        waiting = self._waiting(row)
+        jobs = [job for job in live.jobs if job.pending.input_id in waiting]
         moved = {
             old: attrs.evolve(each, input_id=moved_id(realm.ports.ids.new(), each))
             for old, each in waiting.items()
-            if not (old in begun or is_context(each) or is_notice(each))
         }
         abandoned = [
             InputAbandoned(row.session_id, old, f"superseded by input {each.input_id}", now)
@@ -190,6 +183,19 @@ class GenerationVerbs(MemberVerbs):
             *told,
         )
         return new, ticket
+
+    def _waiting(self, row: Member) -> dict[InputId, PendingInput]:
+        """What waits for the member in its order, but for what is about its old session alone."""
+        begun = self._begun(row)
+        waiting = dict(self.realm.state.heads[row.session_id].inputs or {})
+        waiting.update(
+            {job.pending.input_id: job.pending for job in self._activations.live(row).jobs}
+        )
+        return {
+            input_id: each
+            for input_id, each in waiting.items()
+            if not (input_id in begun or is_context(each) or is_notice(each))
+        }
 
     def _begun(self, row: Member) -> set[InputId]:
         """The inputs of the member's turn in flight, also of one that is not being worked on: with

@@ -85,6 +85,7 @@ class Exchange:
         self.asked: defaultdict[str, list[str]] = defaultdict(list)
         #: What waits for each session, in order of acceptance.
         self.waiting: defaultdict[str, dict[str, Waiting]] = defaultdict(dict)
+        self._over: set[str] = set()
         #: The inputs that say each text, whatever stands before it.
         self.texts: defaultdict[str, list[str]] = defaultdict(list)
         self._last_text = ""
@@ -105,7 +106,7 @@ class Exchange:
             MobStateChanged: self._mob_is,
             InputAccepted: self._accepted,
             InputAbandoned: lambda _, record: self._gone(record.session_id, record.input_id),
-            SessionArchived: lambda _, record: self.waiting[record.session_id].clear(),
+            SessionArchived: self._archived,
             TurnEnded: self._ended,
         }
 
@@ -239,9 +240,15 @@ class Exchange:
         self.texts[bare[1]].append(record.input_id)
         if record.steer:
             self._steering.add(record.input_id)
+        if record.session_id in self._over:
+            return  # it was on its way when its session ended, and is given up as it lands
         at_once = record.steer or is_context(record.sender)
         size = len(record.text.encode("utf-8", "surrogatepass"))
         self.waiting[record.session_id][record.input_id] = Waiting(record.sender, size, at_once)
+
+    def _archived(self, _: Written, record: SessionArchived) -> None:
+        self._over.add(record.session_id)
+        self.waiting[record.session_id].clear()
 
     def _gone(self, session_id: str, input_id: str) -> None:
         self.waiting[session_id].pop(input_id, None)

@@ -18,7 +18,7 @@ from mob.autonomy import SELF, rests
 from mob.core import MobCore
 from mob.generations import GenerationVerbs
 from mob.groups import GroupDecision, GroupTree, Strategy, decide_group
-from mob.jobs import Job, LiveMember
+from mob.jobs import LiveMember
 from mob.life import LifeVerbs
 from mob.limits import Limits
 from mob.membership import MemberVerbs
@@ -43,8 +43,8 @@ def a_respawn_turns_the_queue_around() -> Iterator[None]:
     """
     honest = GenerationVerbs._waiting
 
-    def waiting(self: Any, row: Member, jobs: list[Job]) -> dict[InputId, PendingInput]:
-        return dict(reversed(honest(self, row, jobs).items()))
+    def waiting(self: Any, row: Member) -> dict[InputId, PendingInput]:
+        return dict(reversed(honest(self, row).items()))
 
     with patch.object(GenerationVerbs, "_waiting", waiting):
         yield
