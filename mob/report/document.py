@@ -354,7 +354,7 @@ class _Document:
                 "output_tokens": spent.output_tokens,
                 "cost": cost_text(spent) if spent.model_calls else "nothing",
             },
-            "left_out": dict(self.left_out),
+            "left_out": {**self.left_out, "pairs": max(0, len(self.talk) - PAIRS)},
             "kinds": [doing.value for doing in Doing],
             "lanes": self.lanes,
             "labels": list(self._labels),

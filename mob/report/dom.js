@@ -21,6 +21,10 @@ function svg(tag, attributes, ...children) {
 const byId = (id) => document.getElementById(id);
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
 
+// Rows of a list that are printed, where all cannot be scrolled to.
+const PRINTED = 300;
+const printing = matchMedia("print");
+
 // A list of any length of which only what is seen is in the page. Arrows move, Enter opens; `keys`
 // are further keys. `fill(row, item, index)` puts an item into its element.
 class VirtualList {
@@ -36,19 +40,22 @@ class VirtualList {
     this.box.addEventListener("scroll", () => this.draw());
     this.box.addEventListener("keydown", (event) => this.key(event));
     new ResizeObserver(() => this.draw()).observe(this.box);
+    printing.addEventListener("change", () => this.draw());
   }
 
   show(items) {
     this.items = items;
     this.active = Math.min(this.active, Math.max(0, items.length - 1));
-    this.inner.style.height = items.length * this.height + "px";
-    this.box.style.height = items.length * this.height + 2 + "px";
     this.draw();
   }
 
   draw() {
-    const first = Math.max(0, Math.floor(this.box.scrollTop / this.height) - 4);
-    const last = Math.min(this.items.length, first + Math.ceil((this.box.clientHeight || 400) / this.height) + 8);
+    const many = printing.matches ? Math.min(this.items.length, PRINTED) : this.items.length;
+    this.inner.style.height = many * this.height + "px";
+    this.box.style.height = many * this.height + 2 + "px";
+    const first = printing.matches ? 0 : Math.max(0, Math.floor(this.box.scrollTop / this.height) - 4);
+    const seen = first + Math.ceil((this.box.clientHeight || 400) / this.height) + 8;
+    const last = printing.matches ? many : Math.min(many, seen);
     const rows = [];
     for (let index = first; index < last; index++) {
       const id = this.box.getAttribute("aria-label") + "-" + index;
@@ -60,6 +67,11 @@ class VirtualList {
       this.fill(row, this.items[index], index);
       rows.push(row);
       if (index === this.active) this.box.setAttribute("aria-activedescendant", id);
+    }
+    if (many < this.items.length) {
+      rows.push(el("div", { class: "soft" }, `… and ${(this.items.length - many).toLocaleString()} more`));
+      rows[many].style.paddingTop = many * this.height + "px";
+      this.box.style.height = this.inner.style.height = "auto";
     }
     this.inner.replaceChildren(...rows);
   }

@@ -44,6 +44,13 @@ function duration(us) {
   return Math.floor(minutes / 60) + " h " + (minutes % 60) + " min";
 }
 
+// By how much the clock where the reader is differs from UTC: UTC, UTC+2, UTC-3:30.
+function zone() {
+  const minutes = -new Date(D.t0_us / 1000).getTimezoneOffset(), rest = Math.abs(minutes) % 60;
+  if (!minutes) return "UTC";
+  return `UTC${minutes > 0 ? "+" : "-"}${Math.floor(Math.abs(minutes) / 60)}${rest ? ":" + String(rest).padStart(2, "0") : ""}`;
+}
+
 // A moment, as time of the day where the reader is; with the date where it matters.
 function clock(us) {
   const when = new Date((D.t0_us + us) / 1000);

@@ -116,5 +116,7 @@ function flows(section) {
   const body = el("tbody");
   const rest = more(body, D.talk, 15, ([from, to, times]) =>
     el("tr", {}, el("td", {}, from), el("td", {}, "→ " + to), el("td", { class: "num" }, times.toLocaleString())));
-  section.append(el("h3", {}, "Who wrote to whom"), el("table", { class: "pairs" }, body), rest);
+  const left = D.left_out.pairs || 0;
+  const kept = left ? `, the ${D.talk.length.toLocaleString()} of ${(D.talk.length + left).toLocaleString()} pairs that wrote most` : "";
+  section.append(el("h3", {}, `Who wrote to whom${kept}`), el("table", { class: "pairs" }, body), rest);
 }

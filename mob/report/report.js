@@ -16,6 +16,7 @@ function say(severity, title) {
   return [el("h3", {}, `${title} (${total.toLocaleString()}${kept})`), el("div", { class: "wide" }, el("table", { class: "told" }, body)), button];
 }
 
+byId("zone").textContent = `times are ${zone()}`;
 const found = [say(0, "Errors"), say(1, "Warnings")].filter(Boolean);
 if (!D.errors[0].length) byId("errors").append(el("p", { class: "ok" }, found.length ? "No errors." : "Nothing went wrong."));
 for (const parts of found) byId("errors").append(...parts);
@@ -35,8 +36,8 @@ function open(turn, lane) {
 const timeline = new Timeline(open);
 const left = D.left_out.turns || 0;
 byId("timeline").append(timeline.tools, timeline.box,
-  el("p", { class: "soft" }, "Drag or Shift-wheel to move, Ctrl-wheel to zoom, click a turn to read it." +
-    (left ? ` The oldest ${left.toLocaleString()} turns are left out here; sums have them.` : "")));
+  el("p", { class: "soft hint" }, "Drag or Shift-wheel to move, Ctrl-wheel to zoom, click a turn to read it."),
+  left ? el("p", { class: "soft" }, `The oldest ${left.toLocaleString()} turns are left out here; sums have them.`) : "");
 
 // The tree: members with few below them are open, as long as there are few.
 const folded = new Set();
@@ -51,13 +52,13 @@ const tree = new VirtualList("Members", 26, (row, lane) => {
   const bad = ["failed", "quarantined"].includes(known[LANE.status]) ? " bad" : "";
   row.append(fold, el("span", { class: "name" }, known[LANE.name], el("span", { class: "soft profile" }, " " + known[LANE.profile])),
     el("span", { class: "state" + bad }, known[LANE.status]),
-    el("span", { class: "num" }, turns(known[LANE.turns])), el("span", { class: "num" }, `${count(known[LANE.total])} tok`),
-    el("span", { class: "num" + (known[LANE.restarts] ? " warn" : "") }, known[LANE.restarts] ? `${known[LANE.restarts]} ${known[LANE.restarts] === 1 ? "restart" : "restarts"}` : ""));
+    el("span", { class: "num turns" }, turns(known[LANE.turns])), el("span", { class: "num" }, `${count(known[LANE.total])} tok`),
+    el("span", { class: "num restarts" + (known[LANE.restarts] ? " warn" : "") }, known[LANE.restarts] ? `${known[LANE.restarts]} ${known[LANE.restarts] === 1 ? "restart" : "restarts"}` : ""));
 }, (lane) => open(null, lane), {
   ArrowLeft: (lane) => { if (childrenOf[lane].length && !folded.has(lane)) toggle(lane); },
   ArrowRight: (lane) => { if (folded.has(lane)) toggle(lane); },
 });
-byId("members").append(tree.box, el("p", { class: "soft" }, "Tokens are with those of all below. Enter or a click opens the transcript, ← and → fold."));
+byId("members").append(tree.box, el("p", { class: "soft hint" }, "Tokens are with those of all below. Enter or a click opens the transcript, ← and → fold."));
 
 function toggle(lane) {
   if (folded.has(lane)) folded.delete(lane);

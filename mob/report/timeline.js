@@ -22,17 +22,17 @@ class Timeline {
 
   bar() {
     const button = (text, label, act) => el("button", { type: "button", "aria-label": label, onclick: act }, text);
-    const key = (name, text) => {
+    const key = (name, text, form = "") => {
       const patch = el("i");
       patch.style.background = `var(--${name})`;
-      return el("span", { class: "key" }, patch, text);
+      return el("span", { class: "key" + form }, patch, text);
     };
     return el("div", { class: "bar" },
       button("+", "Zoom in", () => this.zoom(0.5)), button("−", "Zoom out", () => this.zoom(2)),
       button("◀", "Earlier", () => this.pan(-0.4)), button("▶", "Later", () => this.pan(0.4)),
       button("All", "Show everything", () => this.fit()),
       key("model", "model"), key("tool", "tool"), key("work", "model and tools"), key("wait", "queued"),
-      key("retry", "retry"), key("approval", "approval"), key("restart", "crash, restart"));
+      key("retry", "retry"), key("approval", "approval"), key("restart", "crash, restart"), key("bad", "failed", " line"));
   }
 
   show(lanes) {
@@ -269,6 +269,7 @@ class Timeline {
     this.box.addEventListener("scroll", () => this.later());
     new ResizeObserver(() => { if (this.box.clientWidth !== this.width) this.resize(); }).observe(this.box);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.later());
+    printing.addEventListener("change", () => this.resize());
   }
 
   point(found, x, y) {

@@ -28,6 +28,7 @@ class Transcripts {
 
   lanes(lanes) {
     this.list.show(lanes);
+    if (this.search.value.trim()) this.look();
     if (this.lane === null && lanes.length) this.show(lanes.find((lane) => turnsOf[lane].length) ?? lanes[0]);
   }
 
@@ -75,9 +76,10 @@ class Transcripts {
   look() {
     const words = this.search.value.trim().toLowerCase();
     if (!words) { this.found.textContent = ""; if (this.lane !== null) this.show(this.lane); return; }
-    const hits = [];
+    const hits = [], among = new Set(this.list.items);
     let all = 0;
     D.texts.forEach((said, index) => {
+      if (!among.has(D.turns[index][TURN.lane])) return;
       for (const message of said || []) {
         const calls = message[0] === "assistant" ? message[3].map((call) => call.join(" ")).join("\n") : "";
         const text = calls ? message[2] + "\n" + calls : message[2];
@@ -95,6 +97,7 @@ class Transcripts {
           `${D.lanes[turn[TURN.lane]][LANE.path]}, turn ${turn[TURN.number]}, ${role}`),
         el("pre", {}, ...marked(snippet, words)));
     });
+    if (!all) made.push(el("p", { class: "soft" }, "Nobody who is shown said that."));
     this.pane.replaceChildren(el("h3", {}, "Found"), ...made);
     this.pane.scrollTop = 0;
   }

@@ -162,3 +162,81 @@ def test_it_is_readable_in_the_dark_and_when_narrow(
     assert dark[0] > dark[1]
     assert chromium.js("document.scrollingElement.scrollWidth") <= 380
     kept(chromium, "narrow-dark", tmp_path)
+    seen = (
+        "[...document.querySelectorAll('#members .row')].map(r => [...r.children].filter("
+        "c => c.offsetWidth && c.getBoundingClientRect().right <= innerWidth - 20)"
+        ".map(c => c.textContent.trim()).filter(Boolean).join(' '))"
+    )
+    rows = [row.replace(" keeper", "") for row in chromium.js(seen)]
+    assert rows[2:4] == ["k-2 failed 122 tok", "k-3 idle 123 tok 1 restart"]
+
+
+def test_times_say_where_they_are_from(chromium: Page, reports: dict[int, Path]) -> None:
+    at = "document.querySelector('#errors td').textContent"
+    zone = "document.getElementById('zone').textContent"
+    seen = []
+    for name in ("UTC", "Asia/Kolkata", "America/St_Johns"):
+        chromium.ask("Emulation.setTimezoneOverride", timezoneId=name)
+        chromium.open(reports[5])
+        seen.append((chromium.js(zone), chromium.js(at)[-2:], chromium.js(at)[:5]))
+    chromium.ask("Emulation.setTimezoneOverride", timezoneId="UTC")
+    assert seen[:2] != seen[1:]
+    assert [each[0] for each in seen][:2] == ["times are UTC", "times are UTC+5:30"]
+    assert seen[2][0] in ("times are UTC-3:30", "times are UTC-2:30")  # winter, summer
+    assert seen[0][1] == seen[1][1]
+    assert len({each[2] for each in seen}) == 3
+
+
+def test_the_search_looks_among_those_that_are_shown(
+    chromium: Page, reports: dict[int, Path]
+) -> None:
+    chromium.open(reports[1000])
+    typed = (
+        "(() => {{ const f = document.querySelector('{}'); f.value = '{}';"
+        " f.dispatchEvent(new Event('input')); }})()"
+    )
+    status = "document.querySelector('#transcripts [role=status]').textContent"
+    chromium.js(typed.format("#transcripts input", "lighthouses"))
+    chromium.js("document.querySelector('#transcripts input').focus()")
+    chromium.press("Enter")
+    assert chromium.js(status) == "1,002 messages, the first 200 shown"
+    chromium.js(typed.format("#filter", "k-77"))
+    assert chromium.js(status) == "11 messages"
+    chromium.js(typed.format("#filter", "nobody"))
+    assert chromium.js(status) == "0 messages"
+    assert chromium.js("document.querySelector('.pane p').textContent").startswith("Nobody")
+
+
+def test_what_is_printed_is_light_and_is_not_cut_by_scrolling(
+    chromium: Page, reports: dict[int, Path], tmp_path: Path
+) -> None:
+    chromium.open(reports[1000], 720, 1000, dark=True)
+    rows = "document.querySelectorAll('#members .row').length"
+    screen = (chromium.js(rows), chromium.js("getComputedStyle(document.body).color"))
+    features = [{"name": "prefers-color-scheme", "value": "dark"}]
+    chromium.ask("Emulation.setEmulatedMedia", media="print", features=features)
+    chromium.settle()
+    kept(chromium, "printed", tmp_path)
+    assert chromium.js(rows) == 300
+    assert chromium.js("document.querySelector('#members .list').innerText").endswith(
+        "… and 700 more"
+    )
+    assert chromium.js("getComputedStyle(document.body).color") != screen[1]
+    assert chromium.js("getComputedStyle(document.querySelector('.pane')).maxHeight") == "none"
+    assert chromium.js("document.getElementById('filter').offsetWidth") == 0
+    chromium.ask("Emulation.setEmulatedMedia", media="", features=features)
+    chromium.settle()
+    assert chromium.js(rows) == screen[0]
+    assert chromium.js("document.querySelector('#members .list').style.height") == "26002px"
+
+
+def test_pairs_that_are_left_out_are_said(chromium: Page, reports: dict[int, Path]) -> None:
+    heading = "[...document.querySelectorAll('#flows h3')].at(-1).textContent"
+    said = []
+    for size in (5, 1000):
+        chromium.open(reports[size])
+        said.append(chromium.js(heading))
+    assert said == [
+        "Who wrote to whom",
+        "Who wrote to whom, the 100 of 999 pairs that wrote most",
+    ]
