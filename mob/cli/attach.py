@@ -43,6 +43,7 @@ from mob.console.source import AGES_S
 from mob.console.transcript import Transcript
 from mob.console.words import safe
 from mob.errors import NotServed
+from mob.secrecy import redactor_here
 from mob.server import protocol
 from mob.server.client import Client, open_client
 from mob.shapes import jsonable
@@ -50,6 +51,7 @@ from runtime.approvals import call_key
 from runtime.errors import ApprovalRefused, MobError, RecordUnreadable
 from runtime.ids import SessionId
 from runtime.messages import Message
+from runtime.models.redaction import Redactor
 from runtime.watching import TextDelta
 from stores import Damaged
 
@@ -94,14 +96,15 @@ async def attach(
     with looking_into(state) as store:
         stored = stored_mob(store, address.mob)
         session_id = stored.roster.members[member].session_id
-        transcript = Transcript(session_id)
+        clean = redactor_here()
+        transcript = Transcript(session_id, clean)
         before = _before(stored, session_id, transcript)
         below: dict[str, str] = {session_id: member}
         for head in stored.state.heads.values():  # parents come before their children
             if head.lineage.parent in below:
                 below[head.session_id] = head.title or head.agent_id or head.session_id
     async with open_client(state, address.mob) as client:
-        attached = _Attached(client, member, transcript, below)
+        attached = _Attached(client, member, transcript, below, clean)
         ended = await attached.run(before, stored.last)
     if ended:
         narrate(f"mob: the process that ran {address.mob!r} has ended")
@@ -134,7 +137,12 @@ class _Attached:
     """The screen of one member: what was said; what is said now, its state, a line to type."""
 
     def __init__(
-        self, client: Client, member: str, transcript: Transcript, below: dict[str, str]
+        self,
+        client: Client,
+        member: str,
+        transcript: Transcript,
+        below: dict[str, str],
+        clean: Redactor,
     ) -> None:
         self._client = client
         self._member = member
@@ -142,6 +150,7 @@ class _Attached:
         self._below = below
         self._screen = Screen(sys.stdout)
         self._transcript = transcript
+        self._clean = clean
         self._model = Model()
         self._ahead_s = 0.0
         self._desk = Desk()
@@ -243,8 +252,8 @@ class _Attached:
             return
         told = f"-- {call.who}: {call.tool} {event['verdict']} by {event['by']}"
         if event["arguments"] is not None:
-            told = f"{told}, with {event['arguments']}"
-        self._print(f"{told}: {event['reason']}" if event["reason"] else told)
+            told = f"{told}, with {self._clean.written(event['arguments'])}"
+        self._print(f"{told}: {self._clean.text(event['reason'])}" if event["reason"] else told)
 
     def _put(self, desk: Desk) -> None:
         """Have this on the desk, and let a question be read."""
@@ -324,7 +333,7 @@ class _Attached:
     def _draw(self) -> None:
         width, _ = self._screen.size
         width -= 1
-        streamed = self._streamed[1].splitlines()
+        streamed = self._clean.text(self._streamed[1]).splitlines()
         lines = [Line(((piece, ""),)) for each in streamed for piece in _wrapped(each, width)]
         row = self._model.rows.get(self._member)
         state = Line(((self._member, "bold"),))

@@ -26,6 +26,7 @@ from mob.console.picture import Aim, Picture, picture
 from mob.console.source import AGES_S
 from mob.console.still import still
 from mob.errors import NotServed
+from mob.secrecy import redactor_here
 from mob.server.client import Client, open_client
 
 EXAMPLES = """    mob watch                     # the only mob there is
@@ -96,6 +97,7 @@ async def _lines(client: Client) -> None:
 
 def _still(stored: StoredMob, *, json: bool) -> None:
     """The mob as it stands: drawn, or as JSON the tree that `mob tree` prints."""
+    redactor_here()
     view = whole_view(stored)
     if json:
         result_json(view, line=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from mob.console.words import count, one_line, spent_text
+from mob.console.words import count, one_line, shown, spent_text
 from mob.flows.records import (
     FlowEnded,
     FlowStarted,
@@ -33,6 +33,7 @@ from runtime.contexts import CompactionFailed, ContextCompacted
 from runtime.ids import SessionId
 from runtime.journal import Event
 from runtime.messages import AssistantMessage
+from runtime.models.redaction import remembered
 from runtime.records import (
     HookReported,
     InputAbandoned,
@@ -60,9 +61,13 @@ def path_of(state: RealmState, session_id: SessionId) -> str:
         if head is None:  # it was deleted since
             names.append(here)
             break
-        names.append(one_line(head.title or head.agent_id or here, 24))
+        names.append(shown(head.title or head.agent_id or here, 24))
         here = head.lineage.parent
     return "/".join(reversed(names))
+
+
+def _arguments(text: str) -> str:
+    return one_line(remembered().written(text), QUOTE)
 
 
 class Narrator:
@@ -78,7 +83,7 @@ class Narrator:
 
 
 def _input(state: RealmState, record: InputAccepted) -> tuple[str, str]:
-    words = f'"{one_line(record.text, QUOTE)}"'
+    words = f'"{shown(record.text, QUOTE)}"'
     who = path_of(state, record.session_id)
     if record.sender is not None:
         return who, f"is asked by {record.sender}: {words}"
@@ -103,7 +108,7 @@ def _progressed(state: RealmState, record: TurnProgressed) -> tuple[str, str] | 
     ]
     if not calls:
         return None
-    return path_of(state, record.session_id), f"calls {', '.join(dict.fromkeys(calls))}"
+    return path_of(state, record.session_id), f"calls {shown(', '.join(dict.fromkeys(calls)), 300)}"
 
 
 _ENDED_HOW: Final = {
@@ -120,21 +125,21 @@ def _ended(state: RealmState, record: TurnEnded) -> tuple[str, str]:
     spent = spent_text(usage) if usage.priced_calls else f"{count(usage.total_tokens)} tokens"
     if record.outcome is TurnOutcome.COMPLETED:
         if record.error is not None:
-            spent = f"{spent}; {record.error}"
-        return who, f'turn ended ({spent}): "{one_line(last_text(record), QUOTE)}"'
+            spent = f"{spent}; {shown(record.error, 300)}"
+        return who, f'turn ended ({spent}): "{shown(last_text(record), QUOTE)}"'
     how = _ENDED_HOW[record.outcome]
-    return who, f"turn {how} ({spent}): {one_line(record.error or '', 300)}"
+    return who, f"turn {how} ({spent}): {shown(record.error or '', 300)}"
 
 
 def _retried(state: RealmState, record: ModelRetried) -> tuple[str, str]:
     next_ = f"tries again in {record.delay_ms / 1000:.1f} s"
     if record.then != record.model:
         next_ = f"asks {record.then} instead"
-    return path_of(state, record.session_id), f"{next_}: {one_line(record.error, 300)}"
+    return path_of(state, record.session_id), f"{next_}: {shown(record.error, 300)}"
 
 
 def _hooked(state: RealmState, record: HookReported) -> tuple[str, str]:
-    why = f": {one_line(record.reason, 300)}" if record.reason else ""
+    why = f": {shown(record.reason, 300)}" if record.reason else ""
     return path_of(
         state, record.session_id
     ), f"hook {record.hook} {record.what} at {record.point}{why}"
@@ -148,31 +153,31 @@ def _compacted(state: RealmState, record: ContextCompacted) -> tuple[str, str]:
 
 def _not_compacted(state: RealmState, record: CompactionFailed) -> tuple[str, str]:
     return path_of(state, record.session_id), (
-        f"context not compacted: {one_line(record.reason, 300)}"
+        f"context not compacted: {shown(record.reason, 300)}"
     )
 
 
 def _approval_asked(state: RealmState, record: ApprovalAsked) -> tuple[str, str]:
-    call = f"{record.tool} {one_line(record.arguments, QUOTE)}"
+    call = f"{record.tool} {_arguments(record.arguments)}"
     return path_of(state, record.session_id), f"waits for approval of {call}"
 
 
 def _approval_decided(state: RealmState, record: ApprovalDecided) -> tuple[str, str]:
-    what = f"call {record.verdict.value} by {one_line(record.by, 24)}"
+    what = f"call {record.verdict.value} by {shown(record.by, 24)}"
     if record.arguments is not None:
-        what = f"{what} with other arguments: {one_line(record.arguments, QUOTE)}"
+        what = f"{what} with other arguments: {_arguments(record.arguments)}"
     if record.verdict is Verdict.DENIED and record.reason:
-        what = f"{what}: {one_line(record.reason, 300)}"
+        what = f"{what}: {shown(record.reason, 300)}"
     return path_of(state, record.session_id), what
 
 
 def _task_ended(state: RealmState, record: TaskEnded) -> tuple[str, str]:
-    why = f": {one_line(record.error, 300)}" if record.error else ""
+    why = f": {shown(record.error, 300)}" if record.error else ""
     return path_of(state, record.session_id), f"background task {record.state.value}{why}"
 
 
 def _exited(_: RealmState, record: MemberExited) -> tuple[str, str]:
-    cause = one_line(record.cause, 300)
+    cause = shown(record.cause, 300)
     if record.restart_in_s is None:
         return record.name, f"crashed and is not restarted: {cause}"
     return record.name, f"crashed ({cause}) and will restart in {record.restart_in_s:g} s"
@@ -184,15 +189,15 @@ def _spawned(_: RealmState, record: MemberSpawned) -> tuple[str, str]:
 
 def _respawned(_: RealmState, record: MemberRespawned) -> tuple[str, str]:
     what = f"begins anew as {record.profile}, generation {record.generation}"
-    return record.name, f"{what}: {one_line(record.reason)}"
+    return record.name, f"{what}: {shown(record.reason, 200)}"
 
 
 def _retired(_: RealmState, record: MemberRetired) -> tuple[str, str]:
-    return record.name, f"left: {one_line(record.reason)}"
+    return record.name, f"left: {shown(record.reason, 200)}"
 
 
 def _abandoned(state: RealmState, record: InputAbandoned) -> tuple[str, str]:
-    return path_of(state, record.session_id), f"input given up: {one_line(record.reason)}"
+    return path_of(state, record.session_id), f"input given up: {shown(record.reason, 200)}"
 
 
 def _mob(_: RealmState, record: MobCreated) -> tuple[str, str]:
@@ -208,35 +213,35 @@ def _state(_: RealmState, record: MobStateChanged) -> tuple[str, str]:
 
 
 def _task_added(_: RealmState, record: BoardTaskAdded) -> tuple[str, str]:
-    return "board", f"{record.task_id} added: {one_line(record.title, QUOTE)}"
+    return "board", f"{record.task_id} added: {shown(record.title, QUOTE)}"
 
 
 def _task_moved(_: RealmState, record: BoardTaskMoved) -> tuple[str, str]:
     whose = f" by {record.owner}" if record.owner is not None else ""
-    result = f": {one_line(record.result, QUOTE)}" if record.result else ""
+    result = f": {shown(record.result, QUOTE)}" if record.result else ""
     return "board", f"{record.task_id} is {record.state}{whose}{result}"
 
 
 #: The literal table: records that are not in it are not told.
 def _step_ended(_: RealmState, record: FlowStepEnded) -> tuple[str, str]:
-    why = f": {one_line(record.error, 300)}" if record.error else ""
+    why = f": {shown(record.error, 300)}" if record.error else ""
     return record.step, f"step {record.state.value}{why}"
 
 
 def _step_retried(_: RealmState, record: FlowStepRetried) -> tuple[str, str]:
     after_s = max(record.due_ns - record.at_ns, 0) / 1e9
-    return record.step, f"step tries again in {after_s:.1f} s: {one_line(record.error, 300)}"
+    return record.step, f"step tries again in {after_s:.1f} s: {shown(record.error, 300)}"
 
 
 def _step_started(_: RealmState, record: FlowStepStarted) -> tuple[str, str]:
     who = ", ".join(dict.fromkeys(record.members))
     again = f", round {record.round}" if record.round > 1 else ""
     again += f", attempt {record.attempt}" if record.attempt > 1 else ""
-    return record.step, f"step asks {one_line(who, QUOTE) or 'nobody'}{again}"
+    return record.step, f"step asks {shown(who, QUOTE) or 'nobody'}{again}"
 
 
 def _flow_ended(_: RealmState, record: FlowEnded) -> tuple[str, str]:
-    why = f": {one_line(record.error, 300)}" if record.error else ""
+    why = f": {shown(record.error, 300)}" if record.error else ""
     return "flow", f"{record.state.value}{why}"
 
 

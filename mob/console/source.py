@@ -19,13 +19,14 @@ import attrs
 import trio
 
 from mob.console.rows import Frame, Row, Totals
-from mob.console.words import left_text
+from mob.console.words import left_text, one_line, shown
 from mob.mob import Mob
 from mob.records import MemberExited, MemberRespawned, MemberRetired, MemberSpawned
 from mob.view import FINISHED_CHILDREN, last_words, resting
 from runtime.budget import Account, Spent
 from runtime.ids import SessionId
 from runtime.messages import NO_USAGE, Usage
+from runtime.models.redaction import remembered
 from runtime.points import RealmRewound
 from runtime.records import TurnEnded
 from runtime.results import last_text
@@ -189,7 +190,7 @@ class Source:
                 self._due[owner] = None
             ended = self._ended.get(session_id)
             if ended is not None and session_id in self._names:
-                self._said[self._names[session_id]] = last_text(ended)[:_TAIL]
+                self._said[self._names[session_id]] = shown(last_text(ended), _TAIL)
         self._changed.clear()
         self._ended.clear()
 
@@ -294,7 +295,10 @@ class Source:
             detail, since_s = live.detail, live.since
             until_s = live.until_s if live.until_s < float("inf") else None
             call, text = self._streams.get(session_id, (-1, ""))
-            words = text if call == live.activity else last_words(live.history)[:_TAIL]
+            if call == live.activity:
+                words = one_line(remembered().text(text)[-_TAIL:], _TAIL)
+            else:
+                words = shown(last_words(live.history), _TAIL)
         below = head.children or ()
         children: list[Row] = []
         done = 0
@@ -354,7 +358,7 @@ class Source:
                 if isinstance(seen, TextDelta):
                     call, text = self._streams.get(seen.session_id, (seen.call, ""))
                     text = text if call == seen.call else ""
-                    self._streams[seen.session_id] = (seen.call, (text + seen.text)[-_TAIL:])
+                    self._streams[seen.session_id] = (seen.call, (text + seen.text)[-4 * _TAIL :])
                     owner = self._owner(seen.session_id)
                     if owner is not None:
                         self._due[owner] = None

@@ -6,6 +6,7 @@ Owns: `still`. Must not: read a store. Pure.
 from __future__ import annotations
 
 from mob.console.rows import Frame, Row, Totals
+from mob.console.words import shown
 from mob.roster import Roster
 from mob.view import MobView, Node
 from runtime.state import RealmState
@@ -30,7 +31,7 @@ def _row(node: Node, state: RealmState, roster: Roster) -> Row:
         usage=node.total,
         inputs=len(head.inputs or ()),
         restarts=node.restarts,
-        words=node.words,
+        words=shown(node.words, 200),
         children=tuple(_row(child, state, roster) for child in node.children),
         more=node.hidden,
     )

@@ -9,10 +9,18 @@ from collections.abc import Iterable
 
 from runtime.budget import Account
 from runtime.messages import Usage
+from runtime.models.redaction import remembered
 from runtime.prices import cost_text
 
 #: Unprintable characters are shown as this: a model's words must not steer the user's terminal.
 _BLANK = "\N{REPLACEMENT CHARACTER}"
+
+
+def shown(text: str, most: int) -> str:
+    """The beginning of somebody's words as one printable line, without secrets: whoever looks over
+    a shoulder, or reads a log, is to learn none."""
+    # What is left out behind it has been looked at: no half of a key stands at the end.
+    return one_line(remembered().text(text[: 8 * most]), most)
 
 
 def safe(text: str) -> str:

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 import trio
 import trio.testing
 
 from mob import open_mob
 from mob.console.model import Model
+from mob.console.narrator import Narrator
 from mob.console.source import Source
-from mob.view import live_view
+from mob.console.still import still
+from mob.console.transcript import Transcript
+from mob.shapes import event_shape, jsonable
+from mob.view import live_view, mob_view
 from runtime.errors import ModelError
 from runtime.ids import ToolCallId
 from runtime.messages import ToolCall, Usage
 from runtime.models.base import ModelReply, ModelRequest, StopReason
+from runtime.models.redaction import SECRET, remembered
 from runtime.models.scripted import ScriptedModel
 from runtime.ports import Ports
 from runtime.records import TurnEnded
 from stores import MemoryDisk, open_memory
+from tests.mob.export import planted
 from tests.mob.mobs import define
 from tests.runtime.fakes import Doing
 
@@ -240,3 +249,36 @@ async def test_who_waits_for_a_decision_says_since_when_after_a_restart_too(
                 assert not source.restless, "nobody works"
             rows.append((row.state, row.detail, round(trio.current_time() - (row.since_s or 0.0))))
     assert rows == [("waiting", "pay", 60), ("waiting", "pay", 120)]
+
+
+async def test_no_key_is_in_what_is_watched(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CONTRACTS 6.16: nor in lines, rows and transcripts; these may be seen by whoever passes."""
+    planted.plant(monkeypatch)
+    async with planted.worked(tmp_path) as mob:
+        events = mob.realm.journal.read()
+        lines = [Narrator(mob.realm.state).tell(event) for event in events]
+        told = "\n".join(" ".join(line) for line in lines if line)
+        with Source(mob) as source:
+            rows = source.frame().rows
+            await mob.ask("a", f"again {planted.EVERYWHERE}")
+            said = [row.words for row in source.frame().rows]
+        words = f"it is {planted.EVERYWHERE}"
+        stopped = mob_view(mob.id, mob.realm.state, mob.roster, words=lambda _: words)
+        frame = still(stopped, mob.realm.state, mob.roster)
+        transcript = Transcript(mob.session_of("a"), remembered())
+        seen = [line for event in events for line in transcript.tell(event_shape(event))]
+        before = transcript.before(
+            jsonable(
+                mob.realm.journal.turn(mob.realm.state.heads[mob.session_of("a")].head).messages
+            ),
+            *("", [], [{"text": planted.EVERYWHERE, "sender": None}]),
+        )
+    everything = [told, *(row.words for row in rows), *said, *seen, *before]
+    everything += [row.words for row in frame.rows]
+    assert planted.leaked("\n".join(map(str, events))) == list(planted.KEYS), "they are there"
+    assert planted.leaked("\n".join(everything)) == []
+    assert all(SECRET in part for part in (told, said[0], frame.rows[0].words))
+    assert sum(SECRET in line for line in seen) >= 4
+    assert sum(SECRET in line for line in before) >= 4

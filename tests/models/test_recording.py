@@ -6,7 +6,8 @@ import json
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+from urllib.parse import quote, quote_plus
 
 import attrs
 import pytest
@@ -185,6 +186,50 @@ def test_names_of_secrets(name: str) -> None:
 )
 def test_names_of_no_secrets(name: str) -> None:
     assert not is_secret_name(name)
+
+
+ODD: Final = 'q"uo\\te & s\u00e9cret'
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        ODD,
+        json.dumps(ODD)[1:-1],
+        json.dumps(ODD, ensure_ascii=False)[1:-1],
+        json.dumps(json.dumps(ODD, ensure_ascii=False)[1:-1], ensure_ascii=False)[1:-1],
+        repr(ODD)[1:-1],
+        quote(ODD),
+        quote_plus(ODD),
+    ],
+)
+def test_a_known_secret_is_found_however_it_is_spelled(spelled: str) -> None:
+    """CONTRACTS 6.16: an error quotes what it was given in its own way."""
+    assert Redactor([ODD]).text(f"not {spelled}!") == f"not {SECRET}!"
+
+
+def test_of_two_secrets_the_longer_one_is_taken_out_whole() -> None:
+    clean = Redactor(["swordfish", "swordfish and tuna"])
+    assert clean.text("swordfish and tuna, swordfish") == f"{SECRET}, {SECRET}"
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "-----BEGIN RSA PRIVATE KEY-----\nMIIabc\n-----END RSA PRIVATE KEY-----",
+        *(f"{kind}{mark}{'a1' * 8}" for kind in ("sk", "pk", "rk") for mark in "-_"),
+        f"AIza{'a1' * 16}",
+        *(f"gh{kind}_{'a1' * 12}" for kind in "pousr"),
+        f"github_pat_{'a1' * 12}",
+        f"xoxb-{'a1' * 8}",
+        *(f"{kind}{'A1' * 8}" for kind in ("AKIA", "ASIA")),
+        *(f"{kind}{'a1' * 12}" for kind in ("hf_", "gsk_", "xai-")),
+        f"eyJ{'a1' * 5}.{'a1' * 5}.{'a1' * 5}",
+        "BeaRER abcdefgh1234",
+    ],
+)
+def test_what_looks_like_a_key_is_found(key: str) -> None:
+    assert Redactor().text(f"it is {key}") == f"it is {SECRET}"
 
 
 def test_known_secrets_that_are_words_are_left() -> None:
