@@ -23,7 +23,7 @@ from mob.keys import keys, schema
 from mob.meanings import MEANINGS
 from mob.mob import Mob
 from tests.architecture.repository import ROOT
-from tests.docs.references import REFERENCES, errors_of, remedy
+from tests.docs.references import REFERENCES, errors_of, remedy, slug
 from tests.docs.remedies import REMEDIES
 
 MODULES = (mob.errors, mob.lifecycle, runtime.errors, stores.errors, mob.cli.exits)
@@ -81,12 +81,6 @@ def test_every_name_that_is_exported_is_in_the_reference_of_python() -> None:
         wanted |= {f"{package.__name__}.{name}" for name in package.__all__ if not name.isupper()}
     assert sorted(wanted - shown) == []
     assert set(dir(Mob)) >= WITHIN
-
-
-def slug(heading: str) -> str:
-    """The anchor that code hosts, and the generator, make of a heading."""
-    plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).replace("`", "")
-    return re.sub(r"[^\w\- ]", "", plain.strip().lower()).replace(" ", "-")
 
 
 def test_every_link_of_the_manual_leads_somewhere() -> None:

@@ -44,18 +44,25 @@ _TYPES: Final = {
 
 def commands() -> str:
     """docs/reference/commands.md."""
+    apps = {verb: build(verb)[verb] for verb in VERBS}
     lines = [
         MADE,
         "# Commands",
         "",
         "`mob VERB --help` says the same. Results go to stdout, what is told meanwhile to stderr.",
         "What exit codes mean is in [errors.md](errors.md).",
+        "",
+        "| verb | |",
+        "|---|---|",
+        *(
+            f"| [`mob {verb}`](#{slug(f'mob {verb}')}) | {_cell(_about(apps[verb]))} |"
+            for verb in VERBS
+        ),
     ]
-    for verb in VERBS:
-        app = build(verb)
+    for verb, app in apps.items():
         # A verb's own App is the one that `build` has imported.
         with patch.object(sys, "argv", ["mob"]):  # cyclopts says how this program was started
-            text = app[verb].generate_docs(output_format="markdown", heading_level=2)
+            text = app.generate_docs(output_format="markdown", heading_level=2)
         lines += ["", _verb(text)]
         module = importlib.import_module(f"mob.cli.{verb.replace('-', '_')}")
         examples = getattr(module, "EXAMPLES", "")
@@ -63,6 +70,17 @@ def commands() -> str:
             shown = [line.removeprefix("    ") for line in examples.strip("\n").splitlines()]
             lines += ["", "Examples:", "", "```text", *shown, "```"]
     return "\n".join(lines) + "\n"
+
+
+def slug(heading: str) -> str:
+    """The anchor that code hosts, and the generator, make of a heading."""
+    plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).replace("`", "")
+    return re.sub(r"[^\w\- ]", "", plain.strip().lower()).replace(" ", "-")
+
+
+def _about(verb: App) -> str:
+    """The first line of what a verb says of itself."""
+    return " ".join(verb.help.split("\n\n")[0].split())
 
 
 def _verb(text: str) -> str:
@@ -171,13 +189,14 @@ def mob_file() -> str:
         "editor (`mob schema` prints it): with Taplo or Even Better TOML, put",
         "`#:schema mob.schema.json` in the first line of the file.",
     ]
-    tables = list(dict.fromkeys(key.table for key in found.values() if key.table))
-    for table in tables:
-        inside = [key for key in found.values() if key.table == table and key.name != NAME]
+    tables: dict[str, list[Key]] = {}
+    for key in found.values():
         # A table of names has keys below it only.
-        inside = [key for key in inside if not key.path.endswith(f".{NAME}")]
-        if not inside:
-            continue
+        if key.table and key.name != NAME and not key.path.endswith(f".{NAME}"):
+            tables.setdefault(key.table, []).append(key)
+    links = [f"[`[{table}]`](#{slug(table)})" for table in tables]
+    lines += ["", "Tables: " + ", ".join(links) + "."]
+    for table, inside in tables.items():
         about = MEANINGS.get(table) or MEANINGS.get(table.removesuffix(f".{NAME}"), "")
         lines += ["", f"## [{table}]", ""]
         lines += [about[:1].upper() + about[1:] + ".", ""] if about else []
