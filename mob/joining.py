@@ -19,9 +19,11 @@ import trio
 from mob.checks import NAME
 from mob.comms.announcing import Announcing
 from mob.errors import MemberNotFound
+from mob.helpers import is_helper
 from mob.receipts import MemberHandle
 from mob.records import MemberSpawned
 from mob.roster import Member
+from runtime.errors import MobError
 from runtime.ids import AgentId, HarnessId
 from runtime.session import NO_SPEC
 
@@ -38,12 +40,17 @@ class Joining(Announcing):
 
     def _row_or_newcomer(self, name: str, fence: MemberHandle | None = None) -> Member:
         """The row of a member; of one that is not there, if the mob file has it join with its first
-        message, its row to be. Raises as `_row`, and `LimitExceeded`."""
+        message, its row to be. Raises as `_row`, `LimitExceeded`, and `MobError` for a helper, to
+        whom nobody sends."""
         try:
-            return self._row(name, fence)
+            row = self._row(name, fence)
+            if is_helper(name):
+                raise MobError(f"{name!r} is a helper, and nobody sends to those")
+            return row
         except MemberNotFound:
             profile = self.definition.spawn.profile_for(name)
-            if profile is None or fence is not None or name in self._leaving:
+            comes_or_goes = name in self._leaving or name in self._joining
+            if profile is None or fence is not None or comes_or_goes:
                 raise
             if not NAME.fullmatch(name):
                 raise

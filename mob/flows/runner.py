@@ -34,6 +34,7 @@ from mob.flows.scheduler import (
     step,
 )
 from mob.flows.state import Run
+from mob.helpers import is_helper
 from runtime.errors import describe
 from runtime.records import InputAbandoned
 
@@ -376,7 +377,8 @@ class FlowRunner:
         return Now(self._realm.ports.clock.now_ns(), self._team)
 
     def _team(self, profile: str) -> tuple[str, ...]:
-        return tuple(row.name for row in self._roster.members.values() if row.profile == profile)
+        rows = self._roster.members.values()
+        return tuple(row.name for row in rows if row.profile == profile and not is_helper(row.name))
 
 
 def _keys(run: Run, withdraw: Withdraw) -> Iterable[tuple[str, str]]:

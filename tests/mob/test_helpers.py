@@ -144,8 +144,28 @@ async def test_nobody_sends_to_a_helper(autojump_clock: Clock) -> None:
         assert list(await mob.broadcast("hello")) == ["a", "b"]
         with pytest.raises(MobError, match="helpers have none"):
             await mob.spawn_helper("a~1", "why")
+        for verb in (mob.ask, mob.send):
+            with pytest.raises(MobError, match="nobody sends to those"):
+                await verb("a~1", "psst")
         report = await mob.ensure({"a": "p", "b": "p"})
         assert not report.retired
+
+
+async def test_a_flow_asks_no_helper(autojump_clock: Clock) -> None:
+    """CONTRACTS 6.2: a step for all members of a profile passes the helpers of that over."""
+    model = Stuck()
+    flows = {"f": {"steps": {"all": {"profile": "p", "message": "hello"}}}}
+    async with opened(define("a", "b", flows=flows), model) as mob, trio.open_nursery() as nursery:
+
+        async def ask() -> None:
+            await mob.spawn_helper("a", "why")
+
+        nursery.start_soon(ask)
+        await model.entered.wait()
+        run = await mob.run_flow("f")
+        model.gate.set()
+        result = await run.result()
+        assert len(result.steps["all"].output) == 2
 
 
 async def test_a_helper_has_what_its_member_is_told(autojump_clock: Clock) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -67,6 +68,26 @@ async def test_a_message_makes_its_member(autojump_clock: Clock, verb: str) -> N
     check_inputs(store.inner)
     async with opened(define("a", spawn=SPAWNS, profile=_profile()), store=store.inner) as mob:
         assert state_of(mob) == folded
+
+
+@pytest.mark.parametrize("verb", VERBS)
+async def test_who_is_being_spawned_is_not_made_again(autojump_clock: Clock, verb: str) -> None:
+    """CONTRACTS 6.2: a name joins once; until it has, nobody of it is there to be written to."""
+    store = HeldStore()
+    async with opened(define("a", spawn=SPAWNS, profile=_profile()), store=store) as mob:
+        store.hold()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(mob.spawn, "x", profile="p"))
+            await trio.testing.wait_all_tasks_blocked()
+            if verb == "broadcast":
+                found = await mob.broadcast("hello", to=["x"])
+                assert isinstance(found["x"], MemberNotFound)
+            else:
+                with pytest.raises(MemberNotFound):
+                    await VERBS[verb](mob)
+            store.release()
+        assert mob.members == ("a", "x")
+    assert len([e for e in records(store.inner, MemberSpawned) if e.name == "x"]) == 1
 
 
 async def _tried(verb: Callable[[Mob], Awaitable[Any]], mob: Mob) -> None:
