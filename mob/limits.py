@@ -120,9 +120,9 @@ class Limits:
         if most is not None and there + more > most:
             raise _exceeded("members", most, f"there are {there}, and {more} more were to join")
 
-    def check_turn(self, row: Member) -> None:
+    def check_turn(self, row: Member, others: int = 0) -> None:
         """Raise `LimitExceeded` if a further message of the member's would begin a turn too many;
-        those that wait count."""
+        those that wait count, and those of so many `others` that come with it."""
         most = self._limits.turns_per_member
         members = self._activations.members
         if most is not None:
@@ -136,7 +136,7 @@ class Limits:
         if most is not None:
             self._cut = {each: None for each in self._cut if self._realm.running(each) is not None}
             ahead = sum(self._ahead(live) for live in members.values())
-            count = self._turns + ahead + len(self._cut)
+            count = self._turns + others + ahead + len(self._cut)
             if count >= most:
                 raise _exceeded(
                     "turns", most, f"the members have had, or have still to do, {count}"

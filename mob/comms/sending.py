@@ -105,6 +105,8 @@ class SendVerbs(MessageVerbs):
                     full.append((name, letter))  # one by one: it waits for nobody
                 else:
                     self.mailboxes.check(row, size_of(peering.worded(intent, text)))
+                    if self._limits is not None:
+                        self._limits.check_turn(row, len(rows))
                     rows.append((row, letter))
             except MailboxFull as error:
                 found[name] = error

@@ -10,6 +10,7 @@ import trio
 from mob.definition import MobDefinition
 from mob.errors import DefinitionInvalid
 from mob.models import Limited
+from mob.receipts import Receipt
 from runtime.errors import LimitExceeded
 from runtime.models.base import ModelReply, ModelRequest
 from runtime.models.scripted import calling
@@ -219,6 +220,18 @@ async def test_turns_are_counted_with_what_waits_and_over_reopenings(
         with pytest.raises(LimitExceeded):
             await mob.ask("a", "3")
     assert len(records(store, TurnEnded)) == 3
+
+
+@pytest.mark.parametrize(("limit", "most"), [("turns_per_member", 1), ("turns", 2)])
+async def test_a_broadcast_counts_too(autojump_clock: Clock, limit: str, most: int) -> None:
+    """CONTRACTS 6.15: whom it would give a turn too many is not reached, also of one commit."""
+    async with opened(define("a", "b", limits={limit: most}), Counting()) as mob:
+        await mob.ask("a", "x")
+        found = await mob.broadcast("hello")
+        reached = [name for name, each in found.items() if isinstance(each, Receipt)]
+        assert reached == (["b"] if limit == "turns_per_member" else ["a"])
+        (refused,) = [each for each in found.values() if not isinstance(each, Receipt)]
+        assert isinstance(refused, LimitExceeded)
 
 
 async def test_the_turns_that_a_fork_came_with_are_nobodys_again(autojump_clock: Clock) -> None:
