@@ -100,6 +100,8 @@ class CheckpointGate:
         self._archived: set[SessionId] = set()
         #: Sessions whose latest save failed, and how.
         self.failures: dict[SessionId, Exception] = {}
+        #: Whether a save was cancelled: what it had submitted may be on its way still.
+        self.cut_off = False
         self._open = True
         self._wake = trio.Event()
         self._saving = trio.Lock()
@@ -278,6 +280,9 @@ class CheckpointGate:
         try:
             await self._sessions.save(self._snapshot(session_id))
             saved = True
+        except trio.Cancelled:
+            self.cut_off = True
+            raise
         except (SessionQuarantined, SessionNotFound):  # damaged, or gone: no failure of the store
             self.deleted(session_id)
             return

@@ -261,6 +261,9 @@ class RealmSessions:
         gate = self._realm.checkpoints
         # Of a snapshot that is on its way the deletion would not know, and it would stay.
         async with nullcontext() if gate is None else gate.still():
+            if gate is not None and gate.cut_off:
+                await self._realm.store.barrier()
+                gate.cut_off = False
             await self._delete(self._doomed(session_id))
 
     def _doomed(self, session_id: SessionId) -> Sequence[SessionId]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import attrs
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -11,7 +12,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from mob import Mob
 from mob.app import stored_mob
 from runtime.errors import SessionBusy, SessionError, SessionNotFound
-from runtime.messages import UserMessage
+from runtime.messages import AssistantMessage, UserMessage
 from runtime.store import StoredSessions
 from stores import MemoryStore, open_lmdb
 from tests.mob.held import HeldStore
@@ -163,6 +164,33 @@ async def test_nothing_speaks_of_a_session_that_is_being_deleted(
                 await mob.sessions.delete(copy)
             store.release()
         assert (await mob.ask("a", "2")).text == "2"
+
+
+async def test_a_snapshot_whose_save_was_cancelled_is_deleted_too(
+    autojump_clock: MockClock,
+) -> None:
+    """CONTRACTS 3.8: it may be on its way still, and a deletion would not know of it."""
+    store = HeldStore()
+    async with opened(define("a", checkpoint={"every_turns": 100}), store=store) as mob:
+        await mob.ask("a", "1")
+        session_id = (await mob.sessions.fork(mob.session_of("a"))).session_id
+        copy = await mob.sessions.resume(session_id)
+        said = (*copy.messages, UserMessage("more"), AssistantMessage("noted"))
+        await mob.sessions.save(attrs.evolve(copy, messages=said))
+        store.hold()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(mob._gate.flush)
+            await wait_all_tasks_blocked()
+            nursery.start_soon(mob._gate.cancel)  # as when the mob goes down
+            await wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        assert store.held
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(mob.sessions.delete, session_id)
+            await wait_all_tasks_blocked()
+            store.release()
+    assert session_id not in mob.realm.state.heads
+    assert [key for key, _ in store.inner.scan(b"snapshot") if session_id.encode() in key] == []
 
 
 async def test_snapshots_kept_elsewhere_are_deleted_too(autojump_clock: MockClock) -> None:
