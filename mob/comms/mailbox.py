@@ -116,6 +116,7 @@ class Mailboxes:
             self.leave(place)
             raise
         if place.error is not None:
+            self.leave(place)
             raise place.error
         return place
 
@@ -147,7 +148,10 @@ class Mailboxes:
             jobs.freed = partial(self.stir, name) if line else None
 
     def refuse(self, error: Exception) -> None:
-        """Tell everybody in a line that it waits in vain."""
+        """Tell everybody in a line that it waits in vain, and whoever was given room and has not
+        used it."""
+        for place in self._given.values():
+            place.error = error
         lines, self._lines = self._lines, {}
         for line in lines.values():
             for place in line:

@@ -7,14 +7,19 @@ from typing import Any
 import pytest
 import trio
 
+from mob.comms.mailbox import Mailboxes
 from mob.comms.settings import MailboxDefinition
 from mob.definition import MobDefinition
 from mob.errors import AskCycle, DefinitionInvalid, MailboxFull, MemberNotFound, MobClosed, NotWired
+from mob.jobs import Job, Jobs
 from mob.lifecycle import VerbRefused
 from mob.mob import Mob
+from mob.roster import Member
+from runtime.ids import InputId, SessionId
 from runtime.models.base import ModelReply, ModelRequest
 from runtime.models.scripted import calling
 from runtime.records import InputAccepted
+from runtime.session import PendingInput
 from stores import MemoryDisk, MemoryStore
 from tests.mob.mobs import Stuck, asked, check_inputs, define, member, opened, records, table
 
@@ -62,6 +67,29 @@ async def test_bytes_are_bounded_too(autojump_clock: Clock) -> None:
         with pytest.raises(MailboxFull):
             await mob.send("b", "123456789", when_full="wait")
         stuck.gate.set()
+
+
+async def test_who_was_given_room_and_has_not_used_it_is_refused_too(autojump_clock: Clock) -> None:
+    """CONTRACTS 6.6: room that a mailbox had before its mob was rewound is nobody's."""
+    jobs = Jobs()
+    bounds = MailboxDefinition(max_messages=1, max_bytes=9)
+    boxes = Mailboxes(lambda _: bounds, {"a": jobs}.get)
+    row = Member("a", "p", SessionId("s"), 1)
+    job = Job(PendingInput(InputId("i"), "one", None, None), nested=False)
+    jobs.append(job)
+
+    async def wait() -> None:
+        with pytest.raises(ValueError, match="rewound"):
+            await boxes.wait(row, 3)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
+        jobs.remove(job)
+        assert boxes.giving("a")
+        boxes.refuse(ValueError("rewound"))
+    assert not boxes.giving("a")
+    boxes.check(row, 3)
 
 
 async def test_senders_stand_in_line_and_get_room_in_their_order(autojump_clock: Clock) -> None:
