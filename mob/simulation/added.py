@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import Final
 
 from mob.simulation.additions import Addition
+from mob.simulation.company import COMPANY
 from mob.simulation.leavers import LEAVERS
 from mob.simulation.pipelines import PIPELINES
 from mob.simulation.staff import STAFF
 from mob.simulation.switchboard import COMMS
 from mob.simulation.travelers import TRAVELLERS
 
-ADDITIONS: Final[tuple[Addition, ...]] = (COMMS, TRAVELLERS, STAFF, LEAVERS, PIPELINES)
+ADDITIONS: Final[tuple[Addition, ...]] = (COMMS, TRAVELLERS, STAFF, LEAVERS, PIPELINES, COMPANY)

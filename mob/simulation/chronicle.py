@@ -137,6 +137,7 @@ class Chronicle:
         # As after a restart: what a process remembers beyond its journal, it has forgotten.
         ledger.given_up.clear()
         ledger.interrupts.clear()
+        ledger.attendance.begin_anew()
         for exits in ledger.exits.values():
             for each in exits:
                 each.commit = attrs.evolve(each.commit, process=0)

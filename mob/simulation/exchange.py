@@ -13,6 +13,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final, final
 
 import attrs
@@ -120,6 +121,8 @@ class Exchange:
         """Whether the journal lets one member send to the other."""
         if sender not in self.profiles or to not in self.profiles or sender == to:
             return False
+        if "~" in sender or "~" in to:  # a helper, which talks to nobody
+            return False
         pair = (sender, to)
         if pair in self.said:
             return self.said[pair]
@@ -150,7 +153,10 @@ class Exchange:
     def is_silent(self, name: str, intent: str) -> bool:
         """Whether a message with this intent wakes the member not."""
         mob = self.definition
-        profile = None if mob is None else mob.profiles.get(self.profiles.get(name, ""))
+        if mob is None:
+            return False
+        named = self.profiles.get(name) or newcomers_profile(mob, name) or ""
+        profile = mob.profiles.get(named)
         return profile is not None and intent in profile.comms.silent_intents
 
     def steers(self, input_id: str) -> bool:
@@ -274,6 +280,13 @@ class Exchange:
         known = self.waiting.get(record.session_id, {})
         late = (key for key, each in known.items() if each.ready and key not in record.input_ids)
         return next(late, None)
+
+
+def newcomers_profile(definition: MobDefinition, name: str) -> str | None:
+    """The profile on which one joins who is not there and is written to; None: nobody does."""
+    rules = definition.spawn.rules.items()
+    found = next((to for rule, to in rules if fnmatchcase(name, rule)), definition.spawn.on_unknown)
+    return None if found == "refuse" else found
 
 
 def _names(base: str, member: Mapping[str, Any]) -> list[str]:

@@ -45,6 +45,7 @@ from mob.records import (
 )
 from mob.simulation import (
     accounts,
+    attendance,
     boards,
     contexts,
     decisions,
@@ -196,6 +197,14 @@ INVARIANTS: Final[dict[str, Invariant]] = {
     "the_old_generation_rests": _of(tenures.the_old_generation_rests, InputAccepted, TurnEnded),
     "limits_are_kept": _of(tenures.limits_are_kept, MemberSpawned, InputAccepted),
     "a_member_goes_on_as_it_may": _of(tenures.a_member_goes_on_as_it_may, InputAccepted),
+    "helpers_keep_to_themselves": _of(attendance.helpers_keep_to_themselves, InputAccepted),
+    "what_nobody_can_fetch_rests": _of(
+        attendance.what_nobody_can_fetch_rests, TurnProgressed, TurnEnded
+    ),
+    "dependents_go_on_after": _of(attendance.dependents_go_on_after, *attendance.GOES_ON),
+    "who_was_at_work_was_told": _of(
+        attendance.who_was_at_work_was_told, TurnProgressed, TurnEnded, MemberExited, MemberRetired
+    ),
     "forks_share_what_was_there": _of(histories.forks_share_what_was_there, SessionForked),
     "rewinds_keep_the_tail": _of(histories.rewinds_keep_the_tail, SessionRewound),
     "compactions_sum_up_what_was_said": _of(
@@ -243,6 +252,13 @@ INVARIANTS: Final[dict[str, Invariant]] = {
     "members_and_sessions_come_and_go_together": Invariant(
         Moment.COMMIT, families.members_and_sessions_come_and_go_together
     ),
+    "helpers_come_with_their_question": Invariant(
+        Moment.COMMIT, attendance.helpers_come_with_their_question
+    ),
+    "newcomers_come_with_a_message": Invariant(
+        Moment.COMMIT, attendance.newcomers_come_with_a_message
+    ),
+    "dependents_are_told": Invariant(Moment.COMMIT, attendance.dependents_are_told),
     "a_respawn_is_one_commit": Invariant(Moment.COMMIT, tenures.a_respawn_is_one_commit),
     "groups_keep_to_their_intensity": Invariant(
         Moment.COMMIT, failures.groups_keep_to_their_intensity
@@ -295,6 +311,9 @@ INVARIANTS: Final[dict[str, Invariant]] = {
     "what_flows_told_is_on_disk": _told(
         flowrules.what_flows_told_is_on_disk, *get_args(flowing.FlowPromise)
     ),
+    "newcomers_are_as_the_file_says": _told(
+        attendance.newcomers_are_as_the_file_says, attendance.ComesByMessage
+    ),
     "what_the_board_told_is_on_disk": _told(
         boards.what_the_board_told_is_on_disk, boards.BoardTold
     ),
@@ -320,6 +339,7 @@ INVARIANTS: Final[dict[str, Invariant]] = {
     "what_hooks_did_is_reported": Invariant(Moment.HEALED, rounds.what_hooks_did_is_reported),
     "hosted_sessions_are_saved": Invariant(Moment.HEALED, hosted.hosted_sessions_are_saved),
     "nothing_is_left_behind": Invariant(Moment.HEALED, delivery.nothing_is_left_behind),
+    "helpers_leave": Invariant(Moment.HEALED, attendance.helpers_leave),
     "healed_flows_have_ended": Invariant(Moment.HEALED, flowrules.healed_flows_have_ended),
 }
 

@@ -149,6 +149,10 @@ class FaultKind(enum.Enum):
     FLOW_STORM = "control.flow_storm"
     #: One task of the board is claimed by many at once, who leave the mob or let it go.
     CLAIM_STORM = "control.claim_storm"
+    #: Many ask helpers of one member, who go away, while the mob stops or dies.
+    HELP_STORM = "control.help_storm"
+    #: Many write at once to one who is not there and joins so, while others have it leave.
+    NEWCOMER_STORM = "control.newcomer_storm"
 
     # Messages (the workload, and models for the peer that is asked).
     #: A peer takes minutes to answer a question.
@@ -214,5 +218,8 @@ CRASH_POINTS: Final[Mapping[str, str]] = {
     "flow.begun": "`run_flow` was called",
     "flow.step": "that a step of a run has begun or ended is on disk, and nobody has been told",
     "flow.cancel": "a run is about to be cancelled",
+    "help.begun": "`spawn_helper` or `fork_helper` was called",
+    "help.done": "`spawn_helper` or `fork_helper` has returned",
+    "newcomer.begun": "somebody is written to who joins so",
     "opened": "a process has opened the mob and taken its work up",
 }

@@ -264,6 +264,7 @@ def _opened(ledger: Ledger, *, process: int, at_s: float, definition: MobDefinit
     if process:
         ledger.opened_s[process] = at_s
         ledger.interrupts.clear()
+    ledger.attendance.opening(ledger, definition)
     if definition is not None:
         ledger.accounts.opening(ledger, definition, at_s)
         ledger.rounds.opening(definition)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mob.simulation.accounts import Accounts
+from mob.simulation.attendance import Attendance
 from mob.simulation.boards import KnownBoard
 from mob.simulation.exchange import Exchange
 from mob.simulation.facts import Written
@@ -36,6 +37,8 @@ class Parts:
         self.voyages = Voyages()
         #: Members that come, begin anew and are limited, and how they failed.
         self.tenures, self.failures = Tenures(), Failures()
+        #: Who comes for a word, and who waits for whom.
+        self.attendance = Attendance()
         #: Runs of flows, and the task board.
         self.flows, self.board = KnownFlows(), KnownBoard()
         #: Which record is told to which parts, beside what the ledger itself makes of it.
@@ -44,6 +47,7 @@ class Parts:
             self.voyages.table(),
             self.tenures.table(),
             self.failures.table(),
+            self.attendance.table(),
             self.flows.table(),
             self.board.table(),
         )

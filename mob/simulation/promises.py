@@ -19,6 +19,7 @@ import attrs
 from mob.errors import MemberFailed
 from mob.receipts import Receipt
 from mob.simulation.accounts import ModelCalled
+from mob.simulation.attendance import ComesByMessage
 from mob.simulation.boards import BoardTold
 from mob.simulation.facts import KnownInput, KnownTurn, ToolRan
 from mob.simulation.flowing import FlowPromise
@@ -251,6 +252,7 @@ Promise: TypeAlias = (
     | AtWork
     | FlowPromise
     | BoardTold
+    | ComesByMessage
 )
 
 

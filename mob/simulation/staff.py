@@ -40,6 +40,8 @@ _COMPLETES_IN_S: Final = 150.0
 _HIRED: Final = ("u", "v", "w")
 #: Chance that one of those who are hired together cannot be.
 _MISFITS: Final = 0.3
+#: Virtual seconds within which there is another process, mostly.
+_STARTS_IN_S: Final = 3.5
 #: How many respawn a member at once.
 _CROWD: Final = 5
 
@@ -300,10 +302,29 @@ class Staff:
                 for name in process.mob.members:
                     await client.kill(name)
                 await self._machine.wait_commit(1 + int(much * 4))
-                if much < 0.3:
+                if much < 0.4:
                     process.crash("between the decisions of groups")
+                    await self._crash_again(step, much)
                     return
                 await trio.sleep(0.5)
+
+    async def _crash_again(self, step: Step, much: float) -> None:
+        """When there is another process, everybody crashes in that one too."""
+        client = self._client
+        await trio.sleep(_STARTS_IN_S)
+        async with trio.open_nursery() as nursery:
+            for index, name in enumerate(self._everybody()):
+                nursery.start_soon(client.ask, name, f"storm {step.number}.again {index}")
+            for _ in range(2 + int(much * 5)):
+                await trio.sleep(0.4)
+                for name in self._everybody():
+                    await client.kill(name)
+
+    def _everybody(self) -> tuple[str, ...]:
+        process = self._world.process
+        if process is None or not process.opened or not process.alive:
+            return ()
+        return process.mob.members
 
 
 def _play(world: World, client: Client, machine: Machine) -> Player:

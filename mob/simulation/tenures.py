@@ -17,7 +17,14 @@ from mob.autonomy import SELF
 from mob.groups import SUPERVISOR
 from mob.records import MemberExited, MemberRespawned, MemberRetired, MemberSpawned
 from mob.simulation.facts import Batch, KnownSession, Written, waits
-from runtime.records import InputAbandoned, InputAccepted, SessionCreated, TurnEnded, TurnOutcome
+from runtime.records import (
+    InputAbandoned,
+    InputAccepted,
+    SessionCreated,
+    SessionForked,
+    TurnEnded,
+    TurnOutcome,
+)
 
 if TYPE_CHECKING:
     from mob.definition import MobDefinition
@@ -93,6 +100,8 @@ class Tenures:
         self.late: Counter[str] = Counter()
         #: Turns that were written by hand, by session.
         self.by_hand: Counter[str] = Counter()
+        #: Turns that the session of a member began with, as a fork of another one.
+        self.brought: Counter[str] = Counter()
         self.superseded: set[str] = set()
         #: What each input that waited was carried over as.
         self.carried: dict[str, str] = {}
@@ -110,6 +119,7 @@ class Tenures:
             MemberSpawned: self._came,
             MemberRespawned: self._respawned,
             MemberRetired: self._left,
+            SessionForked: self._forked,
             TurnEnded: self._ended,
             InputAbandoned: self._moved,
         }
@@ -135,6 +145,9 @@ class Tenures:
 
     def _left(self, written: Written, record: MemberRetired) -> None:
         self.about.append((written.seq, record.name))
+
+    def _forked(self, _: Written, record: SessionForked) -> None:
+        self.brought[record.session_id] = record.turns
 
     def _moved(self, _: Written, record: InputAbandoned) -> None:
         if record.reason.startswith(_MOVED):
@@ -281,7 +294,8 @@ def _turns(ledger: Ledger, session_id: str) -> int:
     session = ledger.sessions[session_id]
     if session.rewinds or session.deleted:
         return 0
-    return session.turns - ledger.tenures.by_hand[session_id]
+    tenures = ledger.tenures
+    return session.turns - tenures.brought[session_id] - tenures.by_hand[session_id]
 
 
 def _waiting(session: KnownSession) -> int:
@@ -393,6 +407,8 @@ def _ensured(ledger: Ledger, promise: Ensured) -> str | None:
     for name in names:
         row = ledger.members.get(name)
         profile = None if row is None else row.profile
+        if "~" in name:
+            continue  # a helper, which it passes over
         if about[name] <= mine[name] and profile != wanted.get(name):
             return f"{name!r} is declared as {wanted.get(name)}, is {profile}; {report}"
     return None

@@ -3,8 +3,8 @@
 Owns: the verbs of a workload about time, the fault that is about them, and having a fork open for a
 while. Must not: judge (`mob.simulation.voyages` does).
 
-A quarter of the runs without wiring and groups have them: a rewind takes work back, and what work
-meets would be met less.
+A quarter of the runs without wiring, groups and flows have them, and of the others one in twelve: a
+rewind takes work back, and what work meets would be met less.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from mob.simulation.workload import Machine
     from mob.simulation.world import World
 
-#: Chance that a run has travellers, and how many steps of theirs.
+#: Chance that a run has travellers; where members write to each other, are supervised in groups or
+#: limited, or run flows; and how many steps of theirs.
 _TRAVELS: Final = 0.25
+_TRAVELS_BUSILY: Final = 0.08
 _STEPS: Final = (3, 8)
 #: Most virtual seconds for which somebody waits until nobody works.
 _PATIENCE_S: Final = 8.0
@@ -190,11 +192,9 @@ async def _ask(mob: Mob, name: str, text: str) -> None:
 
 
 def _travels(definition: MobDefinition, random: Random) -> bool:
-    # What members write to each other, who supervises them and what flows come to is judged in runs
-    # without.
-    if any(each.comms.tools for each in definition.profiles.values()) or definition.flows:
-        return False
-    return random.random() < _TRAVELS and not has_staff(definition)
+    writes = any(each.comms.tools for each in definition.profiles.values())
+    busy = writes or bool(definition.flows) or has_staff(definition)
+    return random.random() < (_TRAVELS_BUSILY if busy else _TRAVELS)
 
 
 def _steps(definition: MobDefinition, random: Random) -> list[str]:

@@ -21,6 +21,7 @@ from mob.activation import Activations
 from mob.autonomy import SELF
 from mob.flows.records import FlowEnded, FlowRoundEnded, FlowStepEnded, FlowStepRetried
 from mob.groups import SUPERVISOR
+from mob.helpers import is_helper
 from mob.lifecycle import MobState
 from mob.mob import Mob
 from mob.records import (
@@ -28,6 +29,7 @@ from mob.records import (
     MemberExited,
     MemberRespawned,
     MemberRetired,
+    MemberSpawned,
     MobStateChanged,
 )
 from mob.simulation.facts import is_context
@@ -46,6 +48,7 @@ from runtime.records import (
     InputAccepted,
     ModelRetried,
     SessionCreated,
+    SessionForked,
     TurnEnded,
     TurnOutcome,
     TurnProgressed,
@@ -81,6 +84,9 @@ BRANCHES: Final = (
     "member.goes_on", "group.told_a_member", "group.stopped_the_mob", "mob.completed",
     "flow.succeeded", "flow.failed", "flow.cancelled", "flow.ended_elsewhere", "flow.tried_again",
     "flow.timed_out", "flow.another_round",
+    "helper.spawned", "helper.forked", "helper.left", "helper.answered_elsewhere",
+    "helper.ended_elsewhere", "newcomer.joined", "newcomer.came_back",
+    "dependent.went_on_after", "dependent.told",
     "board.claim", "board.release", "board.finish", "board.cancel", "board.owner_left",
 )  # fmt: skip
 
@@ -112,6 +118,36 @@ def _count_journal(world: World) -> None:
         _count_exchange(count, ledger)
         _count_staff(count, ledger)
         _count_flows(count, ledger)
+        _count_company(count, ledger)
+
+
+def _count_company(count: Counter[str], ledger: Ledger) -> None:
+    """Helpers, newcomers, and members that depend on others."""
+    attendance = ledger.attendance
+    came: dict[str, int] = {}
+    for written in ledger.written:
+        record, process = written.record, written.commit.process
+        if isinstance(record, SessionForked):
+            count["helper.forked"] += is_helper(record.agent_id or "")
+        elif isinstance(record, MemberSpawned) and is_helper(record.name):
+            count["helper.spawned"] += 1
+            came[record.name] = process
+        elif isinstance(record, MemberSpawned) and record.name in attendance.by_message:
+            count["newcomer.joined"] += 1
+            count["newcomer.came_back"] += record.name in came
+            came[record.name] = process
+        elif isinstance(record, MemberRetired) and is_helper(record.name):
+            count["helper.left"] += 1
+            count["helper.ended_elsewhere"] += process != came[record.name]
+        elif isinstance(record, TurnEnded):
+            helper = attendance.helpers.get(record.session_id)
+            answered = helper is not None and helper.question in record.input_ids
+            count["helper.answered_elsewhere"] += (
+                answered and helper is not None and process != came[helper.name]
+            )
+        elif isinstance(record, InputAccepted):
+            count["dependent.told"] += "on which you depend, has given up" in record.text
+    count["dependent.went_on_after"] += attendance.went_on
 
 
 def _count_flows(count: Counter[str], ledger: Ledger) -> None:

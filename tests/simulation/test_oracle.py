@@ -15,6 +15,7 @@ from mob.simulation.ledger import Ledger
 from mob.simulation.oracle import Oracle, Violation
 from tests.simulation import (  # noqa: F401 they register their cases
     bad_bounds,
+    bad_company,
     bad_contexts,
     bad_decisions,
     bad_flows,

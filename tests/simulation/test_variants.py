@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from mob.simulation import simulate
+from mob.simulation.company import has_company
 from mob.simulation.staff import has_staff
 from mob.simulation.steps import default_definition, drawn_steps
 from mob.simulation.streams import Streams
@@ -29,12 +30,30 @@ def test_some_runs_have_budgets_hooks_and_memory_and_some_have_none() -> None:
         counts["hooks"] += bool(mob.hooks)
         counts["memory"] += remembers
         counts["flows"] += bool(mob.flows)
-        more = remembers or writes or has_staff(mob) or mob.flows
+        counts["company"] += has_company(mob)
+        more = remembers or writes or has_staff(mob) or mob.flows or has_company(mob)
         counts["nothing"] += not (bounded or mob.hooks or more)
         assert mob.blueprint() == default_definition().blueprint() or more
     found = ("budget", "hooks", "memory", "comms", "flows")
     assert all(counts[each] >= 10 for each in found), counts
+    assert counts["company"] >= 5, counts
     assert counts["nothing"] >= 4, counts
+
+
+def test_some_runs_travel_whatever_else_they_have() -> None:
+    met = Counter[str]()
+    for seed in range(400):
+        streams = Streams(seed)
+        mob = drawn_definition(streams)
+        steps = more_steps(mob, streams, tuple(mob.member_names()), 0)
+        if "travel" in {each.verb for each in steps}:
+            met["comms"] += any(each.comms.tools for each in mob.profiles.values())
+            met["flows"] += bool(mob.flows)
+            met["staff"] += has_staff(mob)
+            met["company"] += has_company(mob)
+            met["all"] += 1
+    assert all(met[each] for each in ("comms", "flows", "staff", "company")), met
+    assert met["all"] >= 30, met
 
 
 def test_the_other_steps_are_those_of_a_run_without() -> None:
@@ -51,6 +70,7 @@ def test_the_other_steps_are_those_of_a_run_without() -> None:
             *STAFF_VERBS,
             *("wire", "letter", "shout", "request", "look"),
             *("flow", "inspect", "task"),
+            *("help", "newcomer", "pile"),
         }
 
 
