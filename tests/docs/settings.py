@@ -466,7 +466,7 @@ COMMANDS: Final[dict[str, Given]] = {
     ),
     "docs/simulation.md": Given(
         instead={
-            "--seeds 0..999": "--seeds 0..1",
+            "--seeds 0..999 --workers 2": "--seeds 0..1 --workers 1",
             # This mob does not fail, so there is nothing to shrink.
             "shrink mob.toml --seed 17 --faults light": "shrink mob.toml --seed 17 || test $? = 4",
         }
