@@ -96,7 +96,11 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
     """A file beside `path` that takes its place when the block ends well, and is gone otherwise."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with partial.open("wb") as file:
+        try:
+            file = partial.open("wb")
+        except OSError as error:  # nobody knows the partial file
+            raise type(error)(error.errno, error.strerror, str(path)) from None
+        with file:
             yield file
         partial.replace(path)
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any, Final
 
 import pyarrow.parquet as pq
 import pytest
@@ -49,6 +50,46 @@ def test_otlp_is_one_trace_that_hangs_together(done_team: Path) -> None:
     assert roots == ["invoke_workflow team"]
     for span in spans:
         assert int(span["startTimeUnixNano"]) <= int(span["endTimeUnixNano"])
+        assert (len(bytes.fromhex(span["traceId"])), len(bytes.fromhex(span["spanId"]))) == (16, 8)
+        assert span["kind"] in (1, 3)
+        assert isinstance(span["startTimeUnixNano"], str), "as JSON has 64 bits"
+    for line in text.splitlines():
+        assert unknown("ExportTraceServiceRequest", json.loads(line)) == []
+
+
+#: What opentelemetry/proto/trace/v1/trace.proto and its kin have: fields in JSON, and their types.
+PROTO: Final = {
+    "ExportTraceServiceRequest": {"resourceSpans": "ResourceSpans"},
+    "ResourceSpans": {"resource": "Resource", "scopeSpans": "ScopeSpans", "schemaUrl": ""},
+    "Resource": {"attributes": "KeyValue", "droppedAttributesCount": ""},
+    "ScopeSpans": {"scope": "Scope", "spans": "Span", "schemaUrl": ""},
+    "Scope": {"name": "", "version": "", "attributes": "KeyValue"},
+    "Span": {
+        **dict.fromkeys(("traceId", "spanId", "traceState", "parentSpanId", "flags", "name"), ""),
+        **dict.fromkeys(("kind", "startTimeUnixNano", "endTimeUnixNano"), ""),
+        **{"attributes": "KeyValue", "events": "Event", "status": "Status"},
+    },
+    "Event": {"timeUnixNano": "", "name": "", "attributes": "KeyValue"},
+    "Status": {"message": "", "code": ""},
+    "KeyValue": {"key": "", "value": "AnyValue"},
+    "AnyValue": {
+        **dict.fromkeys(("stringValue", "boolValue", "intValue", "doubleValue"), ""),
+        "arrayValue": "ArrayValue",
+    },
+    "ArrayValue": {"values": "AnyValue"},
+}
+
+
+def unknown(kind: str, value: Any) -> list[str]:
+    """The fields in `value` that the message has not."""
+    if isinstance(value, list):
+        return [found for each in value for found in unknown(kind, each)]
+    if not isinstance(value, dict) or not kind:
+        return [] if not isinstance(value, dict) else [f"a message for {kind!r}"]
+    fields = PROTO[kind]
+    strange = [f"{kind}.{name}" for name in value if name not in fields]
+    known = {name: each for name, each in value.items() if name in fields}
+    return [*strange, *(f for name, each in known.items() for f in unknown(fields[name], each))]
 
 
 def test_what_cannot_be_is_said(done_team: Path) -> None:

@@ -176,6 +176,10 @@ def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
     with whole_file(path) as file:
         file.write(b"new")
     assert path.read_text() == "new"
+    nowhere = tmp_path / "nowhere" / "file"
+    with pytest.raises(FileNotFoundError) as caught, whole_file(nowhere):
+        pass
+    assert caught.value.filename == str(nowhere), "not that of a file that nobody named"
 
 
 async def everything(mob: Mob, folder: Path) -> str:
