@@ -47,11 +47,13 @@ def age(seconds: float) -> str:
 
 def count(number: int) -> str:
     """A count in few characters: ``312``, ``4.1k``, ``12k``, ``3.4M``."""
-    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
-        if number >= size:
-            scaled = number / size
-            return f"{scaled:.1f}{unit}" if scaled < 10 else f"{scaled:.0f}{unit}"
-    return str(number)
+    if number < 1000:
+        return str(number)
+    scaled, unit = number / 10**3, "k"
+    for larger in ("M", "G"):
+        if scaled >= 999.5:
+            scaled, unit = scaled / 10**3, larger
+    return f"{scaled:.1f}{unit}" if scaled < 9.95 else f"{scaled:.0f}{unit}"
 
 
 def plural(number: int, noun: str) -> str:

@@ -21,10 +21,9 @@ const childrenOf = D.lanes.map(() => []);
 D.lanes.forEach((lane, index) => { if (lane[LANE.parent] >= 0) childrenOf[lane[LANE.parent]].push(index); });
 
 function count(number) {
-  for (const [unit, size] of [["G", 1e9], ["M", 1e6], ["k", 1e3]]) {
-    if (number >= size) return (number / size).toFixed(number < 10 * size ? 1 : 0) + unit;
-  }
-  return String(number);
+  if (number < 1000) return String(number);
+  const [unit, size] = [["k", 1e3], ["M", 1e6], ["G", 1e9]].find(([unit, size]) => number < 999.5 * size || unit === "G");
+  return (number / size).toFixed(number < 9.95 * size ? 1 : 0) + unit;
 }
 
 function turns(number) { return `${count(number)} ${number === 1 ? "turn" : "turns"}`; }

@@ -67,7 +67,9 @@ PROTO: Final = {
     "Span": {
         **dict.fromkeys(("traceId", "spanId", "traceState", "parentSpanId", "flags", "name"), ""),
         **dict.fromkeys(("kind", "startTimeUnixNano", "endTimeUnixNano"), ""),
-        **{"attributes": "KeyValue", "events": "Event", "status": "Status"},
+        "attributes": "KeyValue",
+        "events": "Event",
+        "status": "Status",
     },
     "Event": {"timeUnixNano": "", "name": "", "attributes": "KeyValue"},
     "Status": {"message": "", "code": ""},

@@ -67,3 +67,20 @@ def test_events_a_second_rise_and_fade() -> None:
     assert model.rate(NOW_S + 9) == 100
     assert 0 < model.rate(NOW_S + 10) < 110
     assert model.rate(NOW_S + 20) == 0
+
+
+def test_a_profile_that_nobody_has_any_more_is_gone() -> None:
+    model = model_of(Frame(NOW_S, TOTALS, (Row("a", "a", "p", "idle", restarts=2),), whole=True))
+    model.apply(Frame(NOW_S, TOTALS, (Row("a", "a", "q", "idle", restarts=2),)))
+    assert {name: group.restarts for name, group in model.groups.items()} == {"q": 2}
+    model.apply(Frame(NOW_S, TOTALS, (Row("a", "a", "q", "model", restarts=3),)))
+    assert model.groups["q"].restarts == 3
+    model.apply(Frame(NOW_S, TOTALS, gone=("a",)))
+    assert model.groups == {}
+
+
+def test_what_is_too_old_for_the_speed_is_not_kept() -> None:
+    model = Model()
+    for number in range(1000):
+        model.apply(Frame(NOW_S + number / 4, attrs.evolve(TOTALS, events=number)))
+    assert len(model._marks) < 20

@@ -192,3 +192,15 @@ def test_a_member_by_itself_is_told_in_whole_words() -> None:
 def test_the_keys_are_told_apart() -> None:
     last = picture(model_of(small()), NOW_S, 80, HEIGHT, note="q quit  / find").lines[-1]
     assert last.text == "q quit  / find"
+
+
+def test_sums_of_a_profile_stand_apart_from_how_many_do_what() -> None:
+    for tokens in (10**6, 10**8):
+        rows = [
+            Row(f"w{n}", f"w{n}", "p", state, usage=Usage(tokens, model_calls=1))
+            for n, state in enumerate(["model"] * 40 + ["idle"] * 40 + ["failed"])
+        ]
+        frame = attrs.evolve(small(), rows=tuple(rows))
+        for width in range(40, 140):
+            (line,) = (each for each in texts(model_of(frame), width=width) if each[:3] == "p 8")
+            assert "idle" not in line or line.partition("idle")[2][:2] in ("", "  ")

@@ -11,7 +11,8 @@ import trio.testing
 from mob import open_mob
 from mob.console.model import Model
 from mob.console.narrator import Narrator
-from mob.console.source import Source
+from mob.console.rows import Row
+from mob.console.source import Source, open_source
 from mob.console.still import still
 from mob.console.transcript import Transcript
 from mob.shapes import event_shape, jsonable
@@ -19,7 +20,7 @@ from mob.view import live_view, mob_view
 from runtime.errors import ModelError
 from runtime.ids import ToolCallId
 from runtime.messages import ToolCall, Usage
-from runtime.models.base import ModelReply, ModelRequest, StopReason
+from runtime.models.base import Emit, ModelReply, ModelRequest, StopReason
 from runtime.models.redaction import SECRET, remembered
 from runtime.models.scripted import ScriptedModel
 from runtime.ports import Ports
@@ -282,3 +283,67 @@ async def test_no_key_is_in_what_is_watched(
     assert all(SECRET in part for part in (told, said[0], frame.rows[0].words))
     assert sum(SECRET in line for line in seen) >= 4
     assert sum(SECRET in line for line in before) >= 4
+
+
+class _Streaming:
+    """A model whose words come in pieces, and slowly."""
+
+    name = "streaming"
+    supports_tools = True
+
+    async def generate(self, request: ModelRequest, emit: Emit | None = None) -> ModelReply:
+        for piece in ("one ", "two ", "three"):
+            assert emit is not None
+            emit(piece)
+            await trio.sleep(1.0)
+        return ModelReply("one two three")
+
+    async def aclose(self) -> None:
+        """Nothing is held."""
+
+
+async def test_what_is_being_said_grows(autojump_clock: trio.testing.MockClock) -> None:
+    async with (
+        open_memory() as store,
+        open_mob(define("a"), store=store, models={"m": _Streaming()}) as mob,
+        trio.open_nursery() as nursery,
+    ):
+        async with open_source(mob) as source:
+            source.frame()
+            nursery.start_soon(mob.ask, "a", "hello")
+            seen = []
+            for _ in range(4):
+                await trio.sleep(0.9)
+                seen += [row.words for row in source.frame().rows]
+            assert [each for each in dict.fromkeys(seen) if each] == [
+                *("one", "one two", "one two three")
+            ]
+
+
+async def test_children_are_looked_at_so_deep_and_no_deeper(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spawns(request: ModelRequest) -> ModelReply:
+        if type(request.messages[-1]).__name__ == "ToolResult":
+            return ModelReply("done")
+        arguments = '{"name": "kid", "instructions": "Help."}'
+        call = ToolCall(ToolCallId("c"), "spawn_agent", arguments)
+        return ModelReply("", (call,), StopReason.TOOL_CALLS)
+
+    def depth(row: Row) -> int:
+        return 1 + max(map(depth, row.children), default=0)
+
+    three = {"profile": {"subagents": {"max_depth": 3}}}
+    models = {"m": ScriptedModel(spawns)}
+    async with (
+        open_memory() as store,
+        open_mob(define("a", **three), store=store, models=models) as mob,
+    ):
+        await mob.ask("a", "hello")
+        seen = []
+        for deep in (0, 1, 2, 9):
+            monkeypatch.setattr("mob.console.source._DEEP", deep)
+            with Source(mob) as source:
+                (row,) = source.frame().rows
+            seen.append((depth(row), row.more))
+        assert seen == [(1, 1), (2, 0), (3, 0), (4, 0)]

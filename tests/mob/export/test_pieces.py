@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import trio
 
 from mob.export.pieces import Doing, Pieces, TurnPieces
@@ -18,6 +19,7 @@ from runtime.messages import AssistantMessage, Message, ToolCall, ToolResult, Us
 from runtime.models.base import ModelRequest
 from runtime.models.redaction import Redactor
 from runtime.records import (
+    InputAbandoned,
     InputAccepted,
     ModelRetried,
     TurnEnded,
@@ -126,6 +128,23 @@ def test_a_wait_that_was_to_be_longer_ends_with_its_turn() -> None:
         (Doing.MODEL, 10, 20),
         (Doing.RETRY, 20, 60),
     ]
+
+
+def test_a_clock_that_was_set_back_makes_no_piece_that_ends_before_it_begins() -> None:
+    assert cut(progress(20, ASKED, CALLING), progress(15, RESULT), ended(10, 12, *WHOLE)) == [
+        (Doing.MODEL, 10, 12),
+        (Doing.TOOL, 12, 12),
+        (Doing.MODEL, 12, 12),
+    ]
+    later = cut(progress(20, ASKED, CALLING), progress(15, RESULT), ended(10, 40, *WHOLE))
+    assert later == [(Doing.MODEL, 10, 20), (Doing.TOOL, 20, 20), (Doing.MODEL, 20, 40)]
+
+
+def test_an_input_that_was_given_up_makes_no_turn_longer() -> None:
+    given_up = InputAbandoned(S, InputId("old"), "late", 3)
+    old = attrs.evolve(accepted(2), input_id=InputId("old"))
+    turn = turn_of(old, given_up, accepted(8), progress(20, ASKED, CALLING))
+    assert (turn.queued_ns, turn.start_ns) == (8, 8)
 
 
 def test_where_the_progress_is_erased_the_turn_is_one_piece() -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import trio
@@ -19,10 +21,11 @@ from mob.export.columns import TABLES, NoSuchTable
 from mob.export.errors import ExportRefused
 from mob.export.files import json_lines, otlp_lines, whole_file, write_lines, write_parquet
 from mob.export.frame import BATCH
+from mob.export.plain import plain
 from mob.export.rows import rows_of
 from mob.mob import Mob
 from runtime.messages import Usage
-from runtime.models.redaction import SECRET
+from runtime.models.redaction import SECRET, Redactor
 from stores import MemoryDisk, open_memory
 from tests.cli.commands import TEAM
 from tests.mob.export.planted import KEYS, leaked, plant, worked
@@ -57,8 +60,14 @@ async def test_what_a_mob_did_is_there_as_tables(autojump_clock: trio.testing.Mo
         assert [each["member"] for each in members] == ["lead", "worker-0", "worker-1"]
         assert sum(each["total_tokens"] for each in members) == spent.total_tokens
         assert [each["sessions_below"] for each in members] == [0, 1, 1]
+        await mob.ask("worker-1", "and?")
+        assert [each["sessions_below"] for each in dicts(mob.frame("members"))] == [0, 1, 2]
         assert {each["cost_usd"] for each in turns} == {None}  # no price is not nothing
         messages = dicts(mob.frame("messages"))
+        said = [each for each in messages if each["output_tokens"] is not None]
+        spoken = sum((head.usage for head in mob.realm.state.heads.values()), Usage())
+        assert sum(each["output_tokens"] for each in said) == spoken.output_tokens
+        assert sum(each["input_tokens"] for each in said) == spoken.input_tokens
         assert [each["role"] for each in messages if each["path"] == "lead"] == [
             *("user", "assistant", "tool", "assistant")
         ]
@@ -86,6 +95,9 @@ async def test_a_stored_mob_gives_the_same_tables_without_being_opened(
         assert stored.frame("turns") == live["turns"]
         assert stored.frame("messages") == live["messages"]
         assert dicts(stored.frame("members"))[1]["retired"]
+        events = dicts(stored.frame("events"))
+        created = [each["member"] for each in events if each["type"] == "SessionCreated"]
+        assert created == ["a", "b"], "also of one that has left"
 
 
 async def test_a_turn_in_flight_has_messages_and_is_no_turn(
@@ -107,9 +119,10 @@ async def test_a_turn_in_flight_has_messages_and_is_no_turn(
             nursery.start_soon(mob.ask, "a", "again")
             await held.wait()
             last = dicts(mob.frame("messages"))[-2:]
-            assert [(each["seq"], each["role"]) for each in last] == [
-                (None, "user"),
-                (None, "assistant"),
+            ended = mob.frame("turns").filter(pc.field("member") == "a").num_rows
+            assert [(each["seq"], each["role"], each["turn"]) for each in last] == [
+                (None, "user", ended + 1),
+                (None, "assistant", ended + 1),
             ]
             assert mob.frame("turns").num_rows == before
             nursery.cancel_scope.cancel()
@@ -159,6 +172,29 @@ async def test_files_hold_what_the_tables_do(
         assert "cost_usd" not in lines[0]
         assert lines[0]["started_at"].endswith("Z")
         assert sorted(os.listdir(tmp_path)) == ["out", "t.jsonl", "turns.parquet"]
+
+
+async def test_lines_of_spans_have_all_of_them_once(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(define("a")) as mob:
+        for _ in range(4):
+            await mob.ask("a", "go")
+        (whole,) = spans_of(otlp_lines(mob.source()))
+        assert len(whole) == 9
+        monkeypatch.setattr("mob.export.otlp.SPANS", 4)
+        pieces = spans_of(otlp_lines(mob.source()))
+        assert [len(each) for each in pieces] == [4, 4, 1]
+        assert [span for each in pieces for span in each] == whole
+
+
+def spans_of(lines: Iterable[str]) -> list[list[Any]]:
+    """The spans of each line."""
+    return [json.loads(line)["resourceSpans"][0]["scopeSpans"][0]["spans"] for line in lines]
+
+
+def test_bytes_are_told_by_their_number() -> None:
+    assert plain({"rows": b"sk-proj-Zm9vYmFyYmF6cXV4"}, Redactor()) == {"rows": {"bytes": 24}}
 
 
 def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
