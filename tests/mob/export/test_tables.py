@@ -182,9 +182,9 @@ async def test_lines_of_spans_have_all_of_them_once(
             await mob.ask("a", "go")
         (whole,) = spans_of(otlp_lines(mob.source()))
         assert len(whole) == 9
-        monkeypatch.setattr("mob.export.otlp.SPANS", 4)
+        monkeypatch.setattr("mob.export.otlp.SPANS", 3)
         pieces = spans_of(otlp_lines(mob.source()))
-        assert [len(each) for each in pieces] == [4, 4, 1]
+        assert [len(each) for each in pieces] == [3, 3, 3]
         assert [span for each in pieces for span in each] == whole
 
 
