@@ -18,12 +18,13 @@ from mob.tables import TableReader, nearest
 from runtime.budget import NANO, Budget, Spent
 from runtime.messages import NO_USAGE
 from runtime.prices import CURRENCY, amount
-from runtime.records import InputAccepted, TurnEnded
+from runtime.records import InputAccepted, SessionArchived, TurnEnded
 from runtime.spending import Budgets, Grant
 
 if TYPE_CHECKING:
     from mob.definition import MobDefinition
     from mob.mob import Mob
+    from runtime.ids import SessionId
 
 #: The keys of a budget, in a file and on the command line.
 KEYS: Final = ("tokens", "tool_calls", "seconds", "usd")
@@ -141,6 +142,7 @@ def limit_run(mob: Mob, key: str, budget: Budget) -> None:
     lead = mob.session_of(mob.definition.lead)
     known = mob.realm.state.find_key(key) is not None
     usage, active_ns, since = NO_USAGE, 0, False
+    archived: set[SessionId] = set()
     for event in past(mob.realm.journal) if known else ():
         record = event.record
         if type(record) is InputAccepted and record.idempotency_key == key:
@@ -149,7 +151,11 @@ def limit_run(mob: Mob, key: str, budget: Budget) -> None:
             usage = usage + record.usage
             if record.session_id == lead:
                 active_ns += max(record.ended_at_ns - record.started_at_ns, 0)
+        elif type(record) is SessionArchived and since:
+            archived.add(record.session_id)
     ledger = budgets.ledger
-    of_run = usage + ledger.open_usage if since else NO_USAGE
+    heads = mob.realm.state.heads
+    before = {each for each, head in heads.items() if head.archived and each not in archived}
+    of_run = usage + ledger.open_usage(before) if since else NO_USAGE
     base = Spent(ledger.whole, budgets.seconds(lead)) - Spent(of_run, active_ns / NANO)
     budgets.grants.append(Grant("this run", budget, base, lead))

@@ -17,7 +17,7 @@ calls are counted before they run and are never more than allowed.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -152,25 +152,27 @@ class Ledger:
         self._heads = heads
         self._totals: dict[SessionId, Usage] = {}
         self.whole = NO_USAGE
-        #: Turns in flight: what each has spent, on disk or not.
+        #: Turns in flight, and those cut off with their sessions: what each has spent, on disk or
+        #: not.
         self._open: dict[SessionId, Usage] = {}
-        #: Nanoseconds of ended turns of sessions that have no parent.
+        #: Nanoseconds of such sessions' turns that have no parent, but for those in flight.
         self.whole_ns = 0
         for head in list(heads.values()):
             self._charge(head.session_id, head.usage)
             if head.lineage.parent is None:
                 self.whole_ns += head.active_ns
-            if head.partial is not None:
-                self.progressed(head.session_id, head.partial.usage)
+            for turn in (head.partial, head.cut):
+                if turn is not None:
+                    self.progressed(head.session_id, turn.usage)
 
     def total(self, session_id: SessionId) -> Usage:
         """What the session and everything charged to it has spent."""
         return self._totals.get(session_id, NO_USAGE)
 
-    @property
-    def open_usage(self) -> Usage:
-        """What all turns in flight have spent."""
-        return sum(self._open.values(), NO_USAGE)
+    def open_usage(self, but: Collection[SessionId] = ()) -> Usage:
+        """What all turns have spent that have not ended, but for those of some sessions: turns in
+        flight, and those that were cut off with their sessions."""
+        return sum((spent for each, spent in self._open.items() if each not in but), NO_USAGE)
 
     def above(self, session_id: SessionId) -> list[SessionHead]:
         """The session and those its spending is charged to, nearest first."""
@@ -199,7 +201,12 @@ class Ledger:
         before = self._open.pop(session_id, NO_USAGE)
         self._charge(session_id, _minus(usage, before))
         head = self._heads.get(session_id)
-        if head is not None and head.lineage.parent is None:
+        if head is not None:
+            self.worked(head, active_ns)
+
+    def worked(self, head: SessionHead, active_ns: int) -> None:
+        """A turn of the session took so long, or so much longer than was known."""
+        if head.lineage.parent is None:
             self.whole_ns += active_ns
 
     def dropped(self, session_id: SessionId) -> None:

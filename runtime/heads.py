@@ -4,8 +4,9 @@ Owns: packing and unpacking of the rows that a checkpoint writes. Must not: touc
 
 Hand-written tuples, as for the per-turn records: reopening ten thousand sessions unpacks ten
 thousand of these. `FORMAT` is the first field of every row; a layout change raises it, and the
-functions that understood the one before stay. Only a head that is a background child, or has an
-external id, is of a later one, so that whoever has none of those writes what every version reads.
+functions that understood the one before stay. Only a head that is a background child, has an
+external id or ended in a turn is of a later one, so that whoever has none of those writes what
+every version reads.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from runtime.session import (
     NO_LINEAGE,
     NO_SPEC,
     Branch,
+    CutTurn,
     Lifetime,
     Lineage,
     PartialTurn,
@@ -40,6 +42,9 @@ TASKED: Final = 2
 COMPACTED: Final = 3
 #: The layout of heads with an external id, which is their last field.
 TRACKED: Final = 4
+#: The layout of heads of sessions that ended in a turn: that is their last field, behind the
+#: external id or None.
+CUT: Final = 5
 
 _packb = msgpack.Packer(use_bin_type=True).pack
 _STATUSES: Final = {status.value: status for status in SessionStatus}
@@ -116,9 +121,12 @@ def pack_head(head: SessionHead) -> bytes:
         head.applied,
     )
     compacted = head.compaction is not None or any(each.compaction for each in head.branches)
-    if compacted or head.external_id is not None:
+    if compacted or head.external_id is not None or head.cut is not None:
         compactions = [pack_compaction(each.compaction) for each in head.branches]
         more = (_pack_task(head.task), pack_compaction(head.compaction), compactions)
+        if head.cut is not None:
+            cut = (head.cut.run_id, pack_usage(head.cut.usage), head.cut.active_ns)
+            return _packb((CUT, *fields, head.active_ns, *more, head.external_id, cut))
         if head.external_id is not None:
             return _packb((TRACKED, *fields, head.active_ns, *more, head.external_id))
         return _packb((COMPACTED, *fields, head.active_ns, *more))
@@ -160,9 +168,11 @@ def unpack_head(row: bytes) -> SessionHead:
         tags,
         applied,
         *more,
-    ) = _fields(row, TRACKED)
-    external_id = more.pop() if layout == TRACKED and more else None
-    if type(external_id) is not (str if layout == TRACKED else type(None)):
+    ) = _fields(row, CUT)
+    cut = _unpack_cut(more.pop() if more else None) if layout == CUT else None
+    external_id = more.pop() if layout >= TRACKED and more else None
+    named = layout == TRACKED or (layout == CUT and external_id is not None)
+    if type(external_id) is not (str if named else type(None)):
         raise ValueError(f"{external_id!r} is no external id")
     active_ns, task, compaction, behind = _last_fields(min(layout, COMPACTED), more)
     behind = behind or [None] * len(branches)
@@ -198,6 +208,7 @@ def unpack_head(row: bytes) -> SessionHead:
         task=task,
         compaction=unpack_compaction(compaction),
         external_id=external_id,
+        cut=cut,
     )
 
 
@@ -213,6 +224,13 @@ def _pack_partial(partial: PartialTurn | None) -> Any:
         partial.started_at_ns,
         *((partial.called_at_ns,) if partial.called_at_ns else ()),
     )
+
+
+def _unpack_cut(packed: Any) -> CutTurn:
+    if type(packed) is not tuple or len(packed) != 3:
+        raise ValueError(f"{packed!r} is no turn that was cut off")
+    run_id, usage, active_ns = packed
+    return CutTurn(run_id, unpack_usage(usage), active_ns)
 
 
 def _last_fields(layout: int, fields: list[Any]) -> tuple[int, Task | None, Any, Any]:

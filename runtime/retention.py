@@ -319,8 +319,9 @@ def erased_until(store: Store, journal: Journal, at: int) -> int | None:
 
 
 def _unfinished(head: SessionHead, record: Any) -> bool:
-    """Whether the session still works on this input or turn."""
+    """Whether the session still works on this input or turn, or nothing else says of the turn what
+    it has spent."""
     if type(record) is InputAccepted:
         return record.input_id in (head.inputs or ())
-    partial = head.partial
-    return partial is not None and partial.run_id == record.run_id
+    turns = (head.partial, head.cut)
+    return any(turn is not None and turn.run_id == record.run_id for turn in turns)

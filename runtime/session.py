@@ -18,7 +18,7 @@ from typing import Any
 
 import attrs
 
-from runtime.budget import Budget
+from runtime.budget import Budget, Ledger
 from runtime.ids import AgentId, HarnessId, InputId, RunId, SessionId
 from runtime.messages import NO_USAGE, Message, Usage
 from runtime.tools.policy import EVERY_TOOL, Patterns, ToolPolicy
@@ -223,6 +223,16 @@ class PartialTurn:
 
 
 @attrs.frozen
+class CutTurn:
+    """What is known of a turn that was in flight when its session ended: what it had spent and how
+    long it took. It may still end, which then says the whole of it."""
+
+    run_id: RunId
+    usage: Usage
+    active_ns: int
+
+
+@attrs.frozen
 class Branch:
     """Turns that a rewind put aside: `head` is the last of them; `turns` and `total` (messages)
     count from the beginning of the history, the shared part included."""
@@ -276,18 +286,45 @@ class SessionHead:
     #: Sequence number of the last record applied; records up to it are not applied again. It is
     #: also the session's revision: whoever holds another one holds something stale.
     applied: int = 0
-    #: Nanoseconds of its ended turns, those in which nobody worked on one left out.
+    #: Nanoseconds of its ended turns, those in which nobody worked on one left out; and of `cut`.
     active_ns: int = 0
     #: What stands for the beginning of its history in a model's context, if anything does.
     compaction: Compaction | None = None
     #: What whoever tracks it elsewhere calls it.
     external_id: str | None = None
+    #: The turn that was in flight when it was archived, until that has ended after all. Its usage
+    #: is not in `usage`.
+    cut: CutTurn | None = None
     #: Why it is quarantined, None if it is not (see `runtime.state`). Not part of its row.
     quarantined: str | None = None
 
     @property
     def archived(self) -> bool:
         return self.status is SessionStatus.ARCHIVED
+
+    def cut_off(self, ledger: Ledger | None) -> None:
+        """The session ends: the turn in flight, if there is one, is not gone on with. The ledger
+        has counted what it has spent, but not how long it took."""
+        partial, self.partial = self.partial, None
+        if partial is None:
+            return
+        active_ns = max(self.updated_at_ns - partial.started_at_ns, 0)
+        self.cut = CutTurn(partial.run_id, partial.usage, active_ns)
+        self.active_ns += active_ns
+        if ledger is not None:
+            ledger.worked(self, active_ns)
+
+    def spends_late(self, run_id: RunId, usage: Usage) -> bool:
+        """Whether the session has ended; then its turn is known to have spent so much by now."""
+        if self.archived:
+            self.cut = CutTurn(run_id, usage, 0 if self.cut is None else self.cut.active_ns)
+        return self.archived
+
+    def ended_late(self) -> int:
+        """The turn that was cut off has ended after all: return the nanoseconds that were counted
+        of it."""
+        cut, self.cut = self.cut, None
+        return 0 if cut is None else cut.active_ns
 
     def whole(self, messages: Sequence[Message]) -> Session:
         """The session as a value, with these messages."""

@@ -376,8 +376,8 @@ class RealmState:
         head.status = SessionStatus.ARCHIVED
         if head.task is not None:
             archived_task(self, head, record)
+        head.cut_off(self.ledger)
         head.updated_at_ns = record.at_ns
-        head.partial = None
         self.approvals.forget(record.session_id)
 
     def _accepted(self, seq: int, record: InputAccepted) -> None:
@@ -408,7 +408,9 @@ class RealmState:
 
     def _progressed(self, seq: int, record: TurnProgressed) -> None:
         head = self.touch(seq, record.session_id)
-        if head is None or head.archived:  # what comes late is not to be continued
+        if self.ledger is not None and head is not None:
+            self.ledger.progressed(record.session_id, record.usage)
+        if head is None or head.spends_late(record.run_id, record.usage):  # nobody continues that
             return
         partial = head.partial
         if partial is None or partial.run_id != record.run_id:
@@ -421,8 +423,6 @@ class RealmState:
         partial.step = record.step
         if record.messages and isinstance(record.messages[-1], AssistantMessage):
             partial.called_at_ns = record.at_ns
-        if self.ledger is not None:
-            self.ledger.progressed(record.session_id, record.usage)
         waits = bool(self.approvals) and self.approvals.waits(record.session_id)
         head.status = SessionStatus.WAITING if waits else SessionStatus.ACTIVE
         head.updated_at_ns = record.at_ns
@@ -463,6 +463,8 @@ class RealmState:
         head.links = extend(head.links, seq, head.turns, record.skip_turn)
         head.usage = head.usage + record.usage
         active_ns = record.ended_at_ns - record.started_at_ns
+        if head.cut is not None:
+            active_ns -= head.ended_late()
         if active_ns > 0:  # a clock may jump
             head.active_ns += active_ns
         if self.ledger is not None:

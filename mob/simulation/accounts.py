@@ -186,12 +186,6 @@ class Accounts:
             # A turn that is cut off now may have made calls that no record tells of. The process
             # that paid for them counts them.
             self.loose.update(self.scopes(record.session_id))
-        dropped = self.open.pop(record.session_id, Usage())
-        if dropped != Usage():  # what the turn had spent is told by its end alone, if it has one
-            began = self._ran.pop(record.session_id, set())
-            for scope in self.scopes(record.session_id):
-                self.of[scope].began -= len(began)
-            self._charge(record.session_id, _minus(Usage(), dropped), at_s, loose=True)
 
     def _accepted(self, record: InputAccepted, _: float) -> None:
         if record.session_id not in self._archived:
@@ -201,10 +195,9 @@ class Accounts:
         self._asked[record.session_id].discard(record.input_id)
 
     def _progressed(self, record: TurnProgressed, at_s: float) -> None:
-        if record.session_id not in self._archived:
-            more = _minus(record.usage, self.open[record.session_id])
-            self.open[record.session_id] = record.usage
-            self._charge(record.session_id, more, at_s)
+        more = _minus(record.usage, self.open[record.session_id])
+        self.open[record.session_id] = record.usage
+        self._charge(record.session_id, more, at_s)
 
     def _ended(self, record: TurnEnded, at_s: float) -> None:
         self._asked[record.session_id].difference_update(record.input_ids)

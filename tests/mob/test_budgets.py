@@ -7,7 +7,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
+import trio
 
 from mob.budgets import check_run_budget, limit_run, parse_budget
 from mob.definition import MobDefinition
@@ -17,9 +19,11 @@ from runtime.budget import Budget
 from runtime.errors import BudgetExceeded
 from runtime.messages import Usage
 from runtime.models.base import ModelReply, ModelRequest
+from runtime.models.scripted import calling
 from stores import MemoryStore
 from tests.cli.commands import mob as command
-from tests.mob.mobs import define, member, opened, table
+from tests.mob.comms.clocks import wall
+from tests.mob.mobs import TOOLS, define, member, opened, table, tool_file
 
 
 def spends(tokens: int) -> Any:
@@ -146,6 +150,98 @@ async def test_a_run_is_bounded_from_its_question_on_and_a_joined_one_from_where
         # What was spent before the question was not of the run.
         with pytest.raises(BudgetExceeded, match="20 of 20"):
             await mob.ask("b", "again")
+
+
+@pytest.mark.parametrize("limit", ["tokens", "seconds"])
+@pytest.mark.parametrize("checkpointed", [False, True])
+@pytest.mark.parametrize("ends", [False, True])
+async def test_a_turn_that_is_cut_off_with_its_member_is_charged_for(
+    autojump_clock: Any, tmp_path: Path, limit: str, checkpointed: bool, ends: bool
+) -> None:
+    """CONTRACTS 6.15, 6.9: as far as it was journalled, in the next process too; and once, also if
+    the turn ends after its member has gone."""
+    entered, go = trio.Event(), trio.Event()
+
+    async def use(text: str) -> str:
+        return "used"
+
+    TOOLS["use"] = use
+
+    async def answer(request: ModelRequest) -> ModelReply:
+        await trio.sleep(10)
+        if member(request) == "b":
+            return ModelReply("b", usage=Usage(10, 0, 1))
+        if len(request.messages) < 5:  # it says twice how far it is, ten seconds apart
+            return attrs.evolve(calling(("use", {"text": ""})), usage=Usage(10, 0, 1))
+        entered.set()
+        with trio.CancelScope(shield=ends):
+            await go.wait()
+        return ModelReply("late", usage=Usage(10, 0, 1))
+
+    allowed = {"tokens": 30 + 10 * ends, "seconds": 45 if ends else 25}[limit]
+    tools = tool_file(tmp_path, use=False)
+    profile = {"tools": ["use"]}
+    store = MemoryStore()
+
+    def bounded(by: float) -> MobDefinition:
+        return define("a", "b", folder=tmp_path, tools=tools, profile=profile, budget={limit: by})
+
+    async with opened(bounded(99), answer, store=store, ports=wall()) as mob:
+        await mob.send("a", "x")
+        await entered.wait()
+        await trio.sleep(2)
+        await mob.retire("a")
+        go.set()
+        await trio.testing.wait_all_tasks_blocked()
+        if checkpointed:
+            await mob.realm.checkpoint()
+        counted = mob.realm.budgets
+        assert counted is not None
+        whole, seconds = counted.ledger.whole, counted.seconds(None)
+    async with opened(bounded(allowed), answer, store=store, ports=wall()) as mob:
+        counted = mob.realm.budgets
+        assert counted is not None
+        assert counted.ledger.whole == whole == Usage(20 + 10 * ends, 0, 2 + ends, 2)
+        assert counted.seconds(None) == pytest.approx(seconds) == pytest.approx(32 if ends else 10)
+        await mob.ask("b", "y")
+        with pytest.raises(BudgetExceeded):
+            await mob.ask("b", "z")
+
+
+async def test_of_turns_that_were_cut_off_those_since_its_question_are_of_a_run(
+    autojump_clock: Any, tmp_path: Path
+) -> None:
+    """CONTRACTS 6.15: also in the process that joins the run."""
+    store = MemoryStore()
+
+    async def use(text: str) -> str:
+        return "used"
+
+    TOOLS["use"] = use
+
+    async def answer(request: ModelRequest) -> ModelReply:
+        if member(request) == "lead":
+            return ModelReply("ok", usage=Usage(1, 0, 1))
+        if len(request.messages) == 1:
+            return attrs.evolve(calling(("use", {"text": ""})), usage=Usage(10, 0, 1))
+        await trio.sleep_forever()
+        raise AssertionError
+
+    tools = tool_file(tmp_path, use=False)
+    definition = define("lead", "a", "b", folder=tmp_path, tools=tools, profile={"tools": ["use"]})
+    key = run_key("go", ())
+    async with opened(definition, answer, store=store) as mob:
+        for name in ("a", "b"):
+            await mob.send(name, "x")
+            await trio.testing.wait_all_tasks_blocked()
+            if name == "b":
+                await mob.ask("lead", "go", idempotency_key=key)
+            await mob.retire(name)
+    async with opened(definition, answer, store=store) as mob:
+        limit_run(mob, key, Budget(tokens=99))
+        assert mob.realm.budgets is not None
+        ledger, (grant,) = mob.realm.budgets.ledger, mob.realm.budgets.grants
+        assert (ledger.whole.total_tokens, grant.base.usage.total_tokens) == (21, 10)
 
 
 FILE = """

@@ -13,12 +13,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from runtime.budget import Account, Budget, Excess, Ledger, Spent, check, seconds_left
 from runtime.errors import BudgetExceeded, SessionError
-from runtime.ids import HarnessId, SessionId
+from runtime.ids import HarnessId, RunId, SessionId
 from runtime.messages import NO_USAGE, Usage
 from runtime.models.base import ModelReply, ModelRequest
 from runtime.models.scripted import ScriptedModel
 from runtime.realm import Realm
-from runtime.records import TurnOutcome
+from runtime.records import TurnEnded, TurnOutcome, TurnProgressed
 from runtime.service import (
     CreateSessionRequest,
     RealmSessionService,
@@ -285,6 +285,33 @@ async def test_a_restart_keeps_what_was_spent(tmp_path: Path, checkpointed: bool
         realm = bounded(make_realm(store, []), Budget(tokens=30))
         assert realm.state.head(session).active_ns == ns
         assert (await exceeded(realm, session)).spent == 30
+
+
+async def test_what_a_turn_tells_after_its_session_has_ended_counts_once() -> None:
+    """CONTRACTS 6.9, 6.15: in the process that hears of it, and in the next."""
+    store = MemoryStore()
+    realm = make_realm(store, [])
+    session = await new_session(realm)
+    ledger = realm.state.ledger = Ledger(realm.state.heads)
+
+    async def tell(tokens: int) -> None:
+        usage = Usage(tokens, 0, tokens)
+        await realm.append(TurnProgressed(session, RunId("r"), (), (), usage, 1, 0)).wait()
+
+    await tell(1)
+    await realm.archive(session, "over")
+    await tell(3)
+    again = make_realm(store, [])
+    assert Ledger(again.state.heads).whole == ledger.whole == Usage(3, 0, 3)
+    await realm.append(ended(session, Usage(5, 0, 5))).wait()
+    again = make_realm(store, [])
+    assert Ledger(again.state.heads).whole == ledger.whole == Usage(5, 0, 5)
+    assert again.state.heads[session].cut is None
+
+
+def ended(session: SessionId, usage: Usage) -> TurnEnded:
+    outcome = TurnOutcome.INTERRUPTED
+    return TurnEnded(session, RunId("r"), 0, outcome, (), usage, (), None, None, 0, 0, 1, 0, 0, 0)
 
 
 async def test_what_is_not_on_disk_yet_counts(autojump_clock: Any) -> None:

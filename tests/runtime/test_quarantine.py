@@ -12,7 +12,7 @@ import lmdb
 import pytest
 
 from runtime.errors import SessionNotFound, SessionQuarantined, WrittenLater
-from runtime.heads import TRACKED
+from runtime.heads import CUT
 from runtime.ids import RunId, SessionId
 from runtime.manager import RealmSessions
 from runtime.messages import NO_USAGE, UserMessage
@@ -259,7 +259,7 @@ async def test_a_row_from_a_later_version_is_refused_and_not_taken_for_damage(
     if name == "s/":
         name += place.names[1]
     key = f"fold/{REALM}/{name}".encode()
-    later = TRACKED + 1 if name.startswith("s/") else 2
+    later = CUT + 1 if name.startswith("s/") else 2
     row = b"\x92" + bytes([later]) + b"\xa1x"
     async with open_lmdb(place.path) as store:
         await store.commit([Put(key, row)])

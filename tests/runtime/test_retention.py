@@ -231,6 +231,19 @@ async def test_progress_goes_when_its_turn_has_ended_and_not_before() -> None:
     assert len(realm.messages(session)) == 2
 
 
+async def test_progress_stays_that_alone_says_what_a_turn_has_spent() -> None:
+    """CONTRACTS 6.15: of one that was cut off with its session."""
+    realm = make_realm(MemoryStore(), EchoModel())
+    session = await new_session(realm)
+    await realm.append(progress(session, "run", UserMessage("q"))).wait()
+    await realm.append(progress(session, "run", AssistantMessage("a"))).wait()
+    await realm.archive(session, "over")
+    cut = realm.state.heads[session].cut
+    assert cut is not None
+    assert cut.run_id == "run"
+    assert (await Retention(realm, 0).run()).progress == 0
+
+
 @pytest.mark.parametrize("keep", [0, 1, 5, 100])
 async def test_the_newest_records_stay_whole(keep: int) -> None:
     store = MemoryStore()

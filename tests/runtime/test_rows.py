@@ -11,6 +11,7 @@ from runtime.ids import AgentId, HarnessId, InputId, RunId, SessionId
 from runtime.messages import AssistantMessage, Usage, UserMessage
 from runtime.session import (
     Branch,
+    CutTurn,
     Lifetime,
     Lineage,
     PartialTurn,
@@ -199,12 +200,51 @@ def test_the_row_of_a_session_that_is_tracked_elsewhere_never_changes(name: str)
     assert pack_head(TRACKED[name]) == stored
 
 
+#: Heads of sessions that ended in a turn, the only ones of layout 5: plain, and with all there is.
+CUT = {
+    name: attrs.evolve(
+        head,
+        session_id=SessionId(name),
+        external_id=called,
+        active_ns=5,
+        status=SessionStatus.ARCHIVED,
+        cut=CutTurn(RunId("u1"), Usage(1, 2, 3, 4), 5),
+    )
+    for name, head, called in (("s6", PLAIN, None), ("s7", TASKED, "ticket-7"))
+}
+LAYOUT_5 = {
+    "s6": (
+        "dc001d05a27336a168c0c0c0c0c00102c00000009400000000a86172636869766564c0c090900090"
+        "0005c0c090c093a27531940102030405"
+    ),
+    "s7": (
+        "dc001d05a27337a168c0c0c0c0c00102c00000009400000000a86172636869766564c0c090900090"
+        "000595a86465746163686564a963616e63656c6c656407a26e6f09c090a87469636b65742d3793a2"
+        "7531940102030405"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_the_row_of_a_session_that_ended_in_a_turn_never_changes(name: str) -> None:
+    """CONTRACTS 2.1, 6.15: what that turn had spent is in it."""
+    stored = bytes.fromhex(LAYOUT_5[name])
+    assert unpack_head(stored) == CUT[name]
+    assert pack_head(CUT[name]) == stored
+
+
 def test_a_head_of_one_layout_with_the_fields_of_another_is_none() -> None:
-    """None is a guess: with an external id it is of layout 4, with a task of 2, else of 1."""
+    """None is a guess: with an external id it is of layout 4, with a task of 2, else of 1; of 5 if
+    it ended in a turn."""
     plain = msgpack.unpackb(pack_head(PLAIN))
     tasked = msgpack.unpackb(pack_head(TASKED))
     tracked = msgpack.unpackb(pack_head(TRACKED["s4"]))
+    cut = msgpack.unpackb(pack_head(CUT["s6"]))
     for wrong in (
+        [5, *tracked[1:]],
+        [5, *cut[1:-1], None],
+        [5, *cut[1:-2], 7, cut[-1]],
+        [4, *cut[1:]],
         [2, *plain[1:]],
         [1, *tasked[1:]],
         [2, *tasked[1:-1]],
