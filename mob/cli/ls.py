@@ -5,6 +5,7 @@ Owns: the verb. Must not: write to the store.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from mob.addresses import parse_label
@@ -13,6 +14,8 @@ from mob.cli.options import DEFAULT_STATE, Json, Labels, State
 from mob.cli.output import count, narrate, result, result_json
 from mob.cli.owner import owner_of
 from mob.cli.stored import every_mob, labels_of, looking_into, updated_ns, when
+from mob.errors import FolderUnsafe
+from mob.server.sockets import remove_dead
 from runtime.messages import NO_USAGE
 from runtime.prices import cost_text
 
@@ -25,8 +28,11 @@ EXAMPLES = """    mob ls
 def ls(*, label: Labels = None, state: State = DEFAULT_STATE, json: Json = False) -> int:
     """List the mobs of a store: state, members, turns, tokens, cost, last change.
 
-    Works while another process runs the mobs: it reads what is committed.
+    Works while another process runs the mobs: it reads what is committed. Sockets that
+    killed processes have left are removed.
     """
+    with suppress(OSError, FolderUnsafe):  # whoever needs the folder is told what is wrong with it
+        remove_dead()
     with looking_into(state) as store:
         wanted = dict(map(parse_label, label or ()))
         rows = [_row(stored) for stored in every_mob(store)]

@@ -16,6 +16,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from socket import MSG_PEEK
 from typing import Any, Final, cast
 
 import trio
@@ -47,14 +48,17 @@ class Server:
         self._loading = trio.Lock()
         self._engine: _Engine | None = None
         self._streams: set[trio.SocketStream] = set()
+        #: Those of them that have not said anything yet.
+        self._silent: set[trio.SocketStream] = set()
         self._last_gone = trio.Event()
 
     async def accept(self, stream: trio.SocketStream) -> None:
         """Serve one connection to its end."""
         self._streams.add(stream)
         try:
-            engine = await self._loaded()
-            await engine.serve(stream)
+            if await self._says_something(stream):
+                engine = await self._loaded()
+                await engine.serve(stream)
         except Exception:  # noqa: BLE001 what one client brings about ends no mob
             _log.exception("a connection failed")
         finally:
@@ -66,6 +70,8 @@ class Server:
         """End all connections: those under way within `GRACE_S`, or else under their feet."""
         if self._engine is not None:
             await self._engine.end()
+        for stream in list(self._silent):
+            stream.socket.close()
         if self._streams:
             self._last_gone = trio.Event()
             with trio.move_on_after(GRACE_S):
@@ -73,8 +79,19 @@ class Server:
         for stream in list(self._streams):
             stream.socket.close()
 
+    async def _says_something(self, stream: trio.SocketStream) -> bool:
+        """Whether the client sends anything: one that only looks whether somebody is here does not,
+        and is no reason to load what serves."""
+        self._silent.add(stream)
+        try:
+            return bool(await stream.socket.recv(1, MSG_PEEK))
+        except (trio.ClosedResourceError, ConnectionError):
+            return False
+        finally:
+            self._silent.discard(stream)
+
     async def _loaded(self) -> _Engine:
-        """What serves, from the first connection on: importing it takes longer than opening a mob,
+        """What serves, from the first request on: importing it takes longer than opening a mob,
         and most runs are watched by nobody."""
         async with self._loading:
             if self._engine is None:

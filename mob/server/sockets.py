@@ -1,16 +1,20 @@
 """Where the socket of a running mob is, and who may use it.
 
-Owns: the runtime folder, the name of a socket, binding one, knowing one that nobody listens at.
+Owns: the runtime folder, the name of a socket, binding one, removing those that nobody listens at.
 Must not: know what is said over it.
 
 A socket is found by the state folder and the id of the mob: its name is a hash of both, because a
 path to a socket may have 107 bytes. Who owns the store is decided by the store's lock, never here:
 whoever has opened it puts its socket in the place of one that is there, in one rename.
+
+A process that was killed leaves its socket. Whoever makes, moves or removes one does so in its turn
+(a lock on the folder), so one that refuses meanwhile belongs to nobody who is just beginning.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import socket
@@ -71,35 +75,81 @@ def listening(path: Path, backlog: int = 64) -> Iterator[socket.socket]:
     beside = path.with_suffix(f".{os.getpid()}")
     if len(os.fsencode(beside)) > LONGEST:
         raise FolderUnsafe(str(path.parent), f"a socket's path may have {LONGEST} bytes")
-    beside.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as made:
-        try:
-            made.bind(os.fspath(beside))
-            beside.chmod(0o600)
-            made.listen(backlog)
-            ours = beside.stat().st_ino
-            beside.rename(path)
-        finally:
+        with _turn(path.parent):
             beside.unlink(missing_ok=True)
+            try:
+                made.bind(os.fspath(beside))
+                beside.chmod(0o600)
+                made.listen(backlog)
+                ours = beside.stat().st_ino
+                beside.rename(path)
+            finally:
+                beside.unlink(missing_ok=True)
         try:
             yield made
         finally:
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError), _turn(path.parent):
                 if path.lstat().st_ino == ours:  # a later owner of the store has its own there
                     path.unlink()
 
 
 def somebody_listens(path: Path) -> bool:
     """Whether a process listens there. A socket of one that has died is removed."""
+    there = _listens(path)
+    if there is False:
+        _remove(path.parent, [path])
+    return bool(there)
+
+
+def remove_dead() -> int:
+    """Remove the sockets of processes that have died, whatever mob they ran, and return how many
+    there were. Raises as `runtime_folder`."""
+    folder = runtime_folder()
+    return _remove(folder, [each for each in folder.iterdir() if _listens(each) is False])
+
+
+def _listens(path: Path) -> bool | None:
+    """Whether a process listens there; None if there is no socket, or nobody can tell."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         try:
             probe.connect(os.fspath(path))
-        except ConnectionRefusedError:
-            path.unlink(missing_ok=True)
-            return False
+        except ConnectionRefusedError:  # what is no socket refuses, too
+            with contextlib.suppress(OSError):
+                return False if stat.S_ISSOCK(path.lstat().st_mode) else None
+            return None
         except BlockingIOError:  # it listens, and its queue is full
             return True
         except OSError:
-            return False
+            return None
     return True
+
+
+def _remove(folder: Path, dead: list[Path]) -> int:
+    """Remove those of `dead` that still refuse now that nobody is making one."""
+    count = 0
+    with contextlib.suppress(OSError), _turn(folder, wait=False):
+        for path in dead:
+            if _listens(path) is False:
+                path.unlink()
+                count += 1
+    return count
+
+
+@contextmanager
+def _turn(folder: Path, *, wait: bool = True) -> Iterator[None]:
+    """In this block nobody else makes, moves or removes a socket in `folder`: some microseconds.
+    Without `wait`, raises `BlockingIOError` if somebody is at it."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise
+        except OSError:  # a file system without locks: whoever makes one does, nobody removes any
+            if not wait:
+                raise BlockingIOError from None
+        yield
+    finally:
+        os.close(descriptor)

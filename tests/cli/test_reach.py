@@ -6,6 +6,7 @@ import json
 import json as json_module
 import os
 import signal
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -192,3 +193,18 @@ def test_a_deleted_mob_makes_no_beginning_ambiguous_and_is_not_the_last(
     assert inside("show", "ec").stdout.startswith("mob echo: ")
     assert inside("show", "last").stdout.startswith("mob echo: ")
     assert inside("show", "echo-2").stdout.startswith("mob echo-2: destroyed")
+
+
+def test_sockets_of_killed_processes_go_when_mobs_are_listed(
+    folder: Path, inside: Mob, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: Any
+) -> None:
+    runtime = tmp_path_factory.mktemp("run")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    assert inside("run", "mob.toml", "--prompt", "x").returncode == 0
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(runtime / "mob" / "dead.sock"))
+    assert inside("ls").returncode == 0
+    assert os.listdir(runtime / "mob") == []
+    (runtime / "mob").chmod(0o750)
+    assert inside("ls").returncode == 0  # whoever needs the folder is told
+    refused(1, "its mode is 0750", done=inside("send", "echo/lead", "x"))

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
 
 from mob.blueprints import definition_of
 from mob.definition import MobDefinition
@@ -76,6 +78,32 @@ async def test_a_rewind_begins_nothing_either(autojump_clock: object) -> None:
         async with opened(define("a"), lambda r: said.append(asked(r)) or "x", store=store) as mob:
             await mob.wait_idle()
         assert said == ["two"]
+
+
+async def test_a_stop_that_is_taken_back_begins_nothing_either(autojump_clock: object) -> None:
+    stuck = Stuck()
+    async with open_memory() as store:
+        async with opened(define("a"), stuck, store=store, grace_s=0.0) as mob:
+            await mob.send("a", "one")
+            await stuck.entered.wait()
+        async with open_resting(store, "t") as mob:
+            last = mob.realm.journal.last
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                await mob.stop()
+            assert scope.cancelled_caught
+            await wait_all_tasks_blocked()
+            assert (mob.state, mob.at_work) == (MobState.RUNNING, ())
+            assert mob.realm.journal.last == last
+            await mob.stop(0.0)
+            await mob.resume()
+            await wait_all_tasks_blocked()
+            assert (mob.state, mob.at_work) == (MobState.RUNNING, ())
+            assert mob.realm.journal.last == last + 2
+        stuck.gate.set()
+        async with opened(define("a"), stuck, store=store) as mob:
+            await mob.wait_idle()
+            assert stuck.calls == ["one", "one"]
 
 
 async def test_it_is_the_only_handle_and_of_a_mob_that_is_there() -> None:

@@ -17,6 +17,7 @@ import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from trio.testing import wait_all_tasks_blocked
 
 from mob import MobDefinition, open_mob
 from mob.console.model import Model
@@ -30,10 +31,10 @@ from mob.errors import (
 )
 from mob.lifecycle import MobState, VerbRefused
 from mob.mob import Mob
-from mob.server import Client, open_client, serve
+from mob.server import Client, open_client, serve, sockets
 from mob.server.client import _Pieces
-from mob.server.protocol import Ask, Done, Interrupt, Request, Send, Stop, Told
-from mob.server.sockets import runtime_folder, socket_of, somebody_listens
+from mob.server.protocol import Ask, Done, Interrupt, Request, Send, Stop, Told, Wait
+from mob.server.sockets import remove_dead, runtime_folder, socket_of, somebody_listens
 from mob.server.streams import Piece
 from mob.view import live_view
 from runtime.errors import MobError
@@ -174,6 +175,53 @@ async def test_whoever_goes_away_ends_the_wait_and_not_the_turn(tmp_path: Path) 
             assert stuck.calls == ["x"]
 
 
+async def test_whoever_goes_away_leaves_no_wait_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor a stream: what waits for the mob ends with the connection, not with the mob."""
+    begun, ended = [trio.Event(), trio.Event()], [trio.Event(), trio.Event()]
+
+    async def parked(number: int) -> None:
+        begun[number].set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended[number].set()
+
+    monkeypatch.setattr("mob.server.api.perform", lambda _mob, _request: parked(0))
+    monkeypatch.setattr("mob.server.streams.told", lambda _mob, _after, _emit: parked(1))
+    async with served(tmp_path, "a") as (_, client):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.call, Wait(("stopped",)))
+            async with client.told():
+                for each in begun:
+                    await each.wait()
+            nursery.cancel_scope.cancel()
+        with trio.fail_after(5):
+            for each in ended:
+                await each.wait()
+
+
+async def test_a_past_of_many_pages_is_told_whole(tmp_path: Path) -> None:
+    """Records are read a page (256) at a time, from wherever somebody begins."""
+    async with open_memory() as store, opened(define("a"), store=store) as mob:
+        async with trio.open_nursery() as nursery:
+            for number in range(300):
+                nursery.start_soon(mob.ask, "a", str(number))
+        last = mob.realm.journal.last
+        assert last > 2 * 256
+        async with serve(mob, socket=tmp_path / "s.sock") as server:
+            async with open_client("nowhere", "t", socket=server.path) as client:
+                for after, follow in ((0, False), (3, False), (256, True), (3, True)):
+                    async with client.events(after, follow=follow) as found:
+                        seen = []
+                        async for each in found:
+                            seen.append(each["seq"])
+                            if follow and each["seq"] == last:
+                                break
+                    assert seen == list(range(after + 1, last + 1))
+
+
 async def test_a_bug_in_a_verb_is_no_end_of_the_mob(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -238,35 +286,81 @@ async def test_a_path_that_is_too_long_for_a_socket_says_so(
 
 async def test_a_socket_that_a_dead_process_left_is_no_obstacle(tmp_path: Path) -> None:
     path = socket_of(tmp_path, "t")
-
-    def left_behind() -> None:
-        path.unlink(missing_ok=True)
-        with socket.socket(socket.AF_UNIX) as dead:
-            dead.bind(str(path))
-
-    left_behind()
+    left_behind(path)
     assert not somebody_listens(path)
     assert not path.exists()
-    left_behind()
+    left_behind(path)
     with pytest.raises(NotServed):
         async with open_client(tmp_path, "t"):
             pass
     assert not path.exists()
-    left_behind()
+    left_behind(path)
     async with served(tmp_path, "a") as (_, client):
         assert (await client.info()).mob_id == "t"
 
 
-async def test_a_later_owners_socket_is_left_alone(tmp_path: Path) -> None:
+def test_sockets_of_the_dead_are_removed_and_no_others(
+    tmp_path: Path, own_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of any mob, and also half made ones; nothing while somebody is making one."""
+    folder = runtime_folder()
+    with sockets.listening(folder / "alive.sock"), sockets.listening(folder / "busy.sock", 0):
+        with socket.socket(socket.AF_UNIX) as waiting:  # its queue is full
+            waiting.connect(str(folder / "busy.sock"))
+            for name in ("a.sock", "b.4711"):
+                left_behind(folder / name)
+            (folder / "note.txt").touch()
+            with sockets._turn(folder):
+                assert not somebody_listens(folder / "a.sock")
+                assert (remove_dead(), (folder / "a.sock").exists()) == (0, True)
+            assert remove_dead() == 2
+        assert sorted(os.listdir(folder)) == ["alive.sock", "busy.sock", "note.txt"]
+        assert remove_dead() == 0
+
+        def begun(path: Path) -> bool | None:
+            """It refuses, and then somebody has begun to listen there."""
+            sockets._listens = listens
+            left_behind(folder / "beside")
+            (folder / "alive.sock").rename(path)
+            return False
+
+        listens = sockets._listens
+        monkeypatch.setattr(sockets, "_listens", begun)
+        assert not somebody_listens(folder / "new.sock")
+        assert (folder / "new.sock").exists()
+        (folder / "new.sock").rename(folder / "alive.sock")
+    assert sorted(os.listdir(folder)) == ["beside", "note.txt"]
+
+
+def left_behind(path: Path) -> None:
+    """A socket as a process leaves it that is killed."""
+    path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+
+
+async def test_whoever_only_looks_whether_it_is_served_costs_nothing(tmp_path: Path) -> None:
+    """What serves is not loaded, and nobody is waited for who says nothing."""
     async with open_lmdb(tmp_path) as store, opened(define("a"), store=store) as mob:
-        async with serve(mob) as first:
-            async with serve(mob) as second:
-                assert first.path == second.path
-                second.path.rename(tmp_path / "aside")
-                async with serve(mob):
-                    (tmp_path / "aside").rename(tmp_path / "aside-2")
-                (tmp_path / "aside-2").rename(second.path)
-            assert not second.path.exists()
+        async with serve(mob) as server:
+            assert somebody_listens(server.path)
+            stream = await trio.open_unix_socket(server.path)
+            await wait_all_tasks_blocked(0.01)
+            assert server._engine is None
+            leaving = trio.current_time()
+        assert trio.current_time() - leaving < 0.4
+        await stream.aclose()
+
+
+def test_a_later_owners_socket_is_left_alone(own_folder: Path) -> None:
+    """Whoever was there first and ends takes its own socket away, which is there no more."""
+    path = runtime_folder() / "t.sock"
+    first, second = sockets.listening(path), sockets.listening(path)
+    first.__enter__()
+    with second:
+        first.__exit__(None, None, None)
+        assert somebody_listens(path)
+    assert os.listdir(own_folder) == []
 
 
 async def test_a_stream_that_is_left_half_read_leaves_nothing_open(
@@ -282,6 +376,7 @@ async def test_a_stream_that_is_left_half_read_leaves_nothing_open(
             async with client.events() as found:
                 for _ in range(read):
                     await anext(found)
+                await wait_all_tasks_blocked(0.01)  # the next one is there, and nobody takes it
             gc.collect()
         async with client.text("nobody") as words:
             with pytest.raises(MemberNotFound):
