@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mob.cli.output import age, count, one_line, plural, spent_text
+from mob.console.picture import CALLED, STYLES
 from mob.view import MobView, Node
 
 #: Below these widths in characters a column is left out.
@@ -24,24 +25,6 @@ _STATE: Final = 20
 _WIDE_STATE: Final = 26
 #: From this width in characters the state column is a wide one.
 _WIDE_FROM: Final = 110
-
-_STYLES: Final = {
-    "model": "cyan",
-    "retrying": "bold yellow",
-    "tool": "yellow",
-    "saving": "blue",
-    "starting": "cyan",
-    "restarting": "bold red",
-    "failed": "red",
-    "waiting": "bold yellow",
-    "unfinished": "yellow",
-    "queued": "yellow",
-    "idle": "dim",
-    "archived": "dim",
-}
-
-#: What an archived child is called in front of people: it has done its work.
-_SHOWN_AS: Final = {"archived": "done"}
 
 
 def tree_table(
@@ -108,13 +91,13 @@ def _name(prefix: str, node: Node) -> Text:
 
 
 def _state(node: Node, now_s: float) -> Text:
-    text = _SHOWN_AS.get(node.state, node.state)
+    text = CALLED.get(node.state, node.state)
     if node.state == "waiting":
-        text = f"waits for approval: {one_line(node.detail, 24)}"
+        text = f"{text}: {one_line(node.detail, 24)}"
     if node.state == "tool":
         text = f"{text} {one_line(node.detail, 24)}"
     if node.until_s is not None:
         text = f"{text} in {age(node.until_s - now_s)}"
     elif node.since_s is not None and node.state != "starting":  # which begins nowhere
         text = f"{text} {age(now_s - node.since_s)}"
-    return Text(text, _STYLES.get(node.state, ""))
+    return Text(text, STYLES.get(node.state, ""))

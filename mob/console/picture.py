@@ -38,7 +38,8 @@ _WORDS: Final = 24
 #: Lines that the titles of the columns are left out below.
 _TITLES_FROM: Final = 8
 
-_STYLES: Final = {
+#: How states look.
+STYLES: Final = {
     "model": "cyan",
     "tool": "yellow",
     "saving": "blue",
@@ -55,7 +56,7 @@ _STYLES: Final = {
 }
 #: What states are called where they are counted, and where they stand alone.
 _COUNTED: Final = {"waiting": "wait for approval", "retrying": "retry", "restarting": "restart"}
-_CALLED: Final = {"waiting": "waits for approval", "archived": "done"}
+CALLED: Final = {"waiting": "waits for approval", "archived": "done"}
 #: Those that are followed by what is to be over and when.
 _UNTIL: Final = {"retrying": "retry", "restarting": "restart"}
 
@@ -248,11 +249,11 @@ class _Column:
 
 
 def _state(row: Row, now_s: float) -> Span:
-    return state_text(row, now_s), _STYLES.get(row.state, "")
+    return state_text(row, now_s), STYLES.get(row.state, "")
 
 
 def _wide_state(row: Row, now_s: float) -> Span:
-    return state_text(row, now_s, _WIDE_STATE), _STYLES.get(row.state, "")
+    return state_text(row, now_s, _WIDE_STATE), STYLES.get(row.state, "")
 
 
 def state_text(row: Row, now_s: float, width: int = _STATE) -> str:
@@ -275,7 +276,7 @@ def _doing(row: Row, width: int) -> str:
 
 
 def _called(state: str) -> str:
-    return _CALLED.get(state, state)
+    return CALLED.get(state, state)
 
 
 def _money(usage: Usage) -> str:
@@ -441,7 +442,7 @@ def _head(model: Model, now_s: float, width: int) -> list[Line]:
     for state in sorted(states, key=lambda each: (rank_of(each), each)):
         rank = rank_of(state)
         text = f"{states[state]:,} {_COUNTED.get(state, _called(state))}"
-        parts.append([(text, _STYLES.get(state, "") if rank < REST else "dim")])
+        parts.append([(text, STYLES.get(state, "") if rank < REST else "dim")])
     parts.append([(plural(totals.turns, "turn"), "")])
     parts.append([(f"{count(totals.usage.total_tokens)} tokens", "")])
     if totals.usage.model_calls:
