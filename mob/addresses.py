@@ -83,13 +83,29 @@ def find_mob(
         AddressAmbiguous: there are several.
     """
     labels = tuple(labels)
-    fit = [each for each in known if all(each.labels.get(key) == value for key, value in labels)]
-    what = "mob" + "".join(f" with {key}={value}" for key, value in labels)
+    fit, what = _with(labels, known), _what(labels)
     if wanted is None:
         return _only("", [each.mob_id for each in fit], [each.mob_id for each in known], what)
     if wanted == LAST and fit and all(each.mob_id != LAST for each in fit):
         return max(fit, key=lambda each: (each.updated_ns, each.mob_id)).mob_id
     return find(wanted, [each.mob_id for each in fit], what)
+
+
+def every_mob_with(labels: Sequence[tuple[str, str]], known: Sequence[Known]) -> tuple[str, ...]:
+    """The ids of all mobs that have all `labels`. Raises `AddressUnknown` if labels are given that
+    none has."""
+    fit = tuple(each.mob_id for each in _with(labels, known))
+    if labels and not fit:
+        raise AddressUnknown("", _what(labels), tuple(each.mob_id for each in known))
+    return fit
+
+
+def _with(labels: Sequence[tuple[str, str]], known: Sequence[Known]) -> list[Known]:
+    return [each for each in known if all(each.labels.get(key) == value for key, value in labels)]
+
+
+def _what(labels: Sequence[tuple[str, str]]) -> str:
+    return "mob" + "".join(f" with {key}={value}" for key, value in labels)
 
 
 def find(wanted: str, names: Sequence[str], what: str) -> str:

@@ -415,7 +415,8 @@ class AddressUnknown(MobError):
     """Nothing of this name is there; `known` is what is."""
 
     def __init__(self, wanted: str, what: str, known: tuple[str, ...]) -> None:
-        super().__init__(f"no {what} {wanted!r}; there are: {_listed(known)}")
+        named = f"{what} {wanted!r}" if wanted else what
+        super().__init__(f"no {named}; there are: {_listed(known)}")
         self.wanted = wanted
         self.known = known
 

@@ -10,17 +10,16 @@ import shlex
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Final
 
 import trio
-from cyclopts import Parameter
 
-from mob.app import stored_mob, stored_mobs
+from mob.app import stored_mob
 from mob.cli.display import Display
-from mob.cli.options import DEFAULT_STATE, Json, State, existing_store
+from mob.cli.options import DEFAULT_STATE, Json, Labels, Only, State, existing_store
 from mob.cli.output import narrate, result, result_json
 from mob.cli.stored import looking_into, when
-from mob.cli.target import chosen_mob
+from mob.cli.target import chosen_mobs
 from mob.console.narrator import path_of
 from mob.mob import Mob
 from mob.shapes import jsonable
@@ -35,12 +34,10 @@ _QUESTION: Final = "      [y]es, [n]o, [e]dit the arguments, [l]ater? "
 
 
 async def approvals(
-    mob: Annotated[
-        str | None,
-        Parameter(name="MOB", show_default=False, help="Only this mob; default: every mob."),
-    ] = None,
+    mob: Only = None,
     /,
     *,
+    label: Labels = None,
     state: State = DEFAULT_STATE,
     json: Json = False,
 ) -> int:
@@ -51,7 +48,7 @@ async def approvals(
     existing_store(state)
     found = []
     with looking_into(state) as store:
-        for mob_id in stored_mobs(store) if mob is None else (chosen_mob(store, mob),):
+        for mob_id in chosen_mobs(store, mob, label):
             stored = stored_mob(store, mob_id)
             waiting = [each for each in stored.state.approvals if each.waits]
             found += [(mob_id, path_of(stored.state, each.session_id), each) for each in waiting]

@@ -13,11 +13,12 @@ from cyclopts import Parameter
 
 from mob.app import stored_mob, stored_mobs
 from mob.cli.approvals import user
-from mob.cli.options import DEFAULT_STATE, State
-from mob.cli.output import narrate, one_line
+from mob.cli.options import DEFAULT_STATE, Json, State
+from mob.cli.output import narrate, one_line, result_json
 from mob.cli.stored import looking_into
 from mob.cli.target import Resting, reaching
 from mob.server.protocol import Approve, Deny
+from mob.shapes import jsonable
 from runtime.errors import ApprovalNotFound
 from runtime.ids import SessionId
 
@@ -46,17 +47,18 @@ async def approve(
     ] = None,
     by: By = None,
     state: State = DEFAULT_STATE,
+    json: Json = False,
 ) -> int:
     """Let a tool call run that waits for approval.
 
     The decision is on disk when this returns. A process that runs the mob goes on at
     once, else the next `mob run` does. The first decision about a call counts.
     """
-    await decided(state, key, Approve(key, by or user(), arguments))
+    await decided(state, key, Approve(key, by or user(), arguments), json=json)
     return 0
 
 
-async def decided(state: Path, key: str, decide: Approve | Deny) -> None:
+async def decided(state: Path, key: str, decide: Approve | Deny, *, json: bool) -> None:
     """Decide about a call of whichever mob has it, and say so."""
     mob_id = _mob_of(state, key)
     async with reaching(state, mob_id) as target:
@@ -64,6 +66,8 @@ async def decided(state: Path, key: str, decide: Approve | Deny) -> None:
         then = "goes on"
         if isinstance(target, Resting):
             then = f"`mob run` of {mob_id!r} goes on"
+    if json:
+        result_json({"mob": mob_id, **jsonable(call)})
     narrate(f"mob: {call.verdict}: {call.tool} {one_line(call.arguments)}; {then}")
 
 

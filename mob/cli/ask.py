@@ -12,7 +12,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from mob.app import open_mob
-from mob.cli.completing import members
+from mob.cli.completing import whole_or_members
 from mob.cli.display import Silent
 from mob.cli.options import DEFAULT_STATE, Json, Labels, State
 from mob.cli.output import answer_text, narrate, plural, result, result_json, spent_text
@@ -33,7 +33,10 @@ EXAMPLES = """    mob ask research/lead "What did you find?"
 
 async def ask(
     whom: Annotated[
-        str, Parameter(name="MOB/MEMBER", help="Whom; MOB alone means its lead.", completer=members)
+        str,
+        Parameter(
+            name="MOB/MEMBER", help="Whom; MOB alone means its lead.", completer=whole_or_members
+        ),
     ],
     text: Annotated[
         str,

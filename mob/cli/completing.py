@@ -25,18 +25,31 @@ def mobs(context: CompletionContext) -> list[str]:
         return []
 
 
+def newcomers(context: CompletionContext) -> list[str]:
+    """``MOB/`` for each mob: the name behind it is to be invented."""
+    return [f"{each}/" for each in mobs(context)]
+
+
+def whole_or_members(context: CompletionContext) -> list[str]:
+    """As `members`, where MOB alone means something, too."""
+    here = [] if "/" in context.incomplete else mobs(context)
+    return [*here, *members(context)]
+
+
 def members(context: CompletionContext) -> list[str]:
-    """``MOB/`` for each mob; ``MOB/MEMBER`` once the mob is typed."""
+    """``MOB/`` for each mob; ``MOB/MEMBER`` once the mob is typed, or enough of it."""
     from mob.app import stored_mob
+    from mob.cli.target import chosen_mob
     from runtime.errors import MobError
     from stores import StoreError, read_lmdb
 
-    mob_id, slash, _ = context.incomplete.partition("/")
+    typed, slash, _ = context.incomplete.partition("/")
     if not slash:
-        return [f"{each}/" for each in mobs(context)]
+        return newcomers(context)
     try:
         with read_lmdb(_state(context)) as store:
-            return [f"{mob_id}/{each}" for each in stored_mob(store, mob_id).roster.members]
+            found = stored_mob(store, chosen_mob(store, typed))
+        return [f"{typed}/{each}" for each in found.roster.members]
     except (StoreError, MobError, OSError):
         return []
 

@@ -14,13 +14,22 @@ from cyclopts import Parameter
 
 from mob.addresses import Address
 from mob.app import stored_mob
-from mob.cli.completing import members
+from mob.cli.completing import whole_or_members
 from mob.cli.exits import StillRunning, UsageWrong
 from mob.cli.options import DEFAULT_STATE, DryRun, Json, Labels, State
-from mob.cli.output import bytes_text, narrate, plural, result, result_json, say_would
+from mob.cli.output import (
+    bytes_text,
+    narrate,
+    plural,
+    result,
+    result_json,
+    say_nothing_to_do,
+    say_would,
+)
 from mob.cli.stored import looking_into
 from mob.cli.target import addressed, chosen_session, is_served, reaching
 from mob.errors import AddressInvalid
+from mob.lifecycle import MobState
 from mob.removing import delete_mob
 from mob.server.protocol import DeleteSession
 from mob.shapes import jsonable
@@ -38,7 +47,7 @@ async def delete(
         Parameter(
             name="MOB/MEMBER/SESSION",
             help="MOB, or a session: MOB/MEMBER or one below it.",
-            completer=members,
+            completer=whole_or_members,
         ),
     ],
     /,
@@ -66,9 +75,12 @@ async def delete(
         )
     described = _described(state, address)
     if dry_run:
-        say_would(address.mob, f"would delete {described}", json=json)
+        if described is None:
+            say_nothing_to_do(address.mob, f"mob {address.mob!r} is deleted already", json=json)
+        else:
+            say_would(address.mob, f"delete {described}", json=json)
         return 0
-    if not yes:
+    if described is not None and not yes:
         await _confirm(described)
     if address.path:
         session_id = chosen_session(state, address)
@@ -90,12 +102,23 @@ async def delete(
     return 0
 
 
-def _described(state: Path, address: Address) -> str:
+def _described(state: Path, address: Address) -> str | None:
+    """What there is to delete; None if the mob is deleted already."""
     with looking_into(state) as store:
-        heads = stored_mob(store, address.mob).state.heads
+        stored = stored_mob(store, address.mob)
+    heads = stored.state.heads
+    if not address.path and not heads and stored.roster.mob_state is MobState.DESTROYED:
+        return None
     if not address.path:
         return f"mob {address.mob!r} with {plural(len(heads), 'session')}"
-    head = heads[chosen_session(state, address)]
+    session_id = chosen_session(state, address)
+    for row in stored.roster.members.values():
+        if row.session_id == session_id:
+            raise StillRunning(
+                f"session {session_id} is that of member {row.name!r}: `mob retire"
+                f" {address.mob}/{row.name}` first; nothing was deleted"
+            )
+    head = heads[session_id]
     below = plural(len(head.children or ()), "child session")
     turns = plural(head.turns, "turn")
     return f"session {head.title or head.session_id} of {address.mob!r}: {turns}, {below}"

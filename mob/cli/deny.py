@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from mob.cli.approvals import user
 from mob.cli.approve import By, Key, decided
-from mob.cli.options import DEFAULT_STATE, State
+from mob.cli.options import DEFAULT_STATE, Json, State
 from mob.server.protocol import Deny
 
 EXAMPLES = """    mob deny KEY --reason "too expensive"
@@ -27,10 +27,11 @@ async def deny(
     ] = "",
     by: By = None,
     state: State = DEFAULT_STATE,
+    json: Json = False,
 ) -> int:
     """Let a tool call not run that waits for approval.
 
     As `mob approve`.
     """
-    await decided(state, key, Deny(key, by or user(), reason))
+    await decided(state, key, Deny(key, by or user(), reason), json=json)
     return 0

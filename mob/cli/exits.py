@@ -124,8 +124,9 @@ def paragraph(error: BaseException) -> str:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror or error}"
     text = str(error).strip() or type(error).__name__
-    if isinstance(error, VerbRefused) and error.state is MobState.STOPPED and error.verb != "stop":
-        text = f"{text}; `mob resume` lets it run again"
+    if isinstance(error, VerbRefused) and error.state is MobState.STOPPED:
+        what = "the mob is stopped already" if error.verb == "stop" else text
+        text = f"{what}; `mob resume` lets it run again"
     if isinstance(error, _EXPLAINED):
         return text
     return (

@@ -13,11 +13,10 @@ from cyclopts import Parameter
 
 from mob.app import stored_mob
 from mob.cli.exits import UsageWrong
-from mob.cli.options import DEFAULT_STATE, Json, SecretEnv, State
+from mob.cli.options import DEFAULT_STATE, Json, Labels, SecretEnv, State, Which
 from mob.cli.output import narrate, plural, result, result_json
-from mob.cli.snapshot import MobId
 from mob.cli.stored import looking_into
-from mob.cli.target import chosen_mob
+from mob.cli.target import whole_mob
 from mob.export.columns import TABLES
 from mob.export.files import json_lines, otlp_lines, write_lines, write_parquet
 
@@ -29,7 +28,7 @@ EXAMPLES = """    mob export research --format jsonl > research.jsonl
 
 
 def export(
-    mob: MobId,
+    mob: Which = None,
     /,
     *,
     format: Annotated[  # noqa: A002 the option's name
@@ -55,6 +54,7 @@ def export(
         ),
     ] = False,
     secret_env: SecretEnv = None,
+    label: Labels = None,
     state: State = DEFAULT_STATE,
     json: Json = False,
 ) -> int:
@@ -70,8 +70,8 @@ def export(
         raise UsageWrong("--content: only OTLP leaves out what was said; jsonl and parquet have it")
     if output is None and (format == "parquet" or json):
         raise UsageWrong("where to? Name a file or a folder with -o")
+    mob = whole_mob(state, mob, label)
     with looking_into(state) as store:
-        mob = chosen_mob(store, mob)
         source = stored_mob(store, mob).source(secret_env or ())
         if format == "otlp":
             counts = _lines(otlp_lines(source, content=content), output)

@@ -12,26 +12,27 @@ from __future__ import annotations
 import json as json_module
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import attrs
 import trio
 from cyclopts import App, Parameter
 
-from mob.app import open_mob, stored_mob, stored_mobs
+from mob.app import open_mob, stored_mob
 from mob.cli import exits
 from mob.cli.approvals import answered, say_what_waits
 from mob.cli.binding import Models, Seed, bound_models
 from mob.cli.display import Display, Kind, open_display
-from mob.cli.options import DEFAULT_STATE, Adopt, Json, State
-from mob.cli.output import answer_text, narrate, one_line, plural, result, result_json
+from mob.cli.options import DEFAULT_STATE, Adopt, DryRun, Json, Labels, Only, State
+from mob.cli.output import answer_text, narrate, one_line, plural, result, result_json, say_would
 from mob.cli.run import Stopper, command_line, resume, save, stoppable
 from mob.cli.staying import served
 from mob.cli.stored import looking_into, when
-from mob.cli.target import chosen_mob, reaching
+from mob.cli.target import chosen_mobs, reaching, say_where
 from mob.cli.validate import read
 from mob.cli.weights import have_weights
-from mob.errors import FlowNotFound, FlowRunNotFound
+from mob.cli.would import would
+from mob.errors import AddressAmbiguous, FlowNotFound, FlowRunNotFound
 from mob.flows.book import FlowBook
 from mob.flows.definition import FlowDefinition
 from mob.flows.diagram import boxes, mermaid, plan, plan_text
@@ -60,6 +61,11 @@ flow = App(
     help_epilogue=f"Examples:\n{EXAMPLES}",
     help_format="plaintext",
 )
+
+
+RunId: TypeAlias = Annotated[
+    str, Parameter(name="RUN", help="Which run, as `mob flow ls` lists it; may be shortened.")
+]
 
 
 @flow.command
@@ -192,12 +198,10 @@ async def _run(mob: Mob, display: Display, stopper: Stopper, asked: _Asked) -> i
 
 @flow.command
 async def ls(
-    mob: Annotated[
-        str | None,
-        Parameter(name="MOB", show_default=False, help="Only this mob; default: every mob."),
-    ] = None,
+    mob: Only = None,
     /,
     *,
+    label: Labels = None,
     state: State = DEFAULT_STATE,
     json: Json = False,
 ) -> int:
@@ -207,7 +211,7 @@ async def ls(
     """
     found: list[tuple[str, FlowResult]] = []
     with looking_into(state) as store:
-        for mob_id in stored_mobs(store) if mob is None else (chosen_mob(store, mob),):
+        for mob_id in chosen_mobs(store, mob, label):
             book = stored_mob(store, mob_id).folds.flows
             found += [(mob_id, each) for each in _every(book)]
     if json:
@@ -229,9 +233,10 @@ async def ls(
 
 @flow.command
 async def show(
-    run_id: Annotated[str, Parameter(name="RUN", help="Which run, as `mob flow ls` lists it.")],
+    run_id: RunId,
     /,
     *,
+    label: Labels = None,
     state: State = DEFAULT_STATE,
     json: Json = False,
 ) -> int:
@@ -240,9 +245,7 @@ async def show(
     Only looks; the store may belong to a running process.
     """
     with looking_into(state) as store:
-        found = _found(store, run_id)
-    if found is None:
-        raise FlowRunNotFound(run_id)
+        found = _found(store, run_id, label)
     if json:
         result_json(shape_of(*found))
     else:
@@ -252,11 +255,14 @@ async def show(
 
 @flow.command
 async def cancel(
-    run_id: Annotated[str, Parameter(name="RUN", help="Which run, as `mob flow ls` lists it.")],
+    run_id: RunId,
     /,
     *,
     reason: Annotated[str, Parameter(help="Why; the run says so.")] = "cancelled",
+    label: Labels = None,
+    dry_run: DryRun = False,
     state: State = DEFAULT_STATE,
+    json: Json = False,
 ) -> int:
     """End a run that has not ended.
 
@@ -264,15 +270,22 @@ async def cancel(
     runs the mob, when it is run next.
     """
     with looking_into(state) as store:
-        found = _found(store, run_id)
-    if found is None:
-        raise FlowRunNotFound(run_id)
-    mob_id, outcome = found
+        mob_id, outcome = _found(store, run_id, label)
+    run_id = outcome.run_id
     if outcome.state is not RunState.RUNNING:
+        if json:
+            result_json({"mob": mob_id, "run": run_id, "cancelled": False})
         narrate(f"mob: error: run {run_id} has {outcome.state.value} already")
         return exits.CONFLICT
+    if dry_run:
+        would(state, mob_id, "cancel-flow")
+        say_would(mob_id, f"cancel run {run_id} of flow {mob_id}/{outcome.flow}", json=json)
+        return exits.DONE
     async with reaching(state, mob_id) as target:
         done = await target.call(CancelFlow(run_id, encodable(reason)))
+        say_where(target)
+    if json:
+        result_json({"mob": mob_id, "run": run_id, "cancelled": done.changed})
     if not done.changed:
         narrate(f"mob: error: run {run_id} has ended meanwhile")
         return exits.CONFLICT
@@ -280,13 +293,29 @@ async def cancel(
     return exits.DONE
 
 
-def _found(store: Store, run_id: str) -> tuple[str, FlowResult] | None:
-    """The run, and whose it is."""
-    for mob_id in stored_mobs(store):
-        found = stored_mob(store, mob_id).folds.flows.find(FlowRunId(run_id))
+def _found(store: Store, run_id: str, labels: list[str] | None = None) -> tuple[str, FlowResult]:
+    """The run that is called so, or begins so, and whose it is.
+
+    Raises:
+        FlowRunNotFound: there is none.
+        AddressAmbiguous: several begin so.
+    """
+    books = {each: stored_mob(store, each).folds.flows for each in chosen_mobs(store, None, labels)}
+    for mob_id, book in books.items():
+        found = book.find(FlowRunId(run_id))
         if found is not None:
             return mob_id, result_of(found)
-    return None
+    fit = {
+        each.run_id: (mob_id, each)
+        for mob_id, book in books.items()
+        for each in _every(book)
+        if run_id and each.run_id.startswith(run_id)
+    }
+    if len(fit) > 1:
+        raise AddressAmbiguous(run_id, "run", tuple(fit))
+    if not fit:
+        raise FlowRunNotFound(run_id)
+    return next(iter(fit.values()))
 
 
 def parse_params(flow: FlowDefinition, given: list[str] | tuple[()]) -> dict[str, Any]:

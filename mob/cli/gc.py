@@ -5,19 +5,19 @@ Owns: the verb. Must not: decide what may go (`runtime.retention` does).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Final
 
 import trio
 from cyclopts import Parameter
 
-from mob.app import stored_mobs, stored_realm
+from mob.app import stored_realm
 from mob.cli.exits import UsageWrong
-from mob.cli.options import DEFAULT_STATE, Json, State, existing_store
+from mob.cli.options import DEFAULT_STATE, Json, Labels, Only, State, existing_store
 from mob.cli.output import bytes_text, narrate, plural, result, result_json
 from mob.cli.stored import looking_into
-from mob.cli.target import chosen_mob
+from mob.cli.target import chosen_mobs
 from mob.runs import needed_for_report
 from mob.shapes import jsonable
 from runtime.retention import KEEP_EVENTS, Freed, Retention
@@ -33,10 +33,7 @@ _EVERY_S: Final = 2.0
 
 
 async def gc(
-    mob: Annotated[
-        str | None,
-        Parameter(name="MOB", show_default=False, help="Only this mob; default: every mob."),
-    ] = None,
+    mob: Only = None,
     /,
     *,
     dry_run: Annotated[
@@ -46,6 +43,7 @@ async def gc(
     keep_events: Annotated[
         int, Parameter(help="How many of a mob's newest records stay whole, needed or not.")
     ] = KEEP_EVENTS,
+    label: Labels = None,
     state: State = DEFAULT_STATE,
     json: Json = False,
 ) -> int:
@@ -59,7 +57,12 @@ async def gc(
     if keep_events < 0:
         raise UsageWrong(f"--keep-events {keep_events}: give a number of records, 0 or more")
     existing_store(state)
-    free = _planned(state, mob, keep_events) if dry_run else await _run(state, mob, keep_events)
+    with looking_into(state) as store:
+        wanted = chosen_mobs(store, mob, label)
+    if dry_run:
+        free = _planned(state, wanted, keep_events)
+    else:
+        free = await _run(state, wanted, keep_events)
     total = Freed()
     for mob_id, freed in free.items():
         total += freed
@@ -79,24 +82,18 @@ async def gc(
     return 0
 
 
-def _planned(state: Path, mob: str | None, keep_events: int) -> dict[str, Freed]:
+def _planned(state: Path, mobs: Sequence[str], keep_events: int) -> dict[str, Freed]:
     with looking_into(state) as store:
-        return {
-            mob_id: _retention(store, mob_id, keep_events).plan() for mob_id in _wanted(store, mob)
-        }
+        return {mob_id: _retention(store, mob_id, keep_events).plan() for mob_id in mobs}
 
 
-async def _run(state: Path, mob: str | None, keep_events: int) -> dict[str, Freed]:
+async def _run(state: Path, mobs: Sequence[str], keep_events: int) -> dict[str, Freed]:
     free: dict[str, Freed] = {}
     async with open_lmdb(state) as store:
-        for mob_id in _wanted(store, mob):
+        for mob_id in mobs:
             retention = _retention(store, mob_id, keep_events)
             free[mob_id] = await retention.run(_teller(mob_id))
     return free
-
-
-def _wanted(store: Store, mob: str | None) -> tuple[str, ...]:
-    return stored_mobs(store) if mob is None else (chosen_mob(store, mob),)
 
 
 def _retention(store: Store, mob_id: str, keep_events: int) -> Retention:

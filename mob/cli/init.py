@@ -12,7 +12,8 @@ from typing import Annotated, Final
 from cyclopts import Parameter
 
 from mob.cli.exits import WouldOverwrite
-from mob.cli.output import narrate, result
+from mob.cli.options import Json
+from mob.cli.output import narrate, result, result_json
 
 EXAMPLES = """    mob init
     mob init team && mob run team/mob.toml --prompt "What do our notes say about ants?"
@@ -104,6 +105,8 @@ def init(
         "."
     ),
     /,
+    *,
+    json: Json = False,
 ) -> int:
     """Write a small mob file that runs at once.
 
@@ -130,7 +133,10 @@ def init(
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
-        result(str(path))
+        if not json:
+            result(str(path))
+    if json:
+        result_json({"written": [str(folder / name) for name in files]})
     where = "" if folder == Path(".") else f"cd {shlex.quote(str(folder))} && "
     narrate(f"mob: next: {where}mob run mob.toml --prompt 'What do our notes say about ants?'")
     return 0

@@ -5,18 +5,32 @@ Owns: the verb. Must not: end anything else.
 
 from __future__ import annotations
 
-from mob.cli.exits import CONFLICT
-from mob.cli.options import DEFAULT_STATE, Json, Labels, State, Whom
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from mob.cli.completing import whole_or_members
+from mob.cli.exits import CONFLICT, UsageWrong
+from mob.cli.options import DEFAULT_STATE, Json, Labels, State
 from mob.cli.output import narrate, result, result_json
 from mob.cli.target import addressed, chosen_member, reaching
 from mob.server.protocol import Interrupt
 
 EXAMPLES = """    mob interrupt research/lead
+    mob interrupt -l team=blue       # the lead of the one mob with this label
 """
 
 
 async def interrupt(
-    whom: Whom,
+    whom: Annotated[
+        str | None,
+        Parameter(
+            name="MOB/MEMBER",
+            show_default=False,
+            help="Whose; names may be shortened. MOB alone, or -l alone, means the lead.",
+            completer=whole_or_members,
+        ),
+    ] = None,
     /,
     *,
     label: Labels = None,
@@ -28,8 +42,10 @@ async def interrupt(
     The turn ends as interrupted, and whoever waits for it is told. Exits with 7 if
     none was in flight.
     """
+    if whom is None and not label:
+        raise UsageWrong("say whose turn: MOB/MEMBER, MOB for its lead, or -l KEY=VALUE")
     address = addressed(state, whom, label or ())
-    member = chosen_member(state, address)
+    member = chosen_member(state, address, lead=True)
     async with reaching(state, address.mob) as mob:
         done = await mob.call(Interrupt(member))
     if json:

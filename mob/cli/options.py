@@ -29,13 +29,18 @@ Which: TypeAlias = Annotated[
     str | None,
     Parameter(name="MOB", show_default=False, help="Which mob; may be shortened.", completer=mobs),
 ]
+Only: TypeAlias = Annotated[
+    str | None,
+    Parameter(
+        name="MOB",
+        show_default=False,
+        help="Only this mob; may be shortened. Default: every mob.",
+        completer=mobs,
+    ),
+]
 Whom: TypeAlias = Annotated[
     str,
     Parameter(name="MOB/MEMBER", help="Which member; names may be shortened.", completer=members),
-]
-Directed: TypeAlias = Annotated[
-    bool,
-    Parameter(negative=(), show_default=False, help="Only from the first to the second."),
 ]
 DryRun: TypeAlias = Annotated[
     bool, Parameter(negative=(), show_default=False, help="Change nothing; say what would be.")

@@ -29,6 +29,7 @@ __all__ = [
     "result_json",
     "result_raw",
     "safe",
+    "say_nothing_to_do",
     "say_would",
     "spent_text",
 ]
@@ -101,6 +102,14 @@ def bytes_text(size: float) -> str:
 def say_would(mob_id: str, what: str, *, json: bool) -> None:
     """Say what a verb with --dry-run would do to a mob; programs find it on stdout."""
     if json:
-        result_json({"mob": mob_id, "dry_run": True, "would": what.removeprefix("would ")})
+        result_json({"mob": mob_id, "dry_run": True, "would": what})
     else:
-        narrate(f"mob: {what}")
+        narrate(f"mob: would {what}")
+
+
+def say_nothing_to_do(mob_id: str, why: str, *, json: bool) -> None:
+    """Say that a verb with --dry-run would change nothing; ``would`` is null for programs."""
+    if json:
+        result_json({"mob": mob_id, "dry_run": True, "would": None, "why": why})
+    else:
+        narrate(f"mob: nothing to do: {why}")

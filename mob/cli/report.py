@@ -11,11 +11,10 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from mob.app import stored_mob
-from mob.cli.options import DEFAULT_STATE, Json, SecretEnv, State
+from mob.cli.options import DEFAULT_STATE, Json, Labels, SecretEnv, State, Which
 from mob.cli.output import bytes_text, narrate, plural, result, result_json
-from mob.cli.snapshot import MobId
 from mob.cli.stored import looking_into
-from mob.cli.target import chosen_mob
+from mob.cli.target import whole_mob
 from mob.export.files import whole_file
 from mob.report.document import document
 from mob.report.page import page
@@ -27,7 +26,7 @@ EXAMPLES = """    mob report research                        # writes research.h
 
 
 def report(
-    mob: MobId,
+    mob: Which = None,
     /,
     *,
     output: Annotated[
@@ -37,6 +36,7 @@ def report(
         ),
     ] = None,
     secret_env: SecretEnv = None,
+    label: Labels = None,
     state: State = DEFAULT_STATE,
     json: Json = False,
 ) -> int:
@@ -46,8 +46,8 @@ def report(
     search, tokens and cost, flows. Keys are taken out. Works while another process runs
     the mob: it shows what is committed. With --json also prints the summary.
     """
+    mob = whole_mob(state, mob, label)
     with looking_into(state) as store:
-        mob = chosen_mob(store, mob)
         told = document(stored_mob(store, mob).source(secret_env or ()))
     file = output or Path(f"{mob.replace('/', '_')}.html")
     text = page(told).encode()

@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from mob.cli.options import DEFAULT_STATE, DryRun, Json, Labels, State, Whom
 from mob.cli.output import result, result_json, say_would
 from mob.cli.target import addressed, chosen_member, reaching, say_where
+from mob.cli.would import check_profile, would
 from mob.server.protocol import Respawn
 from mob.shapes import jsonable
 
@@ -41,7 +42,8 @@ async def respawn(
     address = addressed(state, whom, label or ())
     member = chosen_member(state, address)
     if dry_run:
-        say_would(address.mob, f"would respawn {address.mob}/{member}", json=json)
+        check_profile(would(state, address.mob, "respawn"), profile)
+        say_would(address.mob, f"respawn {address.mob}/{member}", json=json)
         return 0
     async with reaching(state, address.mob) as target:
         handle = await target.call(Respawn(member, reason, profile))

@@ -11,13 +11,15 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from mob.addresses import Address
-from mob.cli.completing import members
+from mob.app import stored_mob
+from mob.cli.completing import whole_or_members
 from mob.cli.exits import NothingThere
 from mob.cli.options import DEFAULT_STATE, DryRun, Json, Labels, State
 from mob.cli.output import result, result_json, say_would
 from mob.cli.stored import looking_into
 from mob.cli.target import addressed, chosen_session, reaching, say_where
-from mob.elsewhere import points_of
+from mob.cli.would import check_branch, would
+from mob.elsewhere import mob_at, points_of
 from mob.server.protocol import RestoreSession, Rewind
 
 EXAMPLES = """    mob restore research              # undoes the latest rewind of the mob
@@ -33,7 +35,7 @@ async def restore(
         Parameter(
             name="MOB/MEMBER/SESSION",
             help="MOB, MOB@LABEL, or a session: MOB/MEMBER or one below it.",
-            completer=members,
+            completer=whole_or_members,
         ),
     ],
     /,
@@ -56,7 +58,10 @@ async def restore(
         return await _session(state, address, branch, dry_run=dry_run, json=json)
     back = address.at if address.at is not None else _latest(state, address.mob)
     if dry_run:
-        say_would(address.mob, f"would bring {address.mob!r} back to {back!r}", json=json)
+        would(state, address.mob, "rewind")
+        with looking_into(state) as store:
+            at = mob_at(store, address.mob, back).last
+        say_would(address.mob, f"bring {address.mob!r} back to {back!r}, record {at}", json=json)
         return 0
     async with reaching(state, address.mob) as target:
         left = await target.call(Rewind(seq=back) if isinstance(back, int) else Rewind(label=back))
@@ -70,8 +75,10 @@ async def restore(
 
 async def _session(state: Path, address: Address, branch: int, *, dry_run: bool, json: bool) -> int:
     session_id = chosen_session(state, address)
+    with looking_into(state) as store:
+        check_branch(stored_mob(store, address.mob), session_id, branch)
     if dry_run:
-        say_would(address.mob, f"would restore branch {branch} of session {session_id}", json=json)
+        say_would(address.mob, f"restore branch {branch} of session {session_id}", json=json)
         return 0
     async with reaching(state, address.mob) as target:
         await target.call(RestoreSession(session_id, branch))

@@ -10,9 +10,11 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from mob.cli.options import DEFAULT_STATE, DryRun, Json, Labels, State, Whom
-from mob.cli.output import result, result_json, say_would
+from mob.cli.output import narrate, result, result_json, say_nothing_to_do, say_would
 from mob.cli.target import addressed, chosen_member, reaching, say_where
+from mob.cli.would import would
 from mob.server.protocol import Retire
+from mob.shapes import jsonable
 
 EXAMPLES = """    mob retire research/r-4 --reason "talks nonsense"
     mob retire research/r-4 --dry-run
@@ -33,13 +35,19 @@ async def retire(
     address = addressed(state, whom, label or ())
     member = chosen_member(state, address, gone=True)
     if dry_run:
-        say_would(address.mob, f"would retire {address.mob}/{member}", json=json)
+        there = member in would(state, address.mob, "retire").roster.members
+        if there:
+            say_would(address.mob, f"retire {address.mob}/{member}", json=json)
+        else:
+            say_nothing_to_do(address.mob, f"{member!r} has left already", json=json)
         return 0
     async with reaching(state, address.mob) as target:
-        await target.call(Retire(member, reason))
+        done = await target.call(Retire(member, reason))
         say_where(target)
+    if not done.changed:
+        narrate(f"mob: {member!r} has left already")
     if json:
-        result_json({"mob": address.mob, "member": member, "retired": True})
+        result_json({"mob": address.mob, "member": member, "retired": True, **jsonable(done)})
     else:
         result(f"{address.mob}/{member}: retired")
     return 0

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from mob.addresses import find_session
 from mob.app import StoredMob
-from mob.cli.completing import members
+from mob.cli.completing import whole_or_members
 from mob.cli.exits import NothingThere
 from mob.cli.options import DEFAULT_STATE, Json, Labels, State
 from mob.cli.output import one_line, plural, result, result_json, spent_text
@@ -45,7 +45,7 @@ def show(
             show_default=False,
             help="MOB, MOB/MEMBER or a session below one; names may be shortened. With @RECORD or"
             " @LABEL behind it, what it was then.",
-            completer=members,
+            completer=whole_or_members,
         ),
     ] = None,
     /,

@@ -10,6 +10,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from mob.addresses import parse
+from mob.cli.completing import newcomers
 from mob.cli.options import DEFAULT_STATE, Json, Labels, MobFile, State
 from mob.cli.output import result, result_json
 from mob.cli.target import addressed, reaching, say_where
@@ -24,7 +25,10 @@ EXAMPLES = """    mob spawn research/r-4 --profile researcher
 
 
 async def spawn(
-    new: Annotated[str, Parameter(name="MOB/NAME", help="Of which mob, and its name to be.")],
+    new: Annotated[
+        str,
+        Parameter(name="MOB/NAME", help="Of which mob, and its name to be.", completer=newcomers),
+    ],
     /,
     *,
     profile: Annotated[str, Parameter(help="A profile of the mob file.")],

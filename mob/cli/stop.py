@@ -12,7 +12,8 @@ from cyclopts import Parameter
 from mob.cli.exits import UsageWrong
 from mob.cli.options import DEFAULT_STATE, DryRun, Json, Labels, State, Which
 from mob.cli.output import result, result_json, say_would
-from mob.cli.target import Resting, reaching, whole_mob
+from mob.cli.target import is_served, reaching, whole_mob
+from mob.cli.would import would
 from mob.life import DRAIN_S
 from mob.server.protocol import Stop
 from mob.shapes import jsonable
@@ -42,11 +43,12 @@ async def stop(
     if deadline < 0:
         raise UsageWrong(f"--deadline {deadline:g}: seconds are 0 or more")
     mob_id = whole_mob(state, mob, label)
+    if dry_run:
+        would(state, mob_id, "stop")
+        where = "in the process that runs it" if is_served(state, mob_id) else "in the store"
+        say_would(mob_id, f"stop {mob_id!r} {where}", json=json)
+        return 0
     async with reaching(state, mob_id) as target:
-        where = "in the store" if isinstance(target, Resting) else "in the process that runs it"
-        if dry_run:
-            say_would(mob_id, f"would stop {mob_id!r} {where}", json=json)
-            return 0
         report = await target.call(Stop(deadline))
     if json:
         result_json({"mob": mob_id, **jsonable(report)})

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from mob.cli.completing import members
+from mob.cli.completing import whole_or_members
 from mob.cli.exits import UsageWrong
 from mob.cli.options import DEFAULT_STATE, Json, Labels, State
 from mob.cli.output import result, result_json
@@ -30,7 +30,7 @@ async def tag(
         Parameter(
             name="MOB/MEMBER/SESSION",
             help="What to label: MOB, MOB/MEMBER or a session below one.",
-            completer=members,
+            completer=whole_or_members,
         ),
     ],
     labels: Annotated[

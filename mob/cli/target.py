@@ -16,7 +16,17 @@ from typing import TypeAlias, TypeVar
 
 import attrs
 
-from mob.addresses import LAST, Address, Known, find, find_mob, find_session, parse, parse_label
+from mob.addresses import (
+    LAST,
+    Address,
+    Known,
+    every_mob_with,
+    find,
+    find_mob,
+    find_session,
+    parse,
+    parse_label,
+)
 from mob.app import StoredMob, stored_mob, stored_mobs
 from mob.cli.exits import UsageWrong
 from mob.cli.options import existing_store
@@ -138,6 +148,33 @@ def whole_mob(state: Path, text: str | None, labels: Sequence[str] | None) -> st
     if address.path or address.at is not None:
         raise AddressInvalid(text or "", "this is done with a mob as a whole: write MOB")
     return address.mob
+
+
+def chosen_mobs(
+    store: Store, wanted: str | None, labels: Sequence[str] | None = None
+) -> tuple[str, ...]:
+    """The mobs that a verb about several is about: the one that was typed, those with the labels,
+    or every mob.
+
+    Raises:
+        AddressInvalid: more than a mob was typed.
+        AddressUnknown, AddressAmbiguous: as `mob.addresses.find_mob`.
+    """
+    if wanted is not None:
+        typed = parse(wanted)
+        if typed.path or typed.at is not None:
+            raise AddressInvalid(wanted, "this is about a mob as a whole: write MOB")
+        return (chosen_mob(store, wanted, labels or ()),)
+    pairs = tuple(map(parse_label, labels or ()))
+    return every_mob_with(pairs, known_mobs(store, whole=bool(pairs)))
+
+
+def instead_of_mob(
+    mob: str, other: str | None, labels: Sequence[str] | None
+) -> tuple[str | None, str | None]:
+    """What was typed of a verb about MOB and something else: labels stand in the place of MOB, so
+    with them a single word is the something else."""
+    return (None, mob) if labels and other is None else (mob, other)
 
 
 def chosen_session(state: Path, address: Address) -> SessionId:

@@ -1,20 +1,15 @@
 """`mob unwire`: let two members send to each other no more.
 
-Owns: the verb. Must not: send anything.
+Owns: the verb. Must not: do what `mob wire` does alike.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import attrs
-from cyclopts import Parameter
-
-from mob.cli.options import DEFAULT_STATE, Directed, DryRun, Json, Labels, State, Whom
-from mob.cli.output import narrate, result, result_json, say_would
-from mob.cli.target import addressed, chosen_member, reaching, say_where
+from mob.cli.options import DEFAULT_STATE, DryRun, Json, Labels, State, Whom
+from mob.cli.output import say_nothing_to_do, say_would
+from mob.cli.wire import Directed, Other, as_it_is, changed, pair
+from mob.cli.would import may_send, would
 from mob.server.protocol import Unwire
-from mob.shapes import jsonable
 
 EXAMPLES = """    mob unwire research/lead r-4
 """
@@ -22,7 +17,7 @@ EXAMPLES = """    mob unwire research/lead r-4
 
 async def unwire(
     whom: Whom,
-    other: Annotated[str, Parameter(name="OTHER", help="Another member of the mob.")],
+    other: Other,
     /,
     *,
     directed: Directed = False,
@@ -32,21 +27,13 @@ async def unwire(
     json: Json = False,
 ) -> int:
     """Let two members send to each other no more, whatever the mob file says of them."""
-    address = addressed(state, whom, label or ())
-    one = chosen_member(state, address)
-    two = chosen_member(state, attrs.evolve(address, path=(other,)))
+    mob_id, one, two = pair(state, whom, other, label or ())
+    wanted = Unwire(one, two, directed)
     if dry_run:
-        say_would(address.mob, f"would unwire {one!r} and {two!r} of {address.mob!r}", json=json)
+        if may_send(would(state, mob_id, "unwire"), one, two, directed=directed):
+            say_would(mob_id, f"unwire {one!r} and {two!r} of {mob_id!r}", json=json)
+        else:
+            say_nothing_to_do(mob_id, as_it_is(wanted), json=json)
         return 0
-    async with reaching(state, address.mob) as target:
-        done = await target.call(Unwire(one, two, directed))
-        say_where(target)
-    if json:
-        result_json(
-            {"mob": address.mob, "from": one, "to": two, "directed": directed, **jsonable(done)}
-        )
-    elif done.changed:
-        result(f"{address.mob}: unwired {one} {'->' if directed else '<->'} {two}")
-    if not done.changed:
-        narrate(f"mob: {one!r} and {two!r} may not send to each other as it is")
+    await changed(state, mob_id, wanted, json=json)
     return 0

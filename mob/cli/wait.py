@@ -10,7 +10,7 @@ from typing import Annotated, Final
 
 from cyclopts import Parameter
 
-from mob.cli.completing import members
+from mob.cli.completing import whole_or_members
 from mob.cli.exits import DONE, FAILED, UsageWrong
 from mob.cli.options import DEFAULT_STATE, Json, Labels, State
 from mob.cli.output import narrate, result, result_json
@@ -34,7 +34,7 @@ async def wait(
             name="MOB/MEMBER",
             show_default=False,
             help="Which member, or MOB for the mob itself.",
-            completer=members,
+            completer=whole_or_members,
         ),
     ] = None,
     /,

@@ -133,7 +133,9 @@ def test_what_waits_survives_kill_9_and_runs_once(tmp_path: Path) -> None:
         known.append(call)
         assert (call["tool"], call["mob"], paid(tmp_path)) == ("refund", "approval", [])
     assert known[0] == known[1], "the same call waits, since the same moment"
-    assert mob("approve", call["key"], "--state", "state", cwd=tmp_path).returncode == 0
+    told = mob("approve", call["key"], "--state", "state", "--json", cwd=tmp_path)
+    done = json.loads(told.stdout)
+    assert (done["mob"], done["key"], done["verdict"]) == ("approval", call["key"], "approved")
     assert waiting(tmp_path) == []
     assert "refunded 40" in finish(tmp_path)
     assert paid(tmp_path) == ["40"]

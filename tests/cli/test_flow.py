@@ -146,11 +146,18 @@ def test_ctrl_c_saves_a_run(folder: Path) -> None:
     process.stderr.close()
     (run,) = runs(folder)
     assert run["state"] == "running"
-    done = mob("flow", "cancel", run["run"], "--reason", "not needed", cwd=folder)
+    tried = mob("flow", "cancel", run["run"][:-4], "--dry-run", cwd=folder)
+    assert f"would cancel run {run['run']} of flow echo/sleeps" in tried.stderr
+    assert runs(folder) == [run]
+    short = ("flow", "cancel", run["run"][:-4], "--reason", "not needed", "--json")
+    done = mob(*short, cwd=folder)
     assert done.returncode == 0, done.stderr
+    told = {"mob": "echo", "run": run["run"], "cancelled": True}
+    assert json.loads(done.stdout) == told
+    again = mob(*short, cwd=folder)
+    assert (again.returncode, json.loads(again.stdout)) == (7, {**told, "cancelled": False})
     (ended,) = runs(folder)
     assert (ended["state"], ended["error"]) == ("cancelled", "not needed")
-    assert mob("flow", "cancel", run["run"], cwd=folder).returncode == 7
     assert mob("flow", "cancel", "nothing", cwd=folder).returncode == 4
     # What it had asked is not worked on any more: the model would take half a minute.
     assert mob("run", "mob.toml", "--prompt", "hello", cwd=folder).stdout == "hello\n"

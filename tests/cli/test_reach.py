@@ -78,10 +78,11 @@ def test_a_mob_that_nobody_runs_takes_messages_and_answers_with_its_file(
     followed = inside("events", "echo", "--follow", "--type", "TurnEnded")
     assert followed.stdout.count("\n") == 3
     assert "no process runs 'echo'" in followed.stderr
-    assert "would stop 'echo'" in inside("stop", "echo", "--dry-run").stderr
+    assert "would stop 'echo' in the store" in inside("stop", "echo", "--dry-run").stderr
     assert inside("stop", "echo").stdout == "echo: stopped\n"
     refused(7, "stopped does not allow 'send'", done=inside("send", "echo/lead", "x"))
-    refused(7, "stopped does not allow 'stop'", done=inside("stop", "echo"))
+    for more in ((), ("--dry-run",)):
+        refused(7, "the mob is stopped already; `mob resume`", done=inside("stop", "echo", *more))
 
 
 def test_what_was_typed_must_mean_one_thing(folder: Path, inside: Mob) -> None:
