@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """A hint naming the known word nearest to `word`, or listing all of them."""
-    words = sorted(known)
+    words = sorted(set(known))
     close = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
     if close:
         return f"did you mean {close[0]!r}?"

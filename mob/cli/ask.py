@@ -74,7 +74,11 @@ async def ask(
         answer = await _here(file, state, member, words, key)
     else:
         async with reaching(state, address.mob) as mob:
-            answer = await mob.call(Ask(member, words, idempotency_key=key))
+            try:
+                answer = await mob.call(Ask(member, words, idempotency_key=key))
+            except KeyboardInterrupt:
+                narrate(f"mob: the turn goes on: `mob show {address.mob}/{member}` has its answer")
+                raise
     calls = plural(answer.usage.model_calls, "model call")
     narrate(f"mob: spent {spent_text(answer.usage)} in {calls}")
     if json:

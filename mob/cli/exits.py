@@ -119,7 +119,7 @@ def paragraph(error: BaseException) -> str:
         return (
             f"the store at {error.path} is in use by {who}, and this needs it alone: wait for that"
             " to end, `mob stop` what it runs (`mob ls` lists it), or name another store with"
-            " --state"
+            " --state; a mob that it runs takes `mob ask` and `mob send`"
         )
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror or error}"

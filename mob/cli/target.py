@@ -28,7 +28,7 @@ from mob.addresses import (
     parse_label,
 )
 from mob.app import StoredMob, stored_mob, stored_mobs
-from mob.cli.exits import UsageWrong
+from mob.cli.exits import NothingThere, UsageWrong
 from mob.cli.options import existing_store
 from mob.cli.output import narrate
 from mob.cli.owner import owner_of
@@ -199,12 +199,15 @@ def chosen_member(state: Path, address: Address, *, lead: bool = False, gone: bo
     Raises:
         AddressInvalid: none was typed, or a session below one.
         AddressUnknown, AddressAmbiguous: as `mob.addresses.find`.
+        NothingThere: the mob was deleted.
     """
     if address.at is not None or len(address.path) > 1 or not (address.path or lead):
         typed = "/".join((address.mob, *address.path))
         raise AddressInvalid(typed, "write MOB/MEMBER")
     with looking_into(state) as store:
         roster = stored_mob(store, address.mob).roster
+    if roster.mob_state is MobState.DESTROYED:
+        raise NothingThere(f"mob {address.mob!r} was deleted, and has no members any more")
     if not address.path:
         return str(json.loads(roster.blueprint or "{}")["lead"])
     if gone and address.path[0] not in roster.members and address.path[0] in roster.retired:

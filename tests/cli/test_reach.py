@@ -194,6 +194,7 @@ def test_a_deleted_mob_makes_no_beginning_ambiguous_and_is_not_the_last(
     assert inside("show", "ec").stdout.startswith("mob echo: ")
     assert inside("show", "last").stdout.startswith("mob echo: ")
     assert inside("show", "echo-2").stdout.startswith("mob echo-2: destroyed")
+    refused(4, "mob 'echo-2' was deleted", done=inside("send", "echo-2/lead", "x"))
 
 
 def test_sockets_of_killed_processes_go_when_mobs_are_listed(
@@ -209,3 +210,20 @@ def test_sockets_of_killed_processes_go_when_mobs_are_listed(
     (runtime / "mob").chmod(0o750)
     assert inside("ls").returncode == 0  # whoever needs the folder is told
     refused(1, "its mode is 0750", done=inside("send", "echo/lead", "x"))
+
+
+def test_ctrl_c_ends_a_wait_and_not_the_turn(tmp_path: Path) -> None:
+    """What was asked goes on, and where its answer will be is said."""
+    (tmp_path / "mob.toml").write_text(
+        ECHO.replace('model = "sim:echo"', 'model = "sim:agent"\noptions = { latency_s = 30 }')
+    )
+    with Running("run", "mob.toml", "--stay", "--display", "plain", cwd=tmp_path) as run:
+        run.wait_for("is up")
+        with Running("ask", "echo", "x", cwd=tmp_path) as asking:
+            run.wait_for("is asked")
+            asking.signal(signal.SIGINT)
+            code, out, told = asking.end()
+        assert (code, out) == (130, "")
+        assert "the turn goes on: `mob show echo/lead` has its answer" in told
+        assert mob("interrupt", "ech", cwd=tmp_path).stdout == "echo/lead\n"
+        run.wait_for("interrupted")
