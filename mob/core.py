@@ -195,7 +195,7 @@ class MobCore:
             doing, meanwhile = UNDER_WAY[self._changing]
             if verb not in meanwhile:
                 raise VerbRefused(self.state, verb, doing)
-        admit(self.state, verb)
+        admit(self.roster.mob_state, verb)
 
     def _renewed(self, old: SessionId, new: SessionId) -> bool:
         """Whether a member has the second session, and had the first since it joined."""

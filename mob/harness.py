@@ -178,7 +178,7 @@ class Harnesses:
 
     def _told_of(self, member: str | None) -> MemberDefinition | None:
         """What the table of a member says; of a helper, that of its member."""
-        return None if member is None else self._told.get(member_of(member))
+        return self._told.get(member_of(member)) if member is not None and self._told else None
 
     def skills_of(self, profile: str) -> Skills:
         """The skills that sessions of a profile may load."""

@@ -33,10 +33,22 @@ class Job:
     0 until that is on disk, and where nobody counts.
     """
 
-    __slots__ = ("done", "error", "landed", "nested", "pending", "record", "then", "withdrawn")
+    __slots__ = (
+        "done",
+        "error",
+        "landed",
+        "nested",
+        "pending",
+        "record",
+        "size",
+        "then",
+        "withdrawn",
+    )
 
     def __init__(self, pending: PendingInput, nested: bool) -> None:
         self.pending = pending
+        #: The bytes of its text in the mailbox.
+        self.size = size_of(pending.text)
         self.nested = nested
         self.landed = 0
         self.record: TurnEnded | None = None
@@ -83,7 +95,7 @@ class Jobs(deque[Job]):
 
     def append(self, job: Job) -> None:
         deque.append(self, job)
-        self.size += size_of(job.pending.text)
+        self.size += job.size
 
     def extend(self, jobs: Iterable[Job]) -> None:
         for job in jobs:
@@ -99,7 +111,7 @@ class Jobs(deque[Job]):
         return job
 
     def _less(self, job: Job) -> None:
-        self.size -= size_of(job.pending.text)
+        self.size -= job.size
         if self.freed is not None:
             self.freed()
 

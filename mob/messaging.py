@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import trio
@@ -58,13 +59,11 @@ class MessageVerbs(Joining):
         row = self._row_or_newcomer(member, fence)
         named = self._known_skills(row, skills)
 
-        def put(row: Member, *, granted: bool) -> Callable[[], Awaitable[TurnResult]]:
-            return self._question(
-                row, text, None, idempotency_key, nested=False, granted=granted, skills=named
-            )
-
+        put = partial(
+            self._question, text=text, sender=None, key=idempotency_key, nested=False, skills=named
+        )
         try:
-            answer = put(row, granted=False)
+            answer = put(row)
         except MailboxFull as full:
             answer = await self._in_line(full, "ask", row, text, put, fence=fence)
         return await answer()

@@ -70,37 +70,31 @@ class Workers:
     async def _work(self, live: LiveMember | None) -> None:
         worker = _Worker(trio.lowlevel.current_task())
         lane = Lane()
+
+        def leave(_: object) -> Abort:
+            del self._parked[worker]
+            return Abort.SUCCEEDED
+
         try:
             while live is not None:
                 try:
                     await self._run(live, lane)
                 finally:
                     self._busy -= 1
-                live = await self._next(worker)
+                if not self._busy:
+                    await self._all_rest()
+                if not self._busy or len(self._parked) >= _PARKED:
+                    return
+                self._parked[worker] = None
+                await trio.lowlevel.wait_task_rescheduled(leave)
+                live, worker.live = worker.live, None
         finally:
             lane.close()
 
-    async def _next(self, worker: _Worker) -> LiveMember | None:
-        """Whose activation to run next; None if the task is to end."""
-        if not self._busy:
-            for _ in range(_PASSES):
-                await trio.lowlevel.checkpoint()
-            if not self._busy:
-                self._dismiss()
-        if not self._busy or len(self._parked) >= _PARKED:
-            return None
-        worker.live = None
-        self._parked[worker] = None
-
-        def abort(_: object) -> Abort:
-            del self._parked[worker]
-            return Abort.SUCCEEDED
-
-        await trio.lowlevel.wait_task_rescheduled(abort)
-        return worker.live
-
-    def _dismiss(self) -> None:
-        """End the parked tasks."""
-        while self._parked:
+    async def _all_rest(self) -> None:
+        """Nobody works: if that stays so, end the parked tasks."""
+        for _ in range(_PASSES):
+            await trio.lowlevel.checkpoint()
+        while self._parked and not self._busy:
             worker, _ = self._parked.popitem()
             trio.lowlevel.reschedule(worker.task)

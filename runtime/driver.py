@@ -38,7 +38,7 @@ from runtime.lanes import Lane
 from runtime.ledger import AppliedRun
 from runtime.live import Doing, LiveSession
 from runtime.messages import SystemMessage, ToolResult, UserMessage
-from runtime.models.base import Model, ModelReply, ModelRequest
+from runtime.models.base import Model, ModelRequest
 from runtime.records import TurnEnded, TurnOutcome, TurnProgressed
 from runtime.replies import ask
 from runtime.results import last_text
@@ -163,7 +163,7 @@ class TurnDriver:
         self._late: Excess | None = None
         #: What the session is told beside its inputs: which of its children have ended.
         self._notices: tuple[PendingInput, ...] = ()
-        #: Of the last record it queued.
+        #: Of the last record it queued, until that is on disk.
         self._ticket: Ticket | None = None
         #: None until a model call of the turn has failed.
         self._attempts: Attempts | None = None
@@ -316,7 +316,13 @@ class TurnDriver:
             for effect in effects:
                 kind = type(effect)
                 if kind is CallModel:
-                    event = await self._call_model(effect)  # type: ignore[arg-type]
+                    assert isinstance(effect, CallModel)
+                    if (barred := self._barred()) is not None:
+                        event = barred
+                    elif self._hooks is not None:
+                        event = await self._guarded(self._hooks, effect)
+                    else:  # no frame between this one and `_reply`: a thousand tasks may park there
+                        event = await self._reply(await self._request(effect), effect.step)
                 elif kind is EndTurn:
                     return effect  # type: ignore[return-value]
                 elif isinstance(effect, RunTools):
@@ -350,16 +356,13 @@ class TurnDriver:
         assert isinstance(ending, EndTurn)
         return ending
 
-    async def _call_model(self, effect: CallModel) -> ModelReplied | GaveUp:
+    async def _request(self, effect: CallModel) -> ModelRequest:
         config, live = self._config, self._live
-        barred = self._barred()
-        if barred is not None:
-            return barred
         if live.head.inputs is not None:
             self._take_context()
         live.now_doing(_MODEL)
         offer = config.toolbox.fixed or await config.toolbox.offer()
-        request = ModelRequest(
+        return ModelRequest(
             Context(live.first, live.history) if live.first else live.history,
             f"{config.instructions}\n\n{offer.missing}" if offer.missing else config.instructions,
             offer.specs,
@@ -368,9 +371,6 @@ class TurnDriver:
             config.options,
             f"{live.key}/{live.head.turns}.{effect.step}",
         )
-        if self._hooks is not None:
-            return await self._guarded(self._hooks, request, effect.step)
-        return ModelReplied(await self._reply(request, effect.step))
 
     def _take_context(self) -> None:
         """Put what was said meanwhile, to be told in this turn, before the model, once."""
@@ -385,10 +385,9 @@ class TurnDriver:
             history = self._live.history
             history.extend(self._state.messages[len(history) - self._live.base :])
 
-    async def _guarded(
-        self, hooks: TurnHooks, request: ModelRequest, step: int
-    ) -> ModelReplied | GaveUp:
+    async def _guarded(self, hooks: TurnHooks, effect: CallModel) -> ModelReplied | GaveUp:
         """A model call between its hooks."""
+        request, step = await self._request(effect), effect.step
         verdict: Verdict = ALLOW
         messages = self._state.messages
         told = SystemMessage if step == 1 else (SystemMessage, UserMessage)
@@ -404,7 +403,7 @@ class TurnDriver:
         if isinstance(verdict, Rewrite):
             request = attrs.evolve(request, instructions=verdict.value)
         self._live.now_doing(Doing.MODEL)
-        reply = await self._reply(request, step)
+        reply = (await self._reply(request, step)).reply
         verdict = await hooks.after_model(reply, step)
         if isinstance(verdict, Deny):  # what it said is withheld; what it cost is not
             usage = self._state.usage + reply.usage
@@ -414,16 +413,15 @@ class TurnDriver:
             reply = attrs.evolve(reply, text=verdict.value)
         return ModelReplied(reply)
 
-    async def _reply(self, request: ModelRequest, step: int) -> ModelReply:
-        config, live = self._config, self._live
-        if self._attempts is not None:
-            return await self._attempts.call(request, step)
-        try:
-            return await ask(config.model, request, live.emit)
-        except ModelError as error:
-            failed = error
-        self._attempts = Attempts(self._realm, live, self._run_id, config.routes)
-        return await self._attempts.call(request, step, failed)
+    async def _reply(self, request: ModelRequest, step: int) -> ModelReplied:
+        config, live, failed = self._config, self._live, None
+        if self._attempts is None:
+            try:
+                return ModelReplied(await ask(config.model, request, live.emit))
+            except ModelError as error:
+                failed = error
+            self._attempts = Attempts(self._realm, live, self._run_id, config.routes)
+        return ModelReplied(await self._attempts.call(request, step, failed))
 
     def _calls(self) -> Calls:
         toolbox, run_id = self._config.toolbox, self._run_id
@@ -497,4 +495,5 @@ class TurnDriver:
         history.extend(state.messages[len(history) - live.base :])
         live.base = len(history)
         await ticket.wait()
+        self._ticket = None
         return record

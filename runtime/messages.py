@@ -179,7 +179,9 @@ def pack_message(message: Message) -> Packed:
     if kind is UserMessage:
         return (_USER, message.text, message.sender)  # type: ignore[union-attr]
     if isinstance(message, AssistantMessage):
-        calls = tuple((call.id, call.name, call.arguments) for call in message.tool_calls)
+        calls: tuple[Packed, ...] = ()
+        if message.tool_calls:
+            calls = tuple([(call.id, call.name, call.arguments) for call in message.tool_calls])
         return (_ASSISTANT, message.text, calls, message.model, pack_usage(message.usage))
     if isinstance(message, ToolResult):
         return (_TOOL, message.call_id, message.name, message.text, message.outcome.value)

@@ -369,7 +369,7 @@ def _pack_progress(record: TurnProgressed) -> bytes:
             record.session_id,
             record.run_id,
             record.input_ids,
-            [pack_message(message) for message in record.messages],
+            list(map(pack_message, record.messages)),
             pack_usage(record.usage),
             record.step,
             record.at_ns,
@@ -399,7 +399,7 @@ def _pack_turn(record: TurnEnded) -> bytes:
             record.run_id,
             record.prev,
             record.outcome._value_,  # `value` is a property written in Python
-            [pack_message(message) for message in record.messages],
+            list(map(pack_message, record.messages)),
             pack_usage(record.usage),
             record.input_ids,
             record.output,
