@@ -36,11 +36,17 @@ _PASSES: Final = 2
 class _Worker:
     """A parked task, and whose activation it is to run next."""
 
-    __slots__ = ("live", "task")
+    __slots__ = ("live", "parked", "task")
 
-    def __init__(self, task: trio.lowlevel.Task) -> None:
+    def __init__(self, task: trio.lowlevel.Task, parked: dict[_Worker, None]) -> None:
         self.task = task
+        self.parked = parked
         self.live: LiveMember | None = None
+
+    def leave(self, _: object) -> Abort:
+        """It is cancelled while it is parked."""
+        del self.parked[self]
+        return Abort.SUCCEEDED
 
 
 class Workers:
@@ -68,13 +74,8 @@ class Workers:
         trio.lowlevel.reschedule(worker.task)
 
     async def _work(self, live: LiveMember | None) -> None:
-        worker = _Worker(trio.lowlevel.current_task())
+        worker = _Worker(trio.lowlevel.current_task(), self._parked)
         lane = Lane()
-
-        def leave(_: object) -> Abort:
-            del self._parked[worker]
-            return Abort.SUCCEEDED
-
         try:
             while live is not None:
                 try:
@@ -86,7 +87,7 @@ class Workers:
                 if not self._busy or len(self._parked) >= _PARKED:
                     return
                 self._parked[worker] = None
-                await trio.lowlevel.wait_task_rescheduled(leave)
+                await trio.lowlevel.wait_task_rescheduled(worker.leave)
                 live, worker.live = worker.live, None
         finally:
             lane.close()

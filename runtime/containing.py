@@ -38,6 +38,8 @@ class Contained:
     """Around a call of somebody's code, outside of every scope that belongs to the call: what is no
     `Exception` stays here, as `said` in words, if it may. Used once."""
 
+    __slots__ = ("said",)
+
     def __init__(self) -> None:
         self.said: str | None = None
 

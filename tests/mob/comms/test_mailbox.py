@@ -166,7 +166,7 @@ async def test_room_that_was_given_to_a_cancelled_sender_goes_on(autojump_clock:
             scope.cancel()
             await trio.testing.wait_all_tasks_blocked()
             jobs.append(job)
-            jobs.rotate(1)
+            jobs.insert(0, jobs.pop())
             stuck.gate.set()
         await mob.wait_idle()
         assert mob.mailboxes._given == {}
