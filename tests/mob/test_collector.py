@@ -21,11 +21,11 @@ def usual_thresholds() -> Iterator[None]:
 
 def test_the_thresholds_are_raised_and_put_back() -> None:
     with tuned_gc():
-        assert gc.get_threshold() == (50_000, 20, 100)
+        assert gc.get_threshold() == (200_000, 5, 100)
         assert gc.get_freeze_count() > 0
         with tuned_gc():
             pass
-        assert gc.get_threshold() == (50_000, 20, 100), "the inner block ended and changed nothing"
+        assert gc.get_threshold() == (200_000, 5, 100), "the inner block ended and changed nothing"
     assert gc.get_threshold() == (700, 10, 10)
     assert gc.get_freeze_count() == 0
 
