@@ -32,8 +32,7 @@ suppress_warnings = ["myst.header"]
 default_role = "py:obj"
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
-autodoc_preserve_defaults = True
-autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_default_options = {"members": True}
 
 
 #: Links to pages that are no part of the site.
@@ -41,6 +40,8 @@ _OUTSIDE = re.compile(r"\[([^\]]*)\]\((?:\.\./)+tests/[^)]*\.md\)")
 #: A line of the contracts where it stands, and where a page names one.
 _LINE = re.compile(r"^(?=\*\*(\d+\.\d+)\*\* )", re.MULTILINE)
 _NAMED = re.compile(r"\[(\d+\.\d+)\]\([./]*contracts\.md#[^)]*\)")
+#: The paragraph of a module's docstring that bounds what may be in it.
+_OWNS = re.compile(r"^Owns: .*?(?:\n\n|\Z)", re.MULTILINE | re.DOTALL)
 
 
 def lead_to_lines(_app: object, page: str, source: list[str]) -> None:
@@ -52,7 +53,29 @@ def lead_to_lines(_app: object, page: str, source: list[str]) -> None:
     source[0] = _OUTSIDE.sub(r"\1", source[0])
 
 
+def for_users(
+    _app: object, what: str, _name: str, _it: object, _options: object, lines: list[str]
+) -> None:
+    """Leave out what modules say to those who change them, and let no colon in what is said of an
+    attribute be read as the end of its type."""
+    if what == "module":
+        said = "\n".join(lines)
+        lines[:] = _OWNS.sub("", said).split("\n")
+    elif what in ("attribute", "data", "property"):
+        lines[0] = lines[0].replace(": ", "; ", 1)
+
+
+def called(
+    _app: object, what: str, _name: str, it: object, _options: object, _how: str, _gives: str
+) -> tuple[str, str] | None:
+    """A protocol is not called."""
+    return ("", "") if what == "class" and getattr(it, "_is_protocol", False) else None
+
+
 def setup(app: object) -> None:
     """Show diagrams as their text: nothing is fetched to draw them."""
     app.add_lexer("mermaid", TextLexer)  # type: ignore[attr-defined]
     app.connect("source-read", lead_to_lines)  # type: ignore[attr-defined]
+    # Before napoleon, which comes at 500.
+    app.connect("autodoc-process-docstring", for_users, priority=400)  # type: ignore[attr-defined]
+    app.connect("autodoc-process-signature", called)  # type: ignore[attr-defined]

@@ -74,7 +74,7 @@ WITHIN = {
 def test_every_name_that_is_exported_is_in_the_reference_of_python() -> None:
     """So that a verb of the handle, above all, cannot be left out: it is inherited from a part."""
     told = "".join(page.read_text("utf-8") for page in (ROOT / "docs/reference").glob("python*.md"))
-    shown = set(re.findall(r"^\.\. auto\w+:: ([\w.]+)$", told, re.MULTILINE))
+    shown = set(re.findall(r"^\.\. auto\w+:: ([\w.]+)(?:\(\))?$", told, re.MULTILINE))
     verbs = {name for name in dir(Mob) if not name.startswith("_")} - WITHIN
     wanted = {f"mob.Mob.{name}" for name in verbs}
     for package in (mob, mob.server, mob.simulation):
