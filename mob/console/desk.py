@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 import attrs
 
 from mob.console.aiming import PASTE
+from mob.console.words import readable
 
 #: Lines typed before that ↑ brings back.
 _PAST: Final = 100
@@ -60,7 +61,7 @@ class Call:
     @property
     def text(self) -> str:
         """Who wants to call what, in full."""
-        return f"{self.who} waits for approval of {self.tool} {_spaced(self.arguments)}"
+        return f"{self.who} waits for approval of {self.tool} {_spaced(readable(self.arguments))}"
 
 
 @attrs.frozen
@@ -164,7 +165,7 @@ def _decided(desk: Desk, key: str) -> tuple[Desk, Action | None]:
     if key == "n":
         return attrs.evolve(desk, asked="reason", line="", at=0), None
     if key == "e":
-        line = desk.drafts.get(call.key, _spaced(call.arguments))
+        line = desk.drafts.get(call.key, _spaced(readable(call.arguments)))
         return attrs.evolve(desk, asked="arguments", line=line, at=len(line)), None
     if key == "l":
         return _next(attrs.evolve(desk, later=desk.later | {call.key})), None

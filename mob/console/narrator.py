@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from mob.console.words import count, one_line, shown, spent_text
+from mob.console.words import count, one_line, readable, shown, spent_text
 from mob.flows.records import (
     FlowEnded,
     FlowStarted,
@@ -67,7 +67,7 @@ def path_of(state: RealmState, session_id: SessionId) -> str:
 
 
 def _arguments(text: str) -> str:
-    return one_line(remembered().written(text), QUOTE)
+    return one_line(readable(remembered().written(text)), QUOTE)
 
 
 class Narrator:

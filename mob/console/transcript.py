@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from mob.console.words import one_line
+from mob.console.words import one_line, readable
 from runtime.models.redaction import Redactor
 
 #: Characters of a tool's arguments and result that are shown.
@@ -65,7 +65,7 @@ class Transcript:
         return []
 
     def _short(self, text: str, most: int = _SHORT) -> str:
-        return one_line(self._clean.written(text), most)
+        return one_line(readable(self._clean.written(text)), most)
 
     def _input(self, said: dict[str, Any]) -> list[str]:
         who = f"{said['sender']}: " if said["sender"] else ""

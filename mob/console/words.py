@@ -5,7 +5,10 @@ Owns: the short forms. Must not: write anywhere.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable
+from typing import Final
 
 from runtime.budget import Account
 from runtime.messages import Usage
@@ -14,6 +17,10 @@ from runtime.prices import cost_text
 
 #: Unprintable characters are shown as this: a model's words must not steer the user's terminal.
 _BLANK = "\N{REPLACEMENT CHARACTER}"
+#: An escape of JSON, a pair of surrogates as one.
+_ESCAPES: Final = re.compile(
+    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\."
+)
 
 
 def shown(text: str, most: int) -> str:
@@ -35,6 +42,19 @@ def one_line(text: str, most: int = 200) -> str:
     line = " ".join(text[: 4 * most].split())
     line = "".join(char if char.isprintable() else _BLANK for char in line)
     return line if len(line) <= most else line[: most - 1] + "…"
+
+
+def readable(text: str) -> str:
+    r"""JSON with the letters that it spells in ASCII: ``"\u00e9"`` is ``"é"``. Whatever steers a
+    terminal, or cannot be seen, stays spelled out."""
+    return _ESCAPES.sub(_letter, text)
+
+
+def _letter(found: re.Match[str]) -> str:
+    if len(found[0]) == 2:
+        return found[0]
+    letter = json.loads(f'"{found[0]}"')
+    return letter if letter.isprintable() and not letter.isascii() else found[0]
 
 
 def age(seconds: float) -> str:

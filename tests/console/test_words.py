@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mob.console.words import age, count, left_text, safe, shown
+from mob.console.words import age, count, left_text, readable, safe, shown
 from runtime.budget import Account, Budget, Spent
 from runtime.messages import Usage
 from runtime.models import redaction
@@ -47,6 +47,19 @@ def test_counts(number: int, text: str) -> None:
 def test_what_is_left_is_that_of_the_nearest_limit(limits: list[dict[str, int]], text: str) -> None:
     accounts = [Account("it", Budget(**each), SPENT) for each in limits]
     assert left_text(accounts) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        (r'{"a": "\u65e5 \u00e9 \ud83d\ude00"}', '{"a": "日 é 😀"}'),
+        (r'{"a": "\u001b[31m \u202e \n \u0041 \u0022"}',) * 2,
+        (r'{"a": "\\u65e5 \ud83d \\\u65e5"}', r'{"a": "\\u65e5 \ud83d \\日"}'),
+        (r"C:\users\u12 and \\"[:-1],) * 2,
+    ],
+)
+def test_letters_are_read_as_letters(text: str, seen: str) -> None:
+    assert readable(text) == seen
 
 
 def test_no_word_steers_the_terminal() -> None:
