@@ -13,14 +13,21 @@ import attrs
 
 from mob.board import Board, BoardTask
 from mob.boarding import BoardVerbs
-from mob.flows import runner, scheduler
+from mob.flows import book, runner, scheduler
 from mob.flows.asks import Collection, Enough, TooFew
 from mob.flows.attempts import Attempt
 from mob.flows.book import FlowBook
 from mob.flows.runner import FlowRunner
 from mob.flows.verbs import FlowVerbs
 from mob.records import MemberRetired
+from runtime.points import ALWAYS, marked
 from tests.simulation.planted.table import planted
+
+_ERAS = (
+    "Mark what is read one by one with the record that it stands for, and call it otherwise in each"
+    " era: a rewind to a record before the last checkpoint forgot runs that had ended, their keys"
+    " and replies"
+)
 
 
 @planted("flows_start_and_end_once", within=300)
@@ -141,4 +148,12 @@ def claims_are_decided_at_once() -> Iterator[None]:
         return self._board.tasks[record.task_id]
 
     with patch.object(BoardVerbs, "_do", at_once):
+        yield
+
+
+@planted("what_flows_told_is_on_disk", "flows_start_and_end_once", within=600, mended=_ERAS)
+def runs_are_of_the_era_in_which_they_are_written() -> Iterator[None]:
+    """A run that had ended is gone after a rewind to a record before its row was written, and its
+    key with it. Breaks CONTRACTS 6.12: what comes back is all that was."""
+    with patch.object(book, "marked", lambda row, _: marked(row, ALWAYS - 1)):
         yield

@@ -24,6 +24,7 @@ from mob.limits import Limits
 from mob.membership import MemberVerbs
 from mob.receipts import MemberHandle
 from mob.roster import Member
+from mob.supervising import Supervisors
 from runtime.ids import InputId, SessionId
 from runtime.session import PendingInput
 from tests.simulation.planted.table import planted
@@ -135,6 +136,22 @@ def a_group_puts_up_with_more() -> Iterator[None]:
         return decide_group(GroupTree(patient), member, recent, cause, at_s)
 
     with patch.object(supervising, "decide_group", decide):
+        yield
+
+
+@planted("groups_keep_to_their_intensity", within=600)
+def groups_begin_afresh_with_their_process() -> Iterator[None]:
+    """Of failures in earlier processes groups know nothing.
+
+    CONTRACTS 6.8.
+    """
+    honest = Supervisors.recall
+
+    def recall(self: Supervisors) -> None:
+        honest(self)
+        self._recent = {}
+
+    with patch.object(Supervisors, "recall", recall):
         yield
 
 
