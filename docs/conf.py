@@ -36,7 +36,7 @@ autodoc_default_options = {"members": True}
 
 
 #: Links to pages that are no part of the site.
-_OUTSIDE = re.compile(r"\[([^\]]*)\]\((?:\.\./)+tests/[^)]*\.md\)")
+_OUTSIDE = re.compile(r"\[([^\]]*)\]\((?:\.\./)+(?:examples|tests)/[^)]*\.md\)")
 #: A line of the contracts where it stands, and where a page names one.
 _LINE = re.compile(r"^(?=\*\*(\d+\.\d+)\*\* )", re.MULTILINE)
 _NAMED = re.compile(r"\[(\d+\.\d+)\]\([./]*contracts\.md#[^)]*\)")
