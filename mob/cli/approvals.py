@@ -8,6 +8,7 @@ from __future__ import annotations
 import getpass
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
@@ -59,8 +60,10 @@ async def approvals(
         ]
         result_json({"state": str(state), "approvals": shapes})
         return 0
+    keys = Counter(each.key for _, _, each in found)
     for mob_id, who, each in found:
-        result("\n".join([f"{mob_id}/{described(who, each)}", *commands(each, state)]))
+        of = mob_id if keys[each.key] > 1 else None  # of a mob and of its fork
+        result("\n".join([f"{mob_id}/{described(who, each)}", *commands(each, state, of)]))
     if not found:
         narrate("mob: nothing waits for approval")
     return 0
@@ -72,9 +75,10 @@ def described(who: str, approval: Approval) -> str:
     return f"{who} waits since {at} for approval of {approval.tool} {approval.arguments}"
 
 
-def commands(approval: Approval, state: Path) -> list[str]:
-    """The command lines that decide about a call."""
-    where = [] if state == DEFAULT_STATE else ["--state", str(state)]
+def commands(approval: Approval, state: Path, of: str | None = None) -> list[str]:
+    """The command lines that decide about a call; `of` is its mob, if that has to be said."""
+    where = [] if of is None else ["--mob", of]
+    where += [] if state == DEFAULT_STATE else ["--state", str(state)]
     key = [approval.key, *where]
     return [
         "  " + shlex.join(["mob", "approve", *key]),

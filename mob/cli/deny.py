@@ -10,7 +10,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from mob.cli.approvals import user
-from mob.cli.approve import By, Key, decided
+from mob.cli.approve import By, Key, OfMob, decided
 from mob.cli.options import DEFAULT_STATE, Json, State
 from mob.server.protocol import Deny
 
@@ -26,6 +26,7 @@ async def deny(
         str, Parameter(show_default=False, help="Why; the model reads it and goes on.")
     ] = "",
     by: By = None,
+    mob: OfMob = None,
     state: State = DEFAULT_STATE,
     json: Json = False,
 ) -> int:
@@ -33,5 +34,5 @@ async def deny(
 
     As `mob approve`.
     """
-    await decided(state, key, Deny(key, by or user(), reason), json=json)
+    await decided(state, Deny(key, by or user(), reason), mob, json=json)
     return 0

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.commands import PATIENCE_S, ROOT, environment, mob
+from tests.cli.commands import PATIENCE_S, ROOT, environment, mob, refused
 from tests.cli.terminal import Terminal
 
 EXAMPLE = ROOT / "examples" / "approval" / "mob.toml"
@@ -133,7 +133,15 @@ def test_what_waits_survives_kill_9_and_runs_once(tmp_path: Path) -> None:
         known.append(call)
         assert (call["tool"], call["mob"], paid(tmp_path)) == ("refund", "approval", [])
     assert known[0] == known[1], "the same call waits, since the same moment"
-    told = mob("approve", call["key"], "--state", "state", "--json", cwd=tmp_path)
+    refused(4, "no call 'x' waits", done=mob("approve", "x", "--state", "state", cwd=tmp_path))
+    assert mob("fork", "approval", "twin", "--state", "state", cwd=tmp_path).returncode == 0
+    short = (call["key"][:12], "--state", "state")
+    listed = mob("approvals", "--state", "state", cwd=tmp_path).stdout
+    assert f"mob approve '{call['key']}' --mob twin --state state" in listed
+    several = mob("approve", *short, cwd=tmp_path)
+    refused(2, f"--mob approval {call['key']}, --mob twin {call['key']}", done=several)
+    assert mob("deny", *short, "--mob", "tw", cwd=tmp_path).returncode == 0
+    told = mob("approve", call["key"][:12], "--state", "state", "--json", cwd=tmp_path)
     done = json.loads(told.stdout)
     assert (done["mob"], done["key"], done["verdict"]) == ("approval", call["key"], "approved")
     assert waiting(tmp_path) == []

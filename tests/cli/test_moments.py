@@ -60,7 +60,8 @@ def test_a_mob_and_a_member_are_shown_as_they_were(tmp_path: Path, inside: Mob) 
 def test_a_turn_in_flight_is_shown_as_far_as_it_was(tmp_path: Path, inside: Mob) -> None:
     """Every record of a run with tools and children is a moment, and transcripts only grow."""
     (tmp_path / "mob.toml").write_text(TEAM % 0.001)
-    assert inside("run", "mob.toml", "--prompt", "hello").returncode == 0
+    for prompt in ("hello", "again"):
+        assert inside("run", "mob.toml", "--prompt", prompt).returncode == 0
     last = json.loads(inside("show", "team", "--json").stdout)["records"]
     lengths: list[int] = []
     flights = set()
@@ -73,8 +74,8 @@ def test_a_turn_in_flight_is_shown_as_far_as_it_was(tmp_path: Path, inside: Mob)
             assert len(shape["messages"]) == shape["message_count"]
             lengths.append(shape["message_count"])
             flights.add(shape["turn_in_flight"])
-            newest = inside("show", f"team/lead@{record}", "--json", "--messages", "1")
-            assert json.loads(newest.stdout)["messages"] == shape["messages"][-1:]
+            newest = inside("show", f"team/lead@{record}", "--json", "--messages", "3")
+            assert json.loads(newest.stdout)["messages"] == shape["messages"][-3:]
     assert lengths == sorted(lengths)
     assert (lengths[0], flights) == (0, {False, True})
-    assert lengths[-1] >= 4
+    assert lengths[-1] >= 8
