@@ -35,6 +35,8 @@ from mob.console.desk import (
     Say,
     pressed,
     read,
+    room_for_question,
+    stacked,
     waiting,
 )
 from mob.console.model import Model
@@ -59,12 +61,9 @@ EXAMPLES = """    mob attach research           # its lead
     mob attach research/r-0       # Enter sends, Esc interrupts, Ctrl-D detaches
 """
 
-#: Lines of what a model says right now that are kept below what it has said, and of a question.
-_STREAMED: Final = 8
-_ASKED: Final = 6
 #: What stands for a line's end in a line that is typed: it was pasted.
 _NEWLINE: Final = "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}"
-#: Characters of it that are kept.
+#: Characters of what a model says right now that are kept.
 _TAIL: Final = 4000
 
 
@@ -239,9 +238,10 @@ class _Attached:
             for each in found.calls
             if each.session_id in self._below
         )
-        width, _ = self._screen.size
+        width, height = self._screen.size
         for call in calls:
-            if call.key not in self._known and len(_wrapped(call.text, width - 4)) > _ASKED:
+            lines = _wrapped(f"?? (99 of 99) {call.text}", width - 1)
+            if call.key not in self._known and len(lines) > room_for_question(height):
                 self._print(f"?? {call.text}")  # what is decided about is shown in full
             self._known[call.key] = call
         self._put(waiting(self._desk, calls))
@@ -331,20 +331,19 @@ class _Attached:
         self._screen.above(f"{safe(text)}\n")
 
     def _draw(self) -> None:
-        width, _ = self._screen.size
+        width, height = self._screen.size
         width -= 1
-        streamed = self._clean.text(self._streamed[1]).splitlines()
-        lines = [Line(((piece, ""),)) for each in streamed for piece in _wrapped(each, width)]
+        said = self._clean.text(self._streamed[1]).splitlines()
+        lines = [piece for each in said for piece in _wrapped(each, width)]
         row = self._model.rows.get(self._member)
         state = Line(((self._member, "bold"),))
         if row is not None:
             state = member_line(row, trio.current_time() + self._ahead_s, width)
         asked = _wrapped(self._desk.question, width) if self._desk.question else []
-        if len(asked) > _ASKED:
-            asked = [*asked[: _ASKED - 1], "   … all of it is above, and in: mob approvals"]
+        lines, asked = stacked(lines, asked, height)
+        streamed = [Line(((piece, ""),)) for piece in lines]
         question = [Line(((piece, "bold yellow"),)) for piece in asked]
-        typed = _typed(self._desk, width)
-        self._screen.draw([*lines[-_STREAMED:], state, *question, typed])
+        self._screen.draw([*streamed, state, *question, _typed(self._desk, width)])
 
 
 def _wrapped(text: str, width: int) -> list[str]:
@@ -363,7 +362,7 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 def _typed(desk: Desk, width: int) -> Line:
     """The prompt and the line, as much of it around the cursor as fits."""
-    prompt = desk.prompt[: max(1, width - 8)]
+    prompt = desk.prompt(width)[: max(1, width - 8)]
     room = max(2, width - cell_len(prompt) - 1)
     begin = max(0, desk.at - room + 1)
     while cell_len(desk.line[begin : desk.at]) >= room:

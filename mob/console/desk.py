@@ -6,6 +6,7 @@ key, send anything.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, TypeAlias
 
 import attrs
@@ -15,6 +16,10 @@ from mob.console.words import readable
 
 #: Lines typed before that ↑ brings back.
 _PAST: Final = 100
+#: Columns below which prompts are short, and the choices letters.
+_NARROW: Final = 50
+_NARROWEST: Final = 34
+_CHOICES: Final = "[y]es, [n]o, [e]dit the arguments, [l]ater? "
 #: Seconds before a question can have been read: a key then was meant for something else.
 READ_S: Final = 0.4
 
@@ -45,6 +50,12 @@ class Interrupt:
 class Detach:
     """Go, and leave the mob as it is."""
 
+
+#: Lines of what a model says right now that are drawn, and of a question.
+_STREAMED: Final = 8
+_ASKED: Final = 6
+#: Stands for the rest of a question, which is written above in full.
+_REST: Final = "…"
 
 Action: TypeAlias = Say | Decide | Interrupt | Detach
 
@@ -107,17 +118,39 @@ class Desk:
         several = sum(each.key not in self.later for each in self.calls)
         return f"?? {f'(1 of {several}) ' if several > 1 else ''}{call.text}"
 
-    @property
-    def prompt(self) -> str:
-        """What stands before the line."""
+    def prompt(self, width: int = 80) -> str:
+        """What stands before the line, in few words where there are few columns."""
+        narrow = width < _NARROW
         if self.asked == "decision":
-            return "" if self.unread else "[y]es, [n]o, [e]dit the arguments, [l]ater? "
+            full = "[y]es, [n]o, [e]dit, [l]ater? " if narrow else _CHOICES
+            return "" if self.unread else "y/n/e/l? " if width < _NARROWEST else full
+        if self.asked == "reason":
+            return "why? " if narrow else "why (the model reads it): "
         if self.asked:
-            return {"reason": "why (the model reads it): ", "arguments": "arguments: "}[self.asked]
+            return "JSON: " if narrow else "arguments: "
         if self.calls and not self.line:
             one = len(self.calls) == 1
+            if narrow:
+                return f"({len(self.calls)}: Enter) > "
             return f"({len(self.calls)} {'call waits' if one else 'calls wait'}: Enter) > "
         return "> "
+
+
+def room_for_question(height: int) -> int:
+    """Lines of a question that are drawn on a terminal of so many, beside the member's state, the
+    line that is typed and the one that the cursor rests on."""
+    return max(min(_ASKED, height - 3), 1)
+
+
+def stacked(
+    streamed: Sequence[str], asked: Sequence[str], height: int
+) -> tuple[list[str], list[str]]:
+    """What is drawn of live words (their end) and of a question (its beginning), by lines."""
+    room = room_for_question(height)
+    if len(asked) > room:
+        asked = [*asked[: room - 1], _REST]
+    left = max(min(_STREAMED, height - 3 - len(asked)), 0)
+    return list(streamed[max(len(streamed) - left, 0) :]), list(asked)
 
 
 def waiting(desk: Desk, calls: tuple[Call, ...]) -> Desk:

@@ -15,6 +15,8 @@ from mob.console.desk import (
     Say,
     pressed,
     read,
+    room_for_question,
+    stacked,
     waiting,
 )
 
@@ -76,7 +78,7 @@ def test_calls_are_decided_one_after_the_other() -> None:
     assert desk.call == TWO
     desk, actions = typed(desk, "n", "n", "o", "enter")
     assert actions == [Decide("k2", approve=False, reason="no")]
-    assert (desk.call, desk.asked, desk.prompt) == (None, "", "> ")
+    assert (desk.call, desk.asked, desk.prompt()) == (None, "", "> ")
 
 
 def test_arguments_are_edited_in_place() -> None:
@@ -87,11 +89,11 @@ def test_arguments_are_edited_in_place() -> None:
 
 def test_no_key_answers_a_question_that_nobody_can_have_read() -> None:
     desk = waiting(Desk(), (ONE, TWO))
-    assert (desk.unread, desk.prompt) == ("k1", "")
+    assert (desk.unread, desk.prompt()) == ("k1", "")
     for key in "ynel":
         assert pressed(desk, key) == (desk, None)
     desk = read(desk, "k1")
-    assert "[y]es" in desk.prompt
+    assert "[y]es" in desk.prompt()
     desk, action = pressed(desk, "y")
     assert action == Decide("k1", approve=True)
     assert desk.unread == "k2", "the next call is another question"
@@ -106,12 +108,12 @@ def test_what_is_decided_about_is_said_in_full() -> None:
     desk, _ = typed(desk, "escape", "l")
     assert desk.question == "?? a/kid waits for approval of mail {}"
     desk, _ = typed(desk, "l")
-    assert (desk.question, desk.prompt) == ("", "(2 calls wait: Enter) > ")
+    assert (desk.question, desk.prompt()) == ("", "(2 calls wait: Enter) > ")
 
 
 def test_enter_on_an_empty_line_brings_back_what_was_put_off() -> None:
     desk, _ = typed(waiting(Desk(), (ONE,)), "l", "a", "backspace")
-    assert (desk.asked, desk.prompt) == ("", "(1 call waits: Enter) > ")
+    assert (desk.asked, desk.prompt()) == ("", "(1 call waits: Enter) > ")
     desk, actions = typed(desk, "enter", "y")
     assert actions == [Decide("k1", approve=True)]
 
@@ -170,3 +172,25 @@ def test_a_call_that_others_decided_is_asked_about_no_more() -> None:
     desk, _ = typed(waiting(Desk(), (ONE,)), "n", "w")
     desk = waiting(desk, ())
     assert (desk.asked, desk.line) == ("", "")
+
+
+def test_few_columns_have_short_prompts() -> None:
+    desk = read(waiting(Desk(), (ONE,)), "k1")
+    for width in (1, 33, 34, 49, 50, 200):
+        prompts = [typed(desk, *keys)[0].prompt(width) for keys in ((), ("n",), ("e",), ("l",))]
+        assert all(len(each) <= max(width - 4, 13) for each in prompts), (width, prompts)
+        assert "y" in prompts[0]
+    assert desk.prompt(33) == "y/n/e/l? "
+
+
+@pytest.mark.parametrize("height", range(1, 30))
+def test_what_is_drawn_fits_into_any_terminal(height: int) -> None:
+    words, question = [f"w{n}" for n in range(20)], [f"q{n}" for n in range(9)]
+    for asked in ([], question[:1], question):
+        lines, shown = stacked(words, asked, height)
+        assert len(lines) + len(shown) + 3 <= max(height, 4), "state, line, cursor"
+        assert len(shown) <= room_for_question(height)
+        assert words[len(words) - len(lines) :] == lines
+        assert bool(shown) is bool(asked)
+        assert shown == asked or shown[:-1] == question[: len(shown) - 1]
+    assert stacked(words, [], 29)[0] == words[-8:]
