@@ -68,6 +68,8 @@ async def test_parent_and_fork_part_without_noticing_each_other(
     """CONTRACTS 3.4, 6.12: what is shared is read by both, what comes later by one."""
     async with engine(tmp_path) as store, opened(team(), store=store) as mob:
         await mob.ask("a", "one")
+        early = mob.realm.journal.last
+        await mob.ask("b", "one")
         await mob.snapshot("start")
         await mob.ask("a", "two")
         before = of(mob)
@@ -94,10 +96,17 @@ async def test_parent_and_fork_part_without_noticing_each_other(
             # A fork of a fork reads three streams, and one at what its parent shares only two.
             await fork.fork("w")
             await fork.fork("x", at=at)
+            await fork.fork("y", at=early)
         async with opened(team("w"), store=store) as fork:
             assert said(fork, "a") == ["one", "one", "other", "other"]
         async with opened(team("x"), store=store) as fork:
             assert said(fork, "a") == ["one", "one"]
+        async with opened(team("y"), store=store) as fork:
+            assert (said(fork, "a"), said(fork, "b")) == (["one", "one"], [])
+            assert fork.realm.journal.base == early
+            await fork.ask("a", "yet other")
+        async with opened(team("y"), store=store) as fork:
+            assert said(fork, "a") == ["one", "one", "yet other", "yet other"]
 
 
 @ENGINES
