@@ -14,7 +14,7 @@ from mob.cli.exits import UsageWrong
 from mob.cli.options import DEFAULT_STATE, Labels, State, Which
 from mob.cli.output import narrate, result_json
 from mob.cli.stored import looking_into
-from mob.cli.target import addressed
+from mob.cli.target import whole_mob
 from mob.errors import NotServed
 from mob.server.client import open_client
 from mob.shapes import event_shape
@@ -55,10 +55,10 @@ async def events(
     """
     if after < 0:
         raise UsageWrong(f"--after {after}: records are numbered from 1")
-    address = addressed(state, mob, label or ())
+    mob_id = whole_mob(state, mob, label, needed=False)
     wanted = None if type is None else frozenset(type.split(","))
     with looking_into(state) as store:
-        journal = stored_mob(store, address.mob).journal
+        journal = stored_mob(store, mob_id).journal
         while page := journal.read(after):
             for event in page:
                 if wanted is None or event.record.__class__.__name__ in wanted:
@@ -67,13 +67,13 @@ async def events(
     if not follow:
         return 0
     try:
-        async with open_client(state, address.mob) as client, client.events(after) as found:
+        async with open_client(state, mob_id) as client, client.events(after) as found:
             async for each in found:
                 if wanted is None or each["type"] in wanted:
                     result_json(each, line=True)
                 after = each["seq"]
     except NotServed:
-        narrate(f"mob: no process runs {address.mob!r}: nothing comes after record {after}")
+        narrate(f"mob: no process runs {mob_id!r}: nothing comes after record {after}")
         return 0
-    narrate(f"mob: the process that ran {address.mob!r} has ended, after record {after}")
+    narrate(f"mob: the process that ran {mob_id!r} has ended, after record {after}")
     return 0

@@ -134,15 +134,18 @@ def addressed(state: Path, text: str | None, labels: Sequence[str] = ()) -> Addr
         return attrs.evolve(typed, mob=chosen_mob(store, typed.mob or None, labels))
 
 
-def whole_mob(state: Path, text: str | None, labels: Sequence[str] | None) -> str:
-    """The id of the one mob that was typed, for a verb about a mob as a whole.
+def whole_mob(
+    state: Path, text: str | None, labels: Sequence[str] | None, *, needed: bool = True
+) -> str:
+    """The id of the one mob that was typed, for a verb about a mob as a whole; unless it is
+    `needed`, nothing stands for the only one that there is.
 
     Raises:
-        UsageWrong: nothing was typed.
+        UsageWrong: nothing was typed, and it is needed.
         AddressInvalid: a part of a mob was.
         NothingThere, AddressUnknown, AddressAmbiguous: as `addressed`.
     """
-    if text is None and not labels:
+    if needed and text is None and not labels:
         raise UsageWrong("say which mob: MOB, or -l KEY=VALUE; `mob ls` lists them")
     address = addressed(state, text, labels or ())
     if address.path or address.at is not None:

@@ -19,7 +19,7 @@ from mob.cli.options import DEFAULT_STATE, Json, Labels, State, Which
 from mob.cli.output import age, narrate, result, result_json
 from mob.cli.screen import Screen, terminal
 from mob.cli.stored import looking_into, whole_view
-from mob.cli.target import addressed
+from mob.cli.target import whole_mob
 from mob.console.aiming import aimed, note_of
 from mob.console.model import Model
 from mob.console.picture import Aim, Picture, picture
@@ -54,9 +54,9 @@ async def watch(
     elsewhere there is a line for each thing that happens from now on, with --json the
     record. A mob that no process runs is shown once, as it is.
     """
-    address = addressed(state, mob, label or ())
+    mob_id = whole_mob(state, mob, label, needed=False)
     try:
-        async with open_client(state, address.mob) as client:
+        async with open_client(state, mob_id) as client:
             if json:
                 await _records(client)
             elif not terminal(sys.stdout):
@@ -65,10 +65,10 @@ async def watch(
                 return 0
     except NotServed:
         with looking_into(state) as store:
-            _still(stored_mob(store, address.mob), json=json)
-        narrate(f"mob: no process runs {address.mob!r}: this is how it stands")
+            _still(stored_mob(store, mob_id), json=json)
+        narrate(f"mob: no process runs {mob_id!r}: this is how it stands")
         return 0
-    narrate(f"mob: the process that ran {address.mob!r} has ended")
+    narrate(f"mob: the process that ran {mob_id!r} has ended")
     return 0
 
 

@@ -93,6 +93,9 @@ def test_what_was_typed_must_mean_one_thing(folder: Path, inside: Mob) -> None:
     refused(4, "there are: echo-1, echo-2", done=inside("send", "x/lead", "x"))
     refused(4, "there are: lead", done=inside("send", "echo-1/x", "x"))
     refused(2, "write MOB/MEMBER", done=inside("send", "echo-1", "x"))
+    for verb in ("events", "watch", "stop", "report"):
+        refused(2, "a mob as a whole", done=inside(verb, "echo-1/lead"))
+        refused(2, "a mob as a whole", done=inside(verb, "echo-1@3"))
     refused(2, "the text is empty", done=inside("send", "echo-1/lead", " "))
     refused(4, "no store", done=inside("stop", "x", "--state", "nowhere"))
 
