@@ -12,8 +12,9 @@ from runtime.errors import BudgetExceeded, LimitExceeded
 from runtime.ids import RealmId
 from runtime.messages import Usage
 from runtime.models.base import ModelReply, ModelRequest
-from runtime.store import StoredSessions
+from runtime.store import TAIL, StoredSessions
 from stores import MemoryStore
+from tests.mob.held import HeldStore
 from tests.mob.journeys import said, team
 from tests.mob.mobs import Stuck, asked, opened
 
@@ -41,6 +42,63 @@ async def test_snapshots_are_of_the_history_that_is_there(at_once: bool) -> None
         assert await _saved(mob, "a") == ["one", "one", "three", "three"]
         await mob.rewind(left.label)
         assert await _saved(mob, "a") == ["one", "one", "two", "two"]
+
+
+async def test_a_snapshot_knows_histories_apart_that_end_alike() -> None:
+    """CONTRACTS 5.2, 6.12: those of two branches, by more than by what was said last."""
+    async with opened(team(), store=MemoryStore()) as mob:
+        await mob.snapshot("start")
+        for first in ("two", "three"):
+            await mob.ask("a", first)
+            for _ in range(TAIL // 2):
+                await mob.ask("a", "the same")
+            assert (await _saved(mob, "a"))[0] == first
+            await mob.rewind("start")
+
+
+@pytest.mark.parametrize("back", [False, True])
+async def test_in_the_instant_of_a_rewind_a_history_is_that_of_its_branch(back: bool) -> None:
+    """CONTRACTS 2.7, 6.12: found by simulation: a snapshot in the instant in which it landed had
+    the new head and the messages of the old branch."""
+    store = HeldStore()
+    async with opened(team(), store=store) as mob:
+        await mob.ask("a", "one")
+        await mob.snapshot("start")
+        await mob.ask("a", "two")
+        left = await mob.rewind("start")
+        await mob.ask("a", "three")
+        store.hold()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(mob.rewind, left.label if back else "start")
+            await store.wait_held()
+            store.release(1)
+            seen = said(mob, "a")
+            store.release()
+        assert seen == said(mob, "a") == ["one", "one", *(["two", "two"] if back else [])]
+
+
+async def test_an_interrupt_of_what_was_left_behind_ends_no_turn(autojump_clock: Any) -> None:
+    """CONTRACTS 4.3, 6.12: of a turn that a stop gave up on before it could end so."""
+    gone = trio.Event()
+
+    async def deaf(request: ModelRequest) -> str:
+        if asked(request) == "one":
+            with trio.CancelScope(shield=True):
+                await gone.wait()
+        return asked(request)
+
+    async with opened(team(), deaf, store=MemoryStore()) as mob:
+        await mob.snapshot("start")
+        await mob.send("a", "one")
+        await trio.testing.wait_all_tasks_blocked()
+        assert mob.interrupt("a")
+        try:
+            assert (await mob.stop(deadline_s=0)).stuck == ("a",)
+            await mob.rewind("start")
+            await mob.resume()
+            assert (await mob.ask("a", "two")).text == "two"
+        finally:
+            gone.set()
 
 
 async def test_an_input_that_waits_again_has_its_key(autojump_clock: Any) -> None:
