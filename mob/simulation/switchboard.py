@@ -273,7 +273,8 @@ class Switchboard:
 
         async def call(mob: Mob) -> Told | None:
             roomy = tuple(name for name in mob.members if self._is_roomy(name))
-            quiet = {name for name in mob.members if silent(name, intent)}
+            # Whom a message makes a member of is none yet.
+            quiet = {name for name in {*mob.members, *(names or ())} if silent(name, intent)}
             found = await mob.broadcast(
                 text, sender=sender, to=names, intent=intent, when_full=when_full
             )
