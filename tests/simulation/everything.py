@@ -19,7 +19,7 @@ import attrs
 
 from mob.activation import Activations
 from mob.autonomy import SELF
-from mob.flows.records import FlowEnded, FlowRoundEnded, FlowStepEnded, FlowStepRetried
+from mob.flows.records import FlowEnded, FlowRoundEnded, FlowStarted, FlowStepEnded, FlowStepRetried
 from mob.groups import SUPERVISOR
 from mob.helpers import is_helper
 from mob.lifecycle import MobState
@@ -117,7 +117,7 @@ def _count_journal(world: World) -> None:
         _count_guests(count, ledger)
         _count_exchange(count, ledger)
         _count_staff(count, ledger)
-        _count_flows(count, ledger)
+        count_flows(count, ledger)
         _count_company(count, ledger)
 
 
@@ -150,14 +150,14 @@ def _count_company(count: Counter[str], ledger: Ledger) -> None:
     count["dependent.went_on_after"] += attendance.went_on
 
 
-def _count_flows(count: Counter[str], ledger: Ledger) -> None:
+def count_flows(count: Counter[str], ledger: Ledger) -> None:
     """How runs of flows ended, and what became of tasks of the board."""
-    begun = {
-        each.run_id: ledger.written[each.seq - 1].commit for each in ledger.flows.runs.values()
-    }
+    begun: dict[str, int] = {}  # by what is written: a rewind takes runs away that had ended
     for written in ledger.written:
-        record = written.record
-        if isinstance(record, FlowStepRetried):
+        record, process = written.record, written.commit.process
+        if isinstance(record, FlowStarted):
+            begun[record.run_id] = process
+        elif isinstance(record, FlowStepRetried):
             count["flow.tried_again"] += 1
         elif isinstance(record, FlowStepEnded):
             count["flow.timed_out"] += (record.error or "").startswith("timed out")
@@ -165,7 +165,7 @@ def _count_flows(count: Counter[str], ledger: Ledger) -> None:
             count["flow.another_round"] += record.verdict.value == "again"
         elif isinstance(record, FlowEnded):
             count[f"flow.{record.state.value}"] += 1
-            count["flow.ended_elsewhere"] += written.commit.process != begun[record.run_id].process
+            count["flow.ended_elsewhere"] += process != begun[record.run_id]
         elif isinstance(record, BoardTaskMoved):
             count[f"board.{record.verb}"] += 1
     for stands in ledger.board.tasks.values():

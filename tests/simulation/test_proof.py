@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from mob.simulation import FaultKind, simulate
+from mob.simulation.chronicle import Chronicle
+from mob.simulation.facts import Written
 from mob.simulation.seeds import Outcome
 from mob.simulation.workload import Workload
-from tests.simulation.everything import BRANCHES
+from tests.simulation.bad_flows import begun, flow, over, run_ended
+from tests.simulation.bad_voyages import rewind
+from tests.simulation.everything import BRANCHES, count_flows
 from tests.simulation.planted import BUGS
 from tests.simulation.proof import differing, figures, missing, outcomes
+from tests.simulation.tape import Tape
 
 REGRESSIONS = tomllib.loads(Path(__file__).with_name("regressions.toml").read_text())["seeds"]
 
@@ -48,6 +54,21 @@ def test_what_never_happened_is_named() -> None:
         "the fault store.slow never struck",
         "nothing went by spawn.replayed",
     ]
+
+
+def test_a_run_of_a_flow_that_a_rewind_took_away_is_counted() -> None:
+    tape = Tape()
+    tape.commit(flow())
+    tape.commit(begun())
+    tape.commit(over(), run_ended())
+    old = tape.oracle.ledger
+    back = Written(old.last + 1, rewind(4), old.written[-1].commit)
+    ledger = Chronicle(old).rewind(back)
+    gone: Counter[str] = Counter()
+    count_flows(gone, ledger)
+    assert old.flows.runs
+    assert not ledger.flows.runs
+    assert (gone["flow.failed"], gone["flow.ended_elsewhere"]) == (1, 0)
 
 
 def test_digests_that_differ_are_told() -> None:
