@@ -114,13 +114,10 @@ class MobSessions(RealmSessionService):
         name = self._member(session_id)
         if name is not None and name in self._mob.at_work:
             raise SessionBusy(session_id)
-        try:
-            with self._mob.visiting(session_id):
-                return await self.runs.apply(
-                    session_id, run_id, request.prompt, boundary, contributing_input_ids
-                )
-        finally:
-            self.hosts.wake(session_id)
+        with self.hosts.entered(session_id), self._mob.visiting(session_id):
+            return await self.runs.apply(
+                session_id, run_id, request.prompt, boundary, contributing_input_ids
+            )
 
     async def create_session(self, request: CreateSessionRequest) -> TurnResult:
         """As its base. Raises `VerbRefused` unless the mob runs, as all that begins work does."""

@@ -13,8 +13,8 @@ session's snapshot due, which the gate saves in its own time: a slow checkpointe
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Final
 
 import trio
@@ -71,6 +71,8 @@ class SessionHosts:
         self.gate = CheckpointGate(self.snapshots, realm.snapshot, POLICY, realm.recovery)
         self._nursery: trio.Nursery | None = None
         self._active: set[SessionId] = set()
+        #: Sessions that may have to be woken by what is on its way to the disk.
+        self._left: set[SessionId] = set()
 
     @property
     def served(self) -> bool:
@@ -114,6 +116,35 @@ class SessionHosts:
             return  # whoever is in wakes it when they leave
         self._active.add(session_id)
         self._nursery.start_soon(self._run, session_id, name=f"host {session_id}")
+
+    @contextmanager
+    def entered(self, session_id: SessionId) -> Iterator[None]:
+        """Around whatever gives a session something to do; it is woken behind that. Of whoever is
+        cancelled in here an input may be on its way to the disk: then it is woken by that."""
+        cancelled = True
+        try:
+            yield
+            cancelled = False
+        except Exception:
+            cancelled = False
+            raise
+        finally:
+            self.wake(session_id)
+            head = self._realm.state.heads.get(session_id)
+            if cancelled and head is not None and head.spec.host_mode:
+                self._left.add(session_id)
+                self._settle(session_id)
+
+    def accepted(self, session_id: SessionId) -> None:
+        """An input of the session is on disk."""
+        if session_id in self._left:
+            self.wake(session_id)
+            self._settle(session_id)
+
+    def _settle(self, session_id: SessionId) -> None:
+        # What its task writes comes behind all that was on its way: until it ends, that is known.
+        if session_id in self._active:
+            self._left.discard(session_id)
 
     async def _run(self, session_id: SessionId) -> None:
         try:

@@ -128,15 +128,18 @@ class Peers:
 
     # -- messages ----------------------------------------------------------------------------
 
-    async def deliver(self, message: PeerMessage, realm_id: str | None) -> SessionId:
-        """Put a message before its session, durably; return which one that is.
+    def addressed(self, message: PeerMessage, realm_id: str | None) -> SessionHead:
+        """Whom a message is for.
 
         Raises:
             SessionNotFound: there is no peer of that name.
             SessionError: the sender's name is none.
         """
         check_name(message.sender)
-        head = self.find(message.to, realm_id)
+        return self.find(message.to, realm_id)
+
+    async def deliver(self, message: PeerMessage, head: SessionHead) -> None:
+        """Put a message before the session of `head`, durably."""
         card = head.spec.peer
         inputs = self._realm.inputs
         key = None if message.key is None else f"peer:{message.sender}:{message.key}"
@@ -154,7 +157,6 @@ class Peers:
             await ticket.wait()
         else:
             await self._realm.store.barrier()
-        return head.session_id
 
 
 def _realm_of(spec: SessionSpec) -> str | None:

@@ -39,6 +39,7 @@ from runtime.particulars import SessionRespecified, SessionTracked
 from runtime.ports import Ports
 from runtime.realm import Realm
 from runtime.records import (
+    InputAccepted,
     SessionArchived,
     SessionCreated,
     SessionDeleted,
@@ -167,14 +168,12 @@ class RealmSessionService:
     async def start_turn(self, session_id: SessionId, request: StartTurnRequest) -> TurnResult:
         self._builder.check_skills(request.skill_references, session_id)
         try:
-            with _store_errors(session_id):
+            with self.hosts.entered(session_id), _store_errors(session_id):
                 return await self.realm.runner.send_message(
                     session_id, request.prompt, skills=request.skill_references
                 )
         except TurnAborted as aborted:
             raise TurnInterrupted(str(aborted), session_id) from aborted
-        finally:
-            self.hosts.wake(session_id)
 
     async def interrupt(self, session_id: SessionId) -> None:
         self.realm.state.head(session_id)
@@ -330,9 +329,10 @@ class RealmSessionService:
         return session_id
 
     async def _deliver(self, message: PeerMessage, *, realm_id: str | None) -> SessionId:
-        session_id = await self._peers.deliver(message, realm_id)
-        self.hosts.wake(session_id)
-        return session_id
+        head = self._peers.addressed(message, realm_id)
+        with self.hosts.entered(head.session_id):
+            await self._peers.deliver(message, head)
+        return head.session_id
 
     def _configure(self, head: SessionHead) -> SessionConfig:
         return self._builder.configure(head)
@@ -358,6 +358,7 @@ class RealmSessionService:
         for kind, then in (
             (SessionCreated, self._changed),
             (SessionRespecified, self._changed),
+            (InputAccepted, self._accepted),
             (TurnEnded, self._turn_ended),
             (SessionArchived, self._archived),
             (SessionDeleted, self._deleted),
@@ -375,6 +376,9 @@ class RealmSessionService:
 
     def _changed(self, record: SessionCreated | SessionRespecified) -> None:
         self._peers.note(self.realm.state.heads[record.session_id])
+
+    def _accepted(self, record: InputAccepted) -> None:
+        self.hosts.accepted(record.session_id)
 
     def _turn_ended(self, record: TurnEnded) -> None:
         head = self.realm.state.heads.get(record.session_id)

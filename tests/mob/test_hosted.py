@@ -240,6 +240,27 @@ async def test_nothing_is_continued_on_a_store_that_has_failed() -> None:
     assert len(tool.begun) == 1
 
 
+@pytest.mark.parametrize("by", ["a turn", "a message"])
+async def test_what_somebody_queued_who_went_away_is_worked_on(by: str) -> None:
+    """CONTRACTS 4.10: found by simulation. Nobody waits any more when it is on disk."""
+    store, gate = HeldStore(), Gate()
+    gate.go.set()
+    async with hosting(store) as (_, service):
+        session = await hosted(service, gate)
+        store.hold()
+        with trio.move_on_after(1.0) as patience:
+            if by == "a turn":
+                await service.start_turn(session, StartTurnRequest("one"))
+            else:
+                await told(service, "one")
+        assert patience.cancelled_caught
+        await wait_all_tasks_blocked()
+        store.release()
+        await wait_all_tasks_blocked()
+        assert await said(service, session) == ["one", "re: one"]
+        assert not service.hosts._left
+
+
 async def test_a_turn_that_was_cut_off_goes_on_from_what_it_had_queued() -> None:
     """CONTRACTS 4.2, 4.10: the next one waits until that is known, and is the same run."""
     store = HeldStore()
