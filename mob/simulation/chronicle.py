@@ -60,6 +60,11 @@ class Chronicle:
         places = [place for place, each in enumerate(known) if each is ledger]
         return known[places[0] :] if places else [self.ledger]
 
+    def known_at(self, seq: int) -> Ledger:
+        """The ledger of whoever has heard of record `seq` and of none after it: one of before a
+        rewind as long as the records of that are on disk and nobody has heard of them."""
+        return next((each for each in self.left if seq <= each.last), self.ledger)
+
     def rewind(self, written: Written) -> Ledger:
         """The ledger that follows; it is to be told of the rewind in `written` next."""
         record: RealmRewound = written.record

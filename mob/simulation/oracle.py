@@ -149,7 +149,8 @@ class Oracle:
         self, promise: Promise, mob_id: str | None = None, asked: Ledger | None = None
     ) -> None:
         """Somebody was told something, in this step, by a process that lives. `asked` is the ledger
-        when they asked: if the mob was rewound since, it may be of what was left behind."""
+        when they asked: if the mob was rewound since, it may be of what was left behind. So may be
+        what a process says that has not heard of the rewind yet."""
         if self.violation is not None:
             return
         self.promises += 1
@@ -157,7 +158,9 @@ class Oracle:
         chronicle = self._chronicles.get(ledger.mob_id)
         checks = _OF_PROMISES[type(promise)]
         if chronicle is not None:
-            for left in chronicle.since(asked or ledger)[:-1]:
+            heard = getattr(promise, "applied", ledger.last)
+            eras = [chronicle.since(each) for each in (asked or ledger, chronicle.known_at(heard))]
+            for left in max(eras, key=len)[:-1]:
                 if not any(check(left, promise) for _, check in checks):
                     return
         for name, check in checks:

@@ -10,9 +10,13 @@ from typing import get_args
 import pytest
 
 from mob.simulation import promises
+from mob.simulation.boards import BoardTold
 from mob.simulation.invariants import INVARIANTS, Moment, invariant
 from mob.simulation.ledger import Ledger
 from mob.simulation.oracle import Oracle, Violation
+from mob.simulation.recovered import fold
+from mob.simulation.voyages import _rows as rows_at
+from runtime.points import LEFT, StateRows
 from tests.simulation import (  # noqa: F401 they register their cases
     bad_bounds,
     bad_company,
@@ -44,6 +48,32 @@ def test_a_search_may_show_what_its_process_has_not_heard_is_left_behind() -> No
     """Sound journals and promises, as the first steps of cases are, but asserted to be."""
     tape = bad_bounds.with_a_turn_left_behind()
     tape.oracle.promised(bad_bounds.shows(bad_bounds.LEFT_BEHIND, known=6))
+
+
+def test_who_has_not_heard_of_a_rewind_tells_what_it_left_behind() -> None:
+    """Its records are on disk before anybody hears of them; whoever has heard tells what is."""
+    tape, board = Tape(), (("t1", "open", None, "", ()),)
+    tape.commit(bad_flows.task())
+    left = bad_voyages.point("left", 5, LEFT)
+    rows = what_was(tape, 4)
+    tape.commit(left, bad_voyages.rewind(4, rows=len(rows)), *rows, bad_voyages.running())
+    tape.oracle.promised(BoardTold(board, 5, whole=True))
+    tape.oracle.promised(BoardTold((), tape.oracle.ledger.last, whole=True))
+    with pytest.raises(Violation, match="t1 was told of and is not on disk"):
+        tape.oracle.promised(BoardTold(board, tape.oracle.ledger.last, whole=True))
+
+
+def what_was(tape: Tape, at: int) -> list[StateRows]:
+    """What a rewind to record `at` brings back."""
+    state, _ = fold(tape.oracle.ledger, at)
+    heads = tuple((each.encode(), b"") for each in state.heads)
+    return [
+        StateRows("s/", heads),
+        *(
+            StateRows(p.decode(), ((name, row),))
+            for p, name, row in rows_at(tape.oracle.ledger, at)
+        ),
+    ]
 
 
 def test_a_session_that_is_archived_at_rest_is_told_of() -> None:
