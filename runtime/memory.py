@@ -33,6 +33,7 @@ from runtime.ids import SessionId
 from runtime.journal import PAGE, Event
 from runtime.messages import AssistantMessage, UserMessage
 from runtime.models.base import ToolSpec
+from runtime.points import RealmRewound
 from runtime.records import SessionDeleted, TurnEnded
 from runtime.tools.base import ToolContext
 from stores import Damaged
@@ -102,6 +103,8 @@ class Memory:
         self._embedder = embedder
         self._index: sqlite3.Connection | None = None
         self._cursor = 0
+        #: The last record when reading began: what was there by then knows of rewinds up to it.
+        self._began = 0
         #: One search at a time: they share a connection.
         self._lock = trio.Lock()
 
@@ -139,8 +142,13 @@ class Memory:
             await self._run(self._open)
             if not self._fits(await self._run(self._anchor)):
                 await self._run(self._begin_anew)
+            self._began = self._cursor or journal.last
         while self._cursor < journal.last:
             events = self._read(self._cursor)
+            if any(e.seq > self._began and isinstance(e.record, RealmRewound) for e in events):
+                # Who was deleted may be back, and who took its turns over gone: read it all again.
+                self._cursor, self._began = 0, journal.last
+                continue
             fresh: list[tuple[int, str, str, int]] = []
             gone: list[SessionId] = []
             for event in events:
@@ -152,7 +160,8 @@ class Memory:
             self._cursor = min(self._cursor + PAGE, journal.last)
             await self._run(self._add, fresh, self._cursor)
             for session_id in gone:
-                await self._forget(session_id)
+                if session_id not in self._realm.state.heads:  # or a rewind has brought it back
+                    await self._forget(session_id)
             await trio.lowlevel.checkpoint()
 
     def _read(self, after: int) -> list[Event]:

@@ -13,6 +13,7 @@ from mob.errors import DefinitionInvalid
 from runtime.messages import ToolResult
 from runtime.models.base import ModelReply, ModelRequest
 from runtime.models.scripted import ScriptedModel, calling
+from stores import open_memory
 
 
 def definition(**memories: Any) -> MobDefinition:
@@ -78,6 +79,39 @@ async def test_without_a_search_there_is_no_index(tmp_path: Path) -> None:
     async with open_mob(definition(**GIVEN), models={"main": model}, memory_index=index) as mob:
         await mob.ask("shares", "hello")
     assert not index.exists()
+
+
+async def test_who_was_deleted_is_found_when_a_rewind_brings_it_back(tmp_path: Path) -> None:
+    """Memory: an index that has forgotten a session, or given its turns to a fork, and one that is
+    made anew behind all that, find what is in the histories there are now."""
+    model = {"main": ScriptedModel(say)}
+    made = definition(**GIVEN)
+    async with open_memory() as store:
+        first = tmp_path / "first"
+        async with open_mob(made, store=store, models=model, memory_index=first) as mob:
+
+            async def found() -> list[tuple[str, int]]:
+                return [(e.session_id, e.turn) for e in await mob.search("code", limit=20)]
+
+            await mob.ask("too", "code one")
+            await mob.ask("own", "code two")
+            too, own = mob.session_of("too"), mob.session_of("own")
+            both = await found()
+            assert sorted(both) == sorted([(too, 1), (own, 1)])
+            await mob.snapshot("before")
+            await mob.sessions.fork(own)
+            for name, session in (("too", too), ("own", own)):
+                await mob.retire(name)
+                await mob.sessions.delete(session)
+            assert not {too, own} & {session for session, _ in await found()}
+            left = await mob.rewind("before")
+            assert await found() == both
+            await mob.rewind(left.label)
+            assert not {too, own} & {session for session, _ in await found()}
+            await mob.rewind("before")
+        for index in (first, tmp_path / "second"):
+            async with open_mob(made, store=store, models=model, memory_index=index) as mob:
+                assert await found() == both
 
 
 def test_mistakes_are_named_with_their_path() -> None:
