@@ -187,7 +187,10 @@ def _certain(
 ) -> list[Failure]:
     """The failures that a group has certainly to count beside `now`, the latest first."""
     group, found = definition.groups[name], list[Failure]()
+    below = {e for inner in _below(definition, name) for e in _everybody(definition, inner)}
     for each in reversed(known):
+        if each.record.name in below and _ended_the_count(ledger, name, each):
+            break
         if _group_of(definition, each.record.name) != name or not each.counts:
             continue
         if each.record.restart_in_s is None:
@@ -202,6 +205,14 @@ def _certain(
             break
         found.append(each)
     return found
+
+
+def _ended_the_count(ledger: Ledger, name: str, each: Failure) -> bool:
+    """Whether a group may have given up on the failure of one below it, and begun afresh: it has
+    told a member so, or may have stopped the mob."""
+    if not each.counts or each.record.restart_in_s is not None:
+        return False
+    return each.told == name or may_stop_the_mob(ledger, each.record.name)
 
 
 def escalations_are_deserved(ledger: Ledger, written: Written) -> str | None:

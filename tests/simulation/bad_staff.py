@@ -231,6 +231,27 @@ def a_failure_too_many(tape: Tape) -> None:
     tape.commit(failed("b", "b"))
 
 
+def a_failure_goes_up(tape: Tape, told: bool) -> None:
+    """`a` fails twice; between that `c`, in a group below, and perhaps its group gives up, too."""
+    inner = {"members": ["c"], "parent": "g", "restart": {"max": 1, "within_s": 10.0}}
+    outer = group(restart={"max": 1, "within_s": 10.0})
+    members = {name: {"profile": "p"} for name in "abc"}
+    staffed(tape, members=members, groups={**outer, "below": inner})
+    tape.commit(created("b", "b"), spawned("b", "b"))
+    tape.commit(created("c", "c"), spawned("c", "c"))
+    tape.commit(failed("c", "c"))
+    tape.commit(failed("a", "s"))
+    said = "boom (group 'g' has had 1 failures within 10 s, which is the limit)"
+    letter = (accepted("i", said, session="b", sender=SUPERVISOR),) if told else ()
+    tape.commit(failed("c", "c", delay=None), *letter)
+    tape.commit(failed("a", "s", delay=2.0))
+
+
+@case("groups_keep_to_their_intensity")
+def a_failure_too_many_above_one_that_was_put_up_with(tape: Tape) -> None:
+    a_failure_goes_up(tape, told=False)
+
+
 @case("escalations_are_deserved")
 def given_up_for_what_was_long_ago(tape: Tape) -> None:
     both(tape, restart={"max": 1, "within_s": 10.0})

@@ -82,6 +82,10 @@ def test_a_session_that_is_archived_at_rest_is_told_of() -> None:
     assert tape.oracle.ledger.state == "stopped"
 
 
+def test_a_group_begins_afresh_also_when_one_below_it_has_failed_too_often() -> None:
+    bad_staff.a_failure_goes_up(Tape(), told=True)
+
+
 def test_every_invariant_is_violated_by_some_case() -> None:
     """Those of what a process recovers are in test_recovered.py."""
     shown = {param.values[0] for param in CASES}
