@@ -26,6 +26,7 @@ from mob.roster import Member
 from mob.supervision import Decision, Exit, Restart, RestartPolicy, decide
 from runtime.checkpoint import CheckpointGate
 from runtime.ids import SessionId
+from runtime.lanes import Lane
 from runtime.live import Trailing
 from runtime.realm import Realm
 from runtime.records import SessionArchived
@@ -155,7 +156,7 @@ def stop_saves_before_turns_have_landed() -> Iterator[None]:
         yield
 
 
-@planted("a_mob_that_stops_is_saved", within=1000)
+@planted("a_mob_that_stops_is_saved", "what_nobody_can_fetch_rests", within=1000)
 def resumed_before_rearmed() -> Iterator[None]:
     """`resume` records that the mob runs, and arms the checkpointers when its caller runs on.
     Breaks CONTRACTS 5.12: a mob that runs is checkpointed."""
@@ -179,19 +180,23 @@ def lost_wake_up() -> Iterator[None]:
     """Between finding nothing left to do and being idle, a member lets others run: what they send
     waits for ever. Breaks CONTRACTS 5.6: what was accepted is worked on."""
 
-    async def run(self: Activations, live: LiveMember) -> None:
+    async def run(self: Activations, live: LiveMember, lane: Lane) -> None:
+        whole = False
+        live.lane = lane
         try:
             while (job := self._next(live)) is not None:
-                await self._work(live, job)
+                await (self._work if self.limits is None else self.limits.work)(live, job)
             await trio.lowlevel.checkpoint()
+            whole = True
         finally:
-            live.active = False
-            self.active -= 1
+            self._over = self._over or not whole
+            if not live.abandoned:
+                live.active = False
             if live.farewell is not None:
                 self._tell_all(live, live.farewell)
-            if self._quiet is not None and not self.active:
-                self._quiet.set()
-                self._quiet = None
+            if not live.abandoned:
+                self.members.rest(live)
+                self.rested()
 
     with patch.object(Activations, "_run", run):
         yield
@@ -387,7 +392,8 @@ def cut_turn_continued_too_soon() -> Iterator[None]:
     is done again."""
 
     async def landed(self: Trailing, session_id: SessionId) -> None:
-        """Wait for nothing."""
+        """Wait for nothing that was queued."""
+        await trio.lowlevel.checkpoint()
 
     with patch.object(Trailing, "landed", landed):
         yield

@@ -77,6 +77,7 @@ def recovery_before_the_fence() -> Iterator[None]:
     "an_input_has_one_fate",
     "turns_form_a_chain",
     "progress_stays",
+    "the_fold_is_recovered_whole",
     within=300,
 )
 def repeats_without_looking() -> Iterator[None]:
