@@ -61,6 +61,7 @@ class LiveSession:
         "skipped",
         "tokens",
         "until_s",
+        "weighed",
     )
 
     def __init__(
@@ -76,6 +77,8 @@ class LiveSession:
         self.key = key
         self.history = history
         self.base = len(history)
+        #: As how many messages it counts among the copies that are in memory.
+        self.weighed = 0
         #: What a model is shown instead of the `skipped` first messages of the history.
         self.first = first
         self.skipped = skipped

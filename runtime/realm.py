@@ -247,7 +247,7 @@ class Realm:
     def _drop(self, session_id: SessionId) -> None:
         live = self.running(session_id)
         if live is None:
-            self._live.pop(session_id, None)
+            self._live.drop(session_id)
             return
         # It stays until its turn has ended, which may take a while: nobody may delete it before.
         if live.aborted is None:
@@ -424,7 +424,7 @@ class Realm:
     def discard_live(self, session_id: SessionId) -> None:
         """Forget the live copy; the stored one is not touched. A turn in flight keeps it alive."""
         if self.running(session_id) is None:
-            self._live.pop(session_id, None)
+            self._live.drop(session_id)
 
     def history(self, head: SessionHead, skipped: int = 0) -> list[Message]:
         """The committed messages of a session, oldest first, without the first `skipped`. Raises
