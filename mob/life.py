@@ -86,11 +86,11 @@ class LifeVerbs(TravelVerbs, HelperVerbs, ApprovalVerbs):
                 self._asides.restore(head)
                 inputs = [each for each in head.inputs.values() if not is_context(each)]
                 self._activations.restore(row, head, inputs)
+        self._activations.halt()  # what is given up here begins nobody who waits for others
         if self.state is MobState.RUNNING and not self._rests:
             await self._flows.sweep()
             self._go_on()
         else:
-            self._activations.halt()
             self._flows.pause()
             await self._close_gates(saved=False)
 

@@ -207,6 +207,54 @@ async def test_a_crash_between_the_end_of_a_step_and_the_interrupt_costs_nothing
         check_inputs(store)
 
 
+async def test_who_waits_for_others_goes_on_no_sooner_for_a_question_that_is_taken_back() -> None:
+    """CONTRACTS 6.8: found by simulation. What a run had taken back was given up as the next
+    process opened, before it was known who waits for whom: the member went on with the rest."""
+    stuck, disk = Stuck(), MemoryDisk()
+
+    async def looking(request: ModelRequest) -> Any:
+        if asked(request) == "vote" and not isinstance(request.messages[-1], ToolResult):
+            return asking(call(f"look {request.key}", "look"))
+        return await stuck(request)
+
+    members = {name: {"profile": "p"} for name in "ab"}
+    definition = define(
+        "a",
+        "b",
+        flows=flow(vote={"member": "b", "message": "vote"}),
+        members={**members, "b": {"profile": "p", "depends_on": ["a"]}},
+        tools={"look": {"function": "x.py:look"}},
+        profile={"tools": ["look"]},
+    )
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[Mob]:
+        models = {"m": ScriptedModel(looking)}
+        tools = {"look": Doing(lambda _: "seen", "look")}
+        async with (
+            open_memory(disk) as store,
+            open_mob(definition, store=store, models=models, tools=tools, grace_s=0.0) as mob,
+        ):
+            yield mob
+
+    async with opened() as mob:
+        run = await mob.run_flow("f")
+        await stuck.entered.wait()
+        await mob.send("a", "first")
+        await mob.send("b", "second")
+        await wait_all_tasks_blocked()
+        mob._activations.cut_off = lambda *_: None  # type: ignore[method-assign]
+        await run.cancel()
+        mob._activations.halt()
+    stuck.calls.clear()
+    async with opened() as mob:
+        await wait_all_tasks_blocked()
+        assert stuck.calls == ["first"], "and b, which depends on a, has not begun"
+        stuck.gate.set()
+        await mob.wait_idle()
+        assert stuck.calls == ["first", "second"]
+
+
 async def test_a_run_that_is_cancelled_as_a_step_begins_asks_nobody() -> None:
     """CONTRACTS 6.10: not even what it was about to ask when its end was written. Whether the step
     or the cancel is heard of first is chance; one way the question is asked and taken back."""
