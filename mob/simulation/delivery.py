@@ -145,6 +145,8 @@ def an_interrupt_is_not_lost(ledger: Ledger, written: Written) -> str | None:
     process = ledger.interrupts.get(record.session_id)
     if process != written.commit.process or record.outcome is TurnOutcome.INTERRUPTED:
         return None
+    if not record.input_ids:
+        return None  # written by hand, which nobody may while a turn is in flight
     return (
         f"somebody was told that the turn of session {record.session_id} is interrupted, and it"
         f" ended as {record.outcome.name}"
