@@ -28,7 +28,7 @@ def test_a_backup_of_a_mob_at_work_is_continued_where_it_was(tmp_path: Path) -> 
         done = mob("backup", "copy", "--json", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         repaired = mob("doctor", "--repair", "saved", cwd=tmp_path)
-        refused(75, "stop its owner", done=repaired)
+        refused(75, "in use by another process", done=repaired)
         assert running.process.poll() is None
         ended(running)
     told = json.loads(done.stdout)

@@ -80,8 +80,11 @@ def test_killed_again_and_again_it_gets_on_until_it_is_done(
     before = research.events()
     for kills in range(100):
         with research.start() as running:
-            # Longer each time, or a machine that starts slowly would never get anywhere.
-            time.sleep(duration_s * (0.3 + 0.3 * chance.random() + 0.02 * kills))
+            if kills:
+                # Longer each time, or a machine that starts slowly would never get anywhere.
+                time.sleep(duration_s * (0.3 + 0.3 * chance.random() + 0.02 * kills))
+            else:
+                running.wait_for("starts child")  # it is not done before it is killed once
             running.signal(signal.SIGKILL)
             code, answer, _ = running.end()
         now = research.events()

@@ -223,15 +223,18 @@ async def test_a_blocked_loop_is_reported_with_the_code_that_blocks_it(
 async def test_a_crowd_of_short_steps_blocks_nobody() -> None:
     """CONTRACTS 6.8: with many members a pass over all takes longer than the limit, and nobody of
     them is to blame."""
-    done = trio.Event()
+    done, longest = trio.Event(), 0.0
 
     async def answer(request: ModelRequest) -> str:
         await done.wait()
         return "done"
 
     async def step() -> None:
+        nonlocal longest
         for _ in range(2):
+            began = time.monotonic()
             time.sleep(0.02)  # noqa: ASYNC251 the work of one step
+            longest = max(longest, time.monotonic() - began)
             await trio.lowlevel.checkpoint()
 
     async with opened(define("a", supervision={"blocked_s": 0.1}), answer) as mob:
@@ -239,7 +242,8 @@ async def test_a_crowd_of_short_steps_blocks_nobody() -> None:
         async with trio.open_nursery() as crowd:
             for _ in range(30):
                 crowd.start_soon(step)
-        assert list(mob.blocked) == []
+        # A machine that stands still for that long makes one of them block the loop indeed.
+        assert list(mob.blocked) == [] or longest > 0.09
         done.set()
         await mob.wait_idle()
 
